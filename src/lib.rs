@@ -1,1 +1,3 @@
+//! pgusher: a PostgreSQL proxy that routes by tenant.
 
+pub mod tenant;

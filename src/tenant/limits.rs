@@ -1,0 +1,63 @@
+//! What a tenant may use.
+
+use std::time::Duration;
+
+/// Counts. Each is a maximum; none is "unlimited".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Clients of the tenant at the same time; more are refused with 53300.
+    pub max_client_connections: u32,
+    /// Server connections of the tenant per role; more clients wait.
+    pub pool_size: u32,
+    /// Server connections kept open once the pool is in use.
+    pub min_pool_size: u32,
+    /// Prepared statements kept on each server connection.
+    pub max_prepared_statements: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_client_connections: 1000,
+            pool_size: 20,
+            min_pool_size: 0,
+            max_prepared_statements: 500,
+        }
+    }
+}
+
+/// How long things may take. `None` is no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// An idle server connection is closed after this.
+    pub server_idle: Option<Duration>,
+    /// A server connection is closed at about this age, when it is free.
+    pub server_lifetime: Option<Duration>,
+    /// A server connection that was idle for this long is asked whether it lives.
+    pub server_check_delay: Option<Duration>,
+    /// A client waits so long for a server: then 53300.
+    pub query_wait: Option<Duration>,
+    /// A statement is cancelled after this (57014).
+    pub query: Option<Duration>,
+    /// A transaction is ended after this (25P04).
+    pub transaction: Option<Duration>,
+    /// A transaction that stands idle is ended after this (25P03).
+    pub idle_transaction: Option<Duration>,
+    /// A client that stands idle outside a transaction is sent away after this (57P05).
+    pub client_idle: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            server_idle: Some(Duration::from_mins(10)),
+            server_lifetime: Some(Duration::from_hours(1)),
+            server_check_delay: Some(Duration::from_secs(30)),
+            query_wait: Some(Duration::from_mins(2)),
+            query: None,
+            transaction: None,
+            idle_transaction: None,
+            client_idle: None,
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Who is served: the vocabulary that every other module speaks. No I/O.
+//!
+//! A [`Tenant`] says where its data lives ([`Placement`]), as whom ([`Login`]), what it may use
+//! ([`Limits`], [`Timeouts`]) and which [`ApiKey`]s open it. A [`Cluster`] is one PostgreSQL
+//! primary with its replicas. Both are immutable values behind an `Arc`: a change is a new value
+//! in the [`Directory`], which is all that the data plane may ask.
+
+mod cluster;
+mod directory;
+mod id;
+mod key;
+mod limits;
+mod place;
+mod record;
+mod secret;
+
+pub use cluster::{Address, Cluster, UpstreamTls};
+pub use directory::{Directory, DirectoryError, Lookup};
+pub use id::{ClusterName, IdError, KeyId, TenantId};
+pub use key::{ApiKey, KeyRefusal, Scope, ScramVerifier, VerifierError};
+pub use limits::{Limits, Timeouts};
+pub use place::{Login, Placement, PoolMode, Tier, UnknownName};
+pub use record::{Status, Tenant};
+pub use secret::Secret;

@@ -1,0 +1,53 @@
+//! A tenant, as the directory knows it.
+
+use super::{ApiKey, Limits, Login, Placement, PoolMode, Scope, TenantId, Timeouts};
+use std::sync::Arc;
+
+/// Whether a tenant is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It is.
+    Active,
+    /// Its logins are refused and its sessions end.
+    Suspended,
+}
+
+/// Everything the data plane knows of one tenant. Immutable: a change is a new value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// The user name of its clients.
+    pub id: TenantId,
+    /// Whether it is served.
+    pub status: Status,
+    /// Where its data lives.
+    pub placement: Placement,
+    /// How its clients share servers, unless a client asks otherwise.
+    pub pool_mode: PoolMode,
+    /// What it may use.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// Settings given to PostgreSQL in the StartupMessage, in order: `RESET ALL` returns to them.
+    /// The search path, the time zone and the tenant setting are among them.
+    pub settings: Vec<(Box<str>, Box<str>)>,
+    /// Names (lower case) that a client can't give at startup.
+    pub forced: Vec<Box<str>>,
+    /// What opens it. All verifiers share salt and iteration count.
+    pub keys: Vec<Arc<ApiKey>>,
+}
+
+impl Tenant {
+    /// The upstream login for a key of this scope; `None` when a read-only key has no role to use.
+    pub fn login(&self, scope: Scope) -> Option<&Login> {
+        match scope {
+            Scope::ReadWrite => Some(&self.placement.login),
+            Scope::ReadOnly => self.placement.read_only_login.as_ref(),
+        }
+    }
+
+    /// Whether a client that asks for this database is at the right place: the tenant's id or its
+    /// upstream database.
+    pub fn serves_database(&self, database: &str) -> bool {
+        database == self.id.as_str() || database == &*self.placement.database
+    }
+}
