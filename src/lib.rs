@@ -1,3 +1,5 @@
 //! pgusher: a PostgreSQL proxy that routes by tenant.
 
+pub mod net;
 pub mod tenant;
+pub mod wire;
