@@ -1,7 +1,11 @@
 //! pgusher: a PostgreSQL proxy that routes by tenant.
 
+pub mod admission;
+pub mod auth;
+pub mod frontend;
 pub mod net;
 pub mod pool;
+pub mod relay;
 pub mod sessions;
 pub mod tenant;
 pub mod tls;

@@ -72,7 +72,12 @@ pub struct Buffer {
 impl Buffer {
     /// A buffer that takes its memory from the pool when it is first filled.
     pub fn new(pool: BufferPool) -> Self {
-        Self { memory: Box::default(), start: 0, end: 0, pool }
+        Self {
+            memory: Box::default(),
+            start: 0,
+            end: 0,
+            pool,
+        }
     }
 
     /// The bytes that are here.
@@ -82,7 +87,9 @@ impl Buffer {
 
     /// The bytes that are here.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        self.memory.get_mut(self.start..self.end).unwrap_or_default()
+        self.memory
+            .get_mut(self.start..self.end)
+            .unwrap_or_default()
     }
 
     /// How many bytes are here.
@@ -164,7 +171,11 @@ impl Buffer {
     ///
     /// # Errors
     /// As the stream's read.
-    pub fn poll_fill(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub fn poll_fill(
+        &mut self,
+        stream: &mut Stream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         let grow = self.memory.len() == SMALL_BYTES && self.end == SMALL_BYTES;
         if grow {
             self.make_room(SMALL_BYTES + 1);

@@ -37,12 +37,22 @@ pub struct Flow {
 impl Flow {
     /// A flow with nothing in it and no memory held.
     pub fn new(pool: BufferPool) -> Self {
-        Self { inbox: Buffer::new(pool), approved: 0, outbox: Vec::new(), sent: 0 }
+        Self {
+            inbox: Buffer::new(pool),
+            approved: 0,
+            outbox: Vec::new(),
+            sent: 0,
+        }
     }
 
     /// A flow that starts with bytes that were read before.
     pub fn starting_with(inbox: Buffer) -> Self {
-        Self { inbox, approved: 0, outbox: Vec::new(), sent: 0 }
+        Self {
+            inbox,
+            approved: 0,
+            outbox: Vec::new(),
+            sent: 0,
+        }
     }
 
     /// The bytes that were read and not yet looked at.
@@ -52,7 +62,10 @@ impl Flow {
 
     /// Approves the next `count` unscanned bytes.
     pub fn approve(&mut self, count: usize) {
-        debug_assert!(self.approved + count <= self.inbox.len(), "approved more than was read");
+        debug_assert!(
+            self.approved + count <= self.inbox.len(),
+            "approved more than was read"
+        );
         self.approved = (self.approved + count).min(self.inbox.len());
     }
 
@@ -74,9 +87,12 @@ impl Flow {
         &mut self.outbox
     }
 
-    /// Moves the next `count` unscanned bytes behind what was inserted.
-    pub fn approve_behind_insertion(&mut self, count: usize) {
-        self.approve(count);
+    /// Takes the next `count` unscanned bytes away and lets `rewrite` append others in their place.
+    pub fn rewrite_front(&mut self, count: usize, rewrite: impl FnOnce(&[u8], &mut Vec<u8>)) {
+        self.settle();
+        let front = self.inbox.bytes().get(..count).unwrap_or_default();
+        rewrite(front, &mut self.outbox);
+        self.inbox.consume(count);
     }
 
     fn settle(&mut self) {
@@ -119,7 +135,11 @@ impl Flow {
     ///
     /// # Errors
     /// As the stream's read.
-    pub fn poll_fill(&mut self, from: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub fn poll_fill(
+        &mut self,
+        from: &mut Stream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         self.inbox.poll_fill(from, cx)
     }
 
@@ -173,6 +193,20 @@ impl Flow {
         let from_inbox = count - from_outbox;
         self.inbox.consume(from_inbox);
         self.approved -= from_inbox;
+    }
+
+    /// Drops what waits to be sent: nobody will read it.
+    pub fn drop_unsent(&mut self) {
+        self.outbox.clear();
+        self.sent = 0;
+        self.inbox.consume(self.approved);
+        self.approved = 0;
+    }
+
+    /// Drops what was read and not approved.
+    pub fn drop_unscanned(&mut self) {
+        let count = self.unscanned().len();
+        self.skip(count);
     }
 
     /// Gives all memory back that nothing is in.

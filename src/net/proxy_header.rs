@@ -55,12 +55,14 @@ fn parse(header: &[u8]) -> Result<Option<Peer>, HeaderError> {
         return Ok(None);
     }
     match header.addresses {
-        Addresses::IPv4(ip) => {
-            Ok(Some(Peer::Tcp(SocketAddr::new(ip.source_address.into(), ip.source_port))))
-        }
-        Addresses::IPv6(ip) => {
-            Ok(Some(Peer::Tcp(SocketAddr::new(ip.source_address.into(), ip.source_port))))
-        }
+        Addresses::IPv4(ip) => Ok(Some(Peer::Tcp(SocketAddr::new(
+            ip.source_address.into(),
+            ip.source_port,
+        )))),
+        Addresses::IPv6(ip) => Ok(Some(Peer::Tcp(SocketAddr::new(
+            ip.source_address.into(),
+            ip.source_port,
+        )))),
         Addresses::Unix(_) | Addresses::Unspecified => Ok(None),
     }
 }

@@ -26,7 +26,10 @@ pub struct Budget {
 
 impl std::fmt::Debug for Budget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Budget").field("max", &self.max).field("used", &self.used).finish()
+        f.debug_struct("Budget")
+            .field("max", &self.max)
+            .field("used", &self.used)
+            .finish()
     }
 }
 
@@ -74,7 +77,10 @@ impl Budget {
     pub fn try_take(self: &Arc<Self>) -> Option<Place> {
         let max = self.max();
         let take = |used: u32| (used < max).then_some(used + 1);
-        self.used.fetch_update(SeqCst, SeqCst, take).ok().map(|_| Place(Arc::clone(self)))
+        self.used
+            .fetch_update(SeqCst, SeqCst, take)
+            .ok()
+            .map(|_| Place(Arc::clone(self)))
     }
 
     /// Takes a place, closing the idle server of another pool when there is none.

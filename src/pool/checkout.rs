@@ -73,9 +73,15 @@ impl Checkout {
             identity.tenant == *tenant && identity.scope == scope && session.scope == scope,
             "a server of another tenant or scope was lent"
         );
-        assert!(session.tenant.load().id == *tenant, "a session used another tenant's pool");
+        assert!(
+            session.tenant.load().id == *tenant,
+            "a session used another tenant's pool"
+        );
         session.hold(identity);
-        Self { object: Some(object), session: Arc::clone(session) }
+        Self {
+            object: Some(object),
+            session: Arc::clone(session),
+        }
     }
 
     /// The server.
@@ -84,7 +90,9 @@ impl Checkout {
     }
 
     fn pooled(&mut self) -> &mut Pooled {
-        self.object.as_mut().expect("a checkout holds its server until it is consumed")
+        self.object
+            .as_mut()
+            .expect("a checkout holds its server until it is consumed")
     }
 
     /// Gives a clean server back; one that is not clean is closed. No cancel reaches it any more.

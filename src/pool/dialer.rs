@@ -7,8 +7,10 @@ use crate::{
 };
 use arc_swap::ArcSwapOption;
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
+use parking_lot::Mutex;
 use rand::RngExt as _;
 use std::{
+    collections::HashSet,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -28,6 +30,8 @@ pub(super) struct Route {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) scope: Scope,
     pub(super) budget: Arc<Budget>,
+    /// Process ids of the tenant's own server connections.
+    pub(super) pids: Arc<Pids>,
     /// What the newest server said about itself.
     pub(super) welcome: ArcSwapOption<Welcome>,
 }
@@ -38,16 +42,29 @@ pub(super) struct Dialer(pub(super) Arc<Route>);
 
 /// A server connection in a pool.
 #[derive(Debug)]
-pub struct Pooled {
+pub(super) struct Pooled {
     /// The connection.
-    pub server: Server,
+    pub(super) server: Server,
     expires: Option<Instant>,
+    pids: Arc<Pids>,
     _place: Place,
+}
+
+/// Process ids of one tenant's server connections.
+pub(super) type Pids = Mutex<HashSet<u32>>;
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        self.pids.lock().remove(&self.server.identity().key.pid);
+    }
 }
 
 impl Dialer {
     async fn dial(route: Arc<Route>) -> Result<Pooled, UpstreamError> {
-        let place = route.budget.take_or_reclaim().ok_or(UpstreamError::Budget)?;
+        let place = route
+            .budget
+            .take_or_reclaim()
+            .ok_or(UpstreamError::Budget)?;
         let turn = route.budget.connects().acquire().await;
         let dialled = dial(&route.endpoint, &route.tenant, route.scope).await;
         drop(turn);
@@ -62,10 +79,18 @@ impl Dialer {
             );
         })?;
         route.welcome.store(Some(Arc::new(welcome)));
-        let expires = route.tenant.timeouts.server_lifetime.map(|lifetime| {
-            Instant::now() + lifetime.mul_f64(rand::rng().random_range(0.8..=1.0))
-        });
-        Ok(Pooled { server, expires, _place: place })
+        let expires =
+            route.tenant.timeouts.server_lifetime.map(|lifetime| {
+                Instant::now() + lifetime.mul_f64(rand::rng().random_range(0.8..=1.0))
+            });
+        let pids = Arc::clone(&route.pids);
+        pids.lock().insert(server.identity().key.pid);
+        Ok(Pooled {
+            server,
+            expires,
+            pids,
+            _place: place,
+        })
     }
 
     /// Whether the server may be lent: it is clean, young enough, and has said nothing while idle.
@@ -73,7 +98,10 @@ impl Dialer {
         if !pooled.server.is_clean() {
             return Err("it is not clean");
         }
-        if pooled.expires.is_some_and(|expires| Instant::now() >= expires) {
+        if pooled
+            .expires
+            .is_some_and(|expires| Instant::now() >= expires)
+        {
             return Err("it is too old");
         }
         if has_something_to_say(&mut pooled.server).await {

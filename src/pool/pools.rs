@@ -33,7 +33,12 @@ impl Pools {
             pool.reconfigure(tenant, cluster, &budget)?;
             return Ok(Arc::clone(pool));
         }
-        let pool = TenantPool::new(tenant, cluster, &budget, scope)?;
+        let other = match scope {
+            Scope::ReadWrite => Scope::ReadOnly,
+            Scope::ReadOnly => Scope::ReadWrite,
+        };
+        let sibling = pools.get(&(tenant.id.clone(), other));
+        let pool = TenantPool::new(tenant, cluster, &budget, scope, sibling)?;
         pools.insert(key, Arc::clone(&pool));
         Ok(pool)
     }
@@ -42,7 +47,10 @@ impl Pools {
     pub fn budget(&self, cluster: &Cluster) -> Arc<Budget> {
         let mut budgets = self.budgets.lock();
         let budget = budgets.entry(cluster.name.clone()).or_insert_with(|| {
-            Arc::new(Budget::new(cluster.max_server_connections, cluster.max_parallel_connects))
+            Arc::new(Budget::new(
+                cluster.max_server_connections,
+                cluster.max_parallel_connects,
+            ))
         });
         if budget.max() != cluster.max_server_connections {
             budget.resize(cluster.max_server_connections);
@@ -64,7 +72,9 @@ impl Pools {
         for pool in self.all() {
             let tenant = directory.tenant(pool.tenant().as_str()).await;
             let Ok(tenant) = tenant else { continue };
-            let cluster = tenant.as_ref().and_then(|t| directory.cluster(&t.placement.cluster));
+            let cluster = tenant
+                .as_ref()
+                .and_then(|t| directory.cluster(&t.placement.cluster));
             let (Some(tenant), Some(cluster)) = (tenant, cluster) else {
                 self.remove(&pool);
                 continue;
@@ -79,7 +89,9 @@ impl Pools {
     /// Closes and forgets a pool.
     pub(super) fn remove(&self, pool: &Arc<TenantPool>) {
         pool.close();
-        self.pools.lock().remove(&(pool.tenant().clone(), pool.scope()));
+        self.pools
+            .lock()
+            .remove(&(pool.tenant().clone(), pool.scope()));
     }
 
     /// Forgets pools that nobody uses and that have no server.

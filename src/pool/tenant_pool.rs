@@ -2,19 +2,20 @@
 
 use super::{
     Budget, Checkout, CheckoutError,
-    dialer::{Dialer, Route},
+    dialer::{Dialer, Pids, Route},
 };
 use crate::{
     sessions::SessionHandle,
     tenant::{Cluster, Scope, Tenant, TenantId},
     tls,
-    upstream::{Endpoint, Statements, UpstreamError, Welcome},
+    upstream::{Endpoint, Report, Settings, Statements, UpstreamError, Welcome},
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
 use deadpool::{
     Runtime,
     managed::{Pool, PoolConfig, PoolError, QueueMode, Timeouts},
 };
+use moka::sync::Cache;
 use std::{
     future::Future,
     pin::{Pin, pin},
@@ -53,20 +54,29 @@ pub struct TenantPool {
     is_closed: AtomicBool,
 }
 
+/// What a server made of a client's settings: those to carry, and those to report.
+type Confirmed = (Arc<Settings>, Report);
+
+/// Sets of settings that are remembered as confirmed.
+const CONFIRMED_MAX: u64 = 1000;
+
 /// What a change of the tenant or its cluster replaces.
 struct Inside {
     route: Arc<Route>,
     servers: Pool<Dialer>,
+    confirmed: Cache<Arc<Settings>, Confirmed>,
 }
 
 impl std::fmt::Debug for TenantPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TenantPool").field("tenant", &self.tenant).finish_non_exhaustive()
+        f.debug_struct("TenantPool")
+            .field("tenant", &self.tenant)
+            .finish_non_exhaustive()
     }
 }
 
 impl TenantPool {
-    /// An empty pool.
+    /// An empty pool. `sibling` is the same tenant's pool for another scope.
     ///
     /// # Errors
     /// When the cluster's TLS files can't be used.
@@ -75,11 +85,14 @@ impl TenantPool {
         cluster: &Arc<Cluster>,
         budget: &Arc<Budget>,
         scope: Scope,
+        sibling: Option<&Arc<Self>>,
     ) -> Result<Arc<Self>, UpstreamError> {
+        let pids = sibling.map(|pool| Arc::clone(&pool.inside.load().route.pids));
+        let pids = pids.unwrap_or_default();
         let pool = Arc::new(Self {
             tenant: tenant.id.clone(),
             scope,
-            inside: ArcSwap::from_pointee(Inside::new(tenant, cluster, budget, scope)?),
+            inside: ArcSwap::from_pointee(Inside::new(tenant, cluster, budget, (scope, pids))?),
             statements: Statements::default(),
             is_closed: AtomicBool::new(false),
         });
@@ -107,6 +120,16 @@ impl TenantPool {
         self.inside.load().route.welcome.load_full()
     }
 
+    /// What a server made of these settings before; `None` when no server has seen them.
+    pub fn confirmed(&self, wanted: &Arc<Settings>) -> Option<Confirmed> {
+        self.inside.load().confirmed.get(wanted)
+    }
+
+    /// Remembers what a server made of settings.
+    pub fn confirm(&self, wanted: Arc<Settings>, confirmed: Confirmed) {
+        self.inside.load().confirmed.insert(wanted, confirmed);
+    }
+
     /// Takes changed settings over. Lent servers stay with their sessions until the transaction
     /// ends, and are closed then if anything that they are made from has changed.
     ///
@@ -122,7 +145,8 @@ impl TenantPool {
         if Arc::ptr_eq(&old.route.tenant, tenant) && Arc::ptr_eq(&old.route.cluster, cluster) {
             return Ok(());
         }
-        let new = Inside::new(tenant, cluster, budget, self.scope)?;
+        let pids = Arc::clone(&old.route.pids);
+        let new = Inside::new(tenant, cluster, budget, (self.scope, pids))?;
         self.inside.store(Arc::new(new));
         old.servers.close();
         Ok(())
@@ -141,13 +165,14 @@ impl TenantPool {
     ///
     /// # Cancel safety
     /// Cancel safe: a place in the queue is given up.
-    pub async fn checkout(
-        &self,
-        session: &Arc<SessionHandle>,
-    ) -> Result<Checkout, CheckoutError> {
+    pub async fn checkout(&self, session: &Arc<SessionHandle>) -> Result<Checkout, CheckoutError> {
         // Most of the time a server is idle, and this first poll is all that happens.
         let inside = self.inside.load();
-        let timeouts = Timeouts { wait: None, create: None, recycle: None };
+        let timeouts = Timeouts {
+            wait: None,
+            create: None,
+            recycle: None,
+        };
         let mut get = pin!(inside.servers.timeout_get(&timeouts));
         let polled = std::future::poll_fn(|cx| Poll::Ready(get.as_mut().poll(cx))).await;
         if let Poll::Ready(Ok(object)) = polled {
@@ -160,7 +185,8 @@ impl TenantPool {
             Poll::Pending => None,
         };
         let waiting: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
-            let mut by_budget = matches!(first, Some(Err(PoolError::Backend(UpstreamError::Budget))));
+            let mut by_budget =
+                matches!(first, Some(Err(PoolError::Backend(UpstreamError::Budget))));
             let object = tokio::select! {
                 biased;
                 order = session.ordered() => Err(CheckoutError::Ordered(order)),
@@ -215,6 +241,13 @@ impl TenantPool {
         }
     }
 
+    /// Whether a notification from this backend is the tenant's own.
+    pub fn hears(&self, pid: u32) -> bool {
+        let inside = self.inside.load();
+        let route = &inside.route;
+        !route.tenant.placement.tier.shares_database() || route.pids.lock().contains(&pid)
+    }
+
     /// How many servers there are.
     pub fn occupancy(&self) -> Occupancy {
         let status = self.inside.load().servers.status();
@@ -239,11 +272,17 @@ impl TenantPool {
     pub(super) fn close_stale(&self) {
         let inside = self.inside.load();
         let tenant = &inside.route.tenant;
-        let mut spare =
-            inside.servers.status().size.saturating_sub(tenant.limits.min_pool_size as usize);
+        let mut spare = inside
+            .servers
+            .status()
+            .size
+            .saturating_sub(tenant.limits.min_pool_size as usize);
         inside.servers.retain(|pooled, _| {
             let idle = pooled.server.returned_at.elapsed();
-            let is_stale = tenant.timeouts.server_idle.is_some_and(|limit| idle >= limit);
+            let is_stale = tenant
+                .timeouts
+                .server_idle
+                .is_some_and(|limit| idle >= limit);
             let close = is_stale && spare > 0;
             spare -= usize::from(close);
             !close
@@ -259,7 +298,11 @@ impl TenantPool {
         let minimum = self.config().limits.min_pool_size as usize;
         let mut made = Vec::new();
         while servers.status().size < minimum && !servers.is_closed() {
-            let timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
+            let timeouts = Timeouts {
+                wait: Some(Duration::ZERO),
+                create: None,
+                recycle: None,
+            };
             match servers.timeout_get(&timeouts).await {
                 Ok(object) => made.push(object),
                 Err(_) => break,
@@ -273,7 +316,7 @@ impl Inside {
         tenant: &Arc<Tenant>,
         cluster: &Arc<Cluster>,
         budget: &Arc<Budget>,
-        scope: Scope,
+        (scope, pids): (Scope, Arc<Pids>),
     ) -> Result<Self, UpstreamError> {
         let connector = tls::connector(cluster)
             .map_err(|error| UpstreamError::TlsSettings(error.to_string()))?;
@@ -289,6 +332,7 @@ impl Inside {
             endpoint,
             scope,
             budget: Arc::clone(budget),
+            pids,
             welcome: ArcSwapOption::empty(),
         });
         let config = PoolConfig {
@@ -300,6 +344,11 @@ impl Inside {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|_| UpstreamError::Login("the pool could not be made"))?;
-        Ok(Self { route, servers })
+        let confirmed = Cache::builder().max_capacity(CONFIRMED_MAX).build();
+        Ok(Self {
+            route,
+            servers,
+            confirmed,
+        })
     }
 }

@@ -68,26 +68,30 @@ impl Order {
                     "canceling statement due to user request",
                 );
             }
-            Self::Drain | Self::Shutdown => {
-                (SqlState::SHUTDOWN, "terminating connection: pgusher is shutting down")
-            }
+            Self::Drain | Self::Shutdown => (
+                SqlState::SHUTDOWN,
+                "terminating connection: pgusher is shutting down",
+            ),
             Self::Revoked => (
                 SqlState::SHUTDOWN,
                 "terminating connection: the tenant or its API key is no longer active",
             ),
-            Self::QueryTimeout => {
-                (SqlState::CANCELED, "terminating connection due to query_timeout")
-            }
-            Self::TransactionTimeout => {
-                (SqlState::TRANSACTION_TIMEOUT, "terminating connection due to transaction_timeout")
-            }
+            Self::QueryTimeout => (
+                SqlState::CANCELED,
+                "terminating connection due to query_timeout",
+            ),
+            Self::TransactionTimeout => (
+                SqlState::TRANSACTION_TIMEOUT,
+                "terminating connection due to transaction_timeout",
+            ),
             Self::IdleTransactionTimeout => (
                 SqlState::IDLE_IN_TRANSACTION,
                 "terminating connection due to idle_transaction_timeout",
             ),
-            Self::ClientIdleTimeout => {
-                (SqlState::IDLE_SESSION, "terminating connection due to client_idle_timeout")
-            }
+            Self::ClientIdleTimeout => (
+                SqlState::IDLE_SESSION,
+                "terminating connection due to client_idle_timeout",
+            ),
         };
         Refusal::fatal(sqlstate, message)
     }
@@ -193,7 +197,8 @@ impl SessionHandle {
     pub fn give(&self, order: Order) {
         let stronger = |standing: u8| {
             let standing_immediate = Order::from_byte(standing).is_some_and(Order::is_immediate);
-            (!standing_immediate && (standing == 0 || order.is_immediate() || order == Order::Drain))
+            (!standing_immediate
+                && (standing == 0 || order.is_immediate() || order == Order::Drain))
                 .then_some(order as u8)
         };
         if self.order.fetch_update(Relaxed, Relaxed, stronger).is_ok() {
@@ -238,13 +243,15 @@ impl SessionHandle {
     /// Notes what the session does now.
     #[inline]
     pub fn enter(&self, activity: Activity) {
-        self.state.store(self.clock.load(Relaxed) << 8 | activity as u64, Relaxed);
+        self.state
+            .store(self.clock.load(Relaxed) << 8 | activity as u64, Relaxed);
     }
 
     /// Notes that a transaction begins.
     #[inline]
     pub fn begin_transaction(&self) {
-        self.transaction_since_ms.store(self.clock.load(Relaxed).max(1), Relaxed);
+        self.transaction_since_ms
+            .store(self.clock.load(Relaxed).max(1), Relaxed);
     }
 
     /// Notes that no transaction is open.
@@ -263,7 +270,10 @@ impl SessionHandle {
             2 => Activity::Active,
             _ => Activity::IdleInTransaction,
         };
-        State { activity, since_ms: packed >> 8 }
+        State {
+            activity,
+            since_ms: packed >> 8,
+        }
     }
 
     /// When the open transaction began, in milliseconds of the sessions' clock.

@@ -1,10 +1,7 @@
 //! All sessions by process id.
 
 use super::{Counters, Order, SessionHandle};
-use crate::{
-    tenant::TenantId,
-    wire::CancelKey,
-};
+use crate::{tenant::TenantId, wire::CancelKey};
 use parking_lot::Mutex;
 use rand::Rng as _;
 use std::{
@@ -91,7 +88,10 @@ impl Sessions {
                 break pid;
             }
         };
-        let handle = Arc::new(make(CancelKey { pid, secret: secret.into() }));
+        let handle = Arc::new(make(CancelKey {
+            pid,
+            secret: secret.into(),
+        }));
         by_pid.insert(pid, Arc::clone(&handle));
         handle
     }

@@ -48,7 +48,10 @@ fn check(handle: &Arc<SessionHandle>, now_ms: u64) {
         Activity::Active if over(state.since_ms, timeouts.query) => {
             if !handle.is_query_overdue() {
                 cancel_overdue(handle);
-            } else if over(state.since_ms, timeouts.query.map(|limit| limit + CANCEL_GRACE)) {
+            } else if over(
+                state.since_ms,
+                timeouts.query.map(|limit| limit + CANCEL_GRACE),
+            ) {
                 handle.give(Order::QueryTimeout);
             }
         }
@@ -57,7 +60,9 @@ fn check(handle: &Arc<SessionHandle>, now_ms: u64) {
 }
 
 fn cancel_overdue(handle: &Arc<SessionHandle>) {
-    let Some(in_flight) = handle.begin_cancel() else { return };
+    let Some(in_flight) = handle.begin_cancel() else {
+        return;
+    };
     handle.mark_query_overdue();
     tokio::spawn(async move {
         let server = in_flight.identity();

@@ -7,8 +7,12 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// The binding of a TLS stream to the PostgreSQL server at its other end; `None` without TLS.
 pub fn peer_end_point(stream: &Stream) -> Option<Vec<u8>> {
-    let Stream::Tls(tls) = stream else { return None };
-    let TlsStream::Client(tls) = tls.as_ref() else { return None };
+    let Stream::Tls(tls) = stream else {
+        return None;
+    };
+    let TlsStream::Client(tls) = tls.as_ref() else {
+        return None;
+    };
     let (_, connection) = tls.get_ref();
     end_point(connection.peer_certificates()?.first()?)
 }

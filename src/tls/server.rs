@@ -1,6 +1,8 @@
 //! TLS towards clients: certificate files, read again without touching open connections.
 
+use crate::net::Stream;
 use arc_swap::ArcSwapOption;
+use pgwire::api::auth::sasl::scram::ScramServerAuth;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -59,8 +61,8 @@ pub struct TlsFiles {
 pub struct Keys {
     /// Accepts TLS connections.
     pub acceptor: TlsAcceptor,
-    /// The certificate in PEM, which SCRAM-SHA-256-PLUS binds to.
-    pub certificate_pem: Vec<u8>,
+    /// SCRAM-SHA-256-PLUS, bound to the certificate.
+    pub scram: ScramServerAuth,
 }
 
 /// The current TLS configuration; none when TLS is off.
@@ -87,7 +89,11 @@ impl ServerTls {
 impl Keys {
     fn read(files: &TlsFiles) -> Result<Self, TlsError> {
         let certificates = read_certificates(&files.certificate)?;
-        let certificate_pem = std::fs::read(&files.certificate)
+        let pem = std::fs::read(&files.certificate)
+            .map_err(|error| unreadable(&files.certificate, &error))?;
+        let mut scram = ScramServerAuth::new();
+        scram
+            .configure_certificate(&pem)
             .map_err(|error| unreadable(&files.certificate, &error))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -105,8 +111,9 @@ impl Keys {
                 } else {
                     verifier.allow_unauthenticated()
                 };
-                let verifier =
-                    verifier.build().map_err(|error| TlsError::Verifier(error.to_string()))?;
+                let verifier = verifier
+                    .build()
+                    .map_err(|error| TlsError::Verifier(error.to_string()))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
@@ -115,12 +122,18 @@ impl Keys {
             .map_err(TlsError::Rustls)?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), certificate_pem })
+        Ok(Self {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            scram,
+        })
     }
 }
 
 fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> TlsError {
-    TlsError::File { path: path.to_owned(), reason: error.to_string() }
+    TlsError::File {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
 }
 
 /// All certificates of a PEM file; at least one.
@@ -137,4 +150,15 @@ pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'stati
 /// The private key of a PEM file.
 pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_file(path).map_err(|error| unreadable(path, &error))
+}
+
+/// Whether a client named the protocol in ALPN, as direct TLS must.
+pub fn is_postgresql(stream: &Stream) -> bool {
+    match stream {
+        Stream::Tls(tls) => match tls.as_ref() {
+            tokio_rustls::TlsStream::Server(tls) => tls.get_ref().1.alpn_protocol() == Some(ALPN),
+            tokio_rustls::TlsStream::Client(_) => false,
+        },
+        Stream::Plain(_) => false,
+    }
 }

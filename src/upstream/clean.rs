@@ -74,7 +74,11 @@ impl Server {
             self.ask(RESET, timeout).await?;
             self.mark_reset();
         }
-        if self.is_clean() { Ok(()) } else { Err(AskError::Busy) }
+        if self.is_clean() {
+            Ok(())
+        } else {
+            Err(AskError::Busy)
+        }
     }
 
     async fn ask_unbounded(&mut self, sql: &str) -> Result<Report, AskError> {
@@ -139,5 +143,8 @@ fn refused(body: &[u8]) -> AskError {
     let field = |kind| {
         String::from_utf8_lossy(read::error_field(body, kind).unwrap_or_default()).into_owned()
     };
-    AskError::Refused { sqlstate: field(b'C'), message: field(b'M') }
+    AskError::Refused {
+        sqlstate: field(b'C'),
+        message: field(b'M'),
+    }
 }

@@ -30,7 +30,10 @@ pub struct Welcome {
 impl Welcome {
     /// The value of a parameter.
     pub fn value(&self, name: &str) -> Option<&str> {
-        let found = self.parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let found = self
+            .parameters
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| &**value)
     }
 }
@@ -48,9 +51,12 @@ pub async fn dial(
     tenant: &Tenant,
     scope: Scope,
 ) -> Result<(Server, Welcome), UpstreamError> {
-    tokio::time::timeout(endpoint.connect_timeout, dial_unbounded(endpoint, tenant, scope))
-        .await
-        .map_err(|_elapsed| UpstreamError::Timeout)?
+    tokio::time::timeout(
+        endpoint.connect_timeout,
+        dial_unbounded(endpoint, tenant, scope),
+    )
+    .await
+    .map_err(|_elapsed| UpstreamError::Timeout)?
 }
 
 async fn dial_unbounded(
@@ -58,7 +64,9 @@ async fn dial_unbounded(
     tenant: &Tenant,
     scope: Scope,
 ) -> Result<(Server, Welcome), UpstreamError> {
-    let login = tenant.login(scope).ok_or(UpstreamError::Login("the tenant has no such role"))?;
+    let login = tenant
+        .login(scope)
+        .ok_or(UpstreamError::Login("the tenant has no such role"))?;
     let mut stream = endpoint.connect().await?;
     let mut out = Vec::with_capacity(256);
     frontend::startup(&mut out, startup_parameters(tenant, login, scope));
@@ -75,11 +83,17 @@ fn startup_parameters<'a>(
     scope: Scope,
 ) -> impl Iterator<Item = (&'a str, &'a str)> {
     let read_only = (scope == Scope::ReadOnly).then_some(("default_transaction_read_only", "on"));
-    let settings = tenant.settings.iter().map(|(name, value)| (&**name, &**value));
-    [("user", &*login.role), ("database", &*tenant.placement.database)]
-        .into_iter()
-        .chain(settings)
-        .chain(read_only)
+    let settings = tenant
+        .settings
+        .iter()
+        .map(|(name, value)| (&**name, &**value));
+    [
+        ("user", &*login.role),
+        ("database", &*tenant.placement.database),
+    ]
+    .into_iter()
+    .chain(settings)
+    .chain(read_only)
 }
 
 async fn send(stream: &mut Stream, bytes: &[u8]) -> Result<(), UpstreamError> {
@@ -91,7 +105,10 @@ async fn send(stream: &mut Stream, bytes: &[u8]) -> Result<(), UpstreamError> {
 async fn receive(stream: &mut Stream) -> Result<(u8, Vec<u8>), UpstreamError> {
     let mut header = [0; HEADER_BYTES];
     stream.read_exact(&mut header).await?;
-    let header = peek(&header).ok().flatten().ok_or(UpstreamError::Protocol)?;
+    let header = peek(&header)
+        .ok()
+        .flatten()
+        .ok_or(UpstreamError::Protocol)?;
     if header.message_bytes > LOGIN_MESSAGE_BYTES_MAX {
         return Err(UpstreamError::Protocol);
     }
@@ -107,7 +124,10 @@ fn refused(body: &[u8]) -> UpstreamError {
     let field = |kind| {
         String::from_utf8_lossy(read::error_field(body, kind).unwrap_or_default()).into_owned()
     };
-    UpstreamError::Refused { sqlstate: field(b'C'), message: field(b'M') }
+    UpstreamError::Refused {
+        sqlstate: field(b'C'),
+        message: field(b'M'),
+    }
 }
 
 async fn authenticate(stream: &mut Stream, login: &Login) -> Result<(), UpstreamError> {
@@ -131,7 +151,9 @@ async fn authenticate(stream: &mut Stream, login: &Login) -> Result<(), Upstream
                 scram(stream, login, mechanisms).await?;
             }
             (tag::AUTHENTICATION, _) => {
-                return Err(UpstreamError::Login("PostgreSQL asks for a method that pgusher lacks"));
+                return Err(UpstreamError::Login(
+                    "PostgreSQL asks for a method that pgusher lacks",
+                ));
             }
             _ => return Err(UpstreamError::Protocol),
         }
@@ -140,7 +162,11 @@ async fn authenticate(stream: &mut Stream, login: &Login) -> Result<(), Upstream
 
 fn password(login: &Login) -> Result<&str, UpstreamError> {
     let missing = UpstreamError::Login("PostgreSQL asks for a password and none is configured");
-    login.password.as_ref().map(crate::tenant::Secret::expose).ok_or(missing)
+    login
+        .password
+        .as_ref()
+        .map(crate::tenant::Secret::expose)
+        .ok_or(missing)
 }
 
 async fn answer(stream: &mut Stream, data: &[u8]) -> Result<(), UpstreamError> {
@@ -151,17 +177,24 @@ async fn answer(stream: &mut Stream, data: &[u8]) -> Result<(), UpstreamError> {
 
 /// SCRAM-SHA-256, bound to the TLS channel where both sides can.
 async fn scram(stream: &mut Stream, login: &Login, offered: &[u8]) -> Result<(), UpstreamError> {
-    let offers = |name: &str| offered.split(|b| *b == 0).any(|offer| offer == name.as_bytes());
+    let offers = |name: &str| {
+        offered
+            .split(|b| *b == 0)
+            .any(|offer| offer == name.as_bytes())
+    };
     let binding = tls::peer_end_point(stream);
     let (mechanism, channel) = match binding {
-        Some(digest) if offers(SCRAM_SHA_256_PLUS) => {
-            (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(digest))
-        }
+        Some(digest) if offers(SCRAM_SHA_256_PLUS) => (
+            SCRAM_SHA_256_PLUS,
+            ChannelBinding::tls_server_end_point(digest),
+        ),
         Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
         None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
     };
     if !offers(mechanism) {
-        return Err(UpstreamError::Login("PostgreSQL offers no SASL method that pgusher has"));
+        return Err(UpstreamError::Login(
+            "PostgreSQL offers no SASL method that pgusher has",
+        ));
     }
     let mut scram = ScramSha256::new(password(login)?.as_bytes(), channel);
     let mut out = Vec::with_capacity(128);
@@ -170,10 +203,14 @@ async fn scram(stream: &mut Stream, login: &Login, offered: &[u8]) -> Result<(),
     let challenge = sasl_reply(stream, 11).await?;
     // PBKDF2 takes about a millisecond: not on a thread that relays.
     let scram = tokio::task::spawn_blocking(move || scram.update(&challenge).map(|()| scram));
-    let mut scram = scram.await.map_err(|_panic| UpstreamError::Login("SCRAM failed"))??;
+    let mut scram = scram
+        .await
+        .map_err(|_panic| UpstreamError::Login("SCRAM failed"))??;
     answer(stream, scram.message()).await?;
     let proof = sasl_reply(stream, 12).await?;
-    scram.finish(&proof).map_err(|_| UpstreamError::Login("PostgreSQL did not prove itself"))
+    scram
+        .finish(&proof)
+        .map_err(|_| UpstreamError::Login("PostgreSQL did not prove itself"))
 }
 
 async fn sasl_reply(stream: &mut Stream, kind: u32) -> Result<Vec<u8>, UpstreamError> {
@@ -186,18 +223,23 @@ async fn sasl_reply(stream: &mut Stream, kind: u32) -> Result<Vec<u8>, UpstreamE
 
 async fn await_ready(stream: &mut Stream) -> Result<(CancelKey, Welcome), UpstreamError> {
     let mut welcome = Welcome::default();
-    let mut key = CancelKey { pid: 0, secret: Box::default() };
+    let mut key = CancelKey {
+        pid: 0,
+        secret: Box::default(),
+    };
     for _ in 0..LOGIN_MESSAGES_MAX {
         let (tag, body) = receive(stream).await?;
         match tag {
             tag::PARAMETER_STATUS => {
-                let (name, value) =
-                    read::parameter_status(&body).ok_or(UpstreamError::Protocol)?;
+                let (name, value) = read::parameter_status(&body).ok_or(UpstreamError::Protocol)?;
                 welcome.parameters.push((name.into(), value.into()));
             }
             tag::KEY_DATA => {
                 let pid = read::u32_at_front(&body).ok_or(UpstreamError::Protocol)?;
-                key = CancelKey { pid, secret: body.get(4..).unwrap_or_default().into() };
+                key = CancelKey {
+                    pid,
+                    secret: body.get(4..).unwrap_or_default().into(),
+                };
             }
             tag::READY => return Ok((key, welcome)),
             tag::NOTICE => {}

@@ -25,7 +25,9 @@ pub struct Endpoint {
 
 impl std::fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Endpoint").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Endpoint")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,7 +52,9 @@ impl Endpoint {
             return Err(UpstreamError::NoTls);
         }
         let connector = self.connector.clone().ok_or(UpstreamError::NoTls)?;
-        let tls = TlsConnector::from(connector).connect(self.server_name()?, socket).await?;
+        let tls = TlsConnector::from(connector)
+            .connect(self.server_name()?, socket)
+            .await?;
         Ok(Stream::Tls(Box::new(tls.into())))
     }
 

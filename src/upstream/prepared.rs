@@ -32,7 +32,11 @@ impl Prepared {
     /// Notes that the server is being given the statement. Returns the one that must go first,
     /// when there would be more than `count_max`.
     pub fn insert(&mut self, id: StatementId, count_max: usize) -> Option<StatementId> {
-        let evicted = if self.used_at.len() >= count_max.max(1) { self.oldest() } else { None };
+        let evicted = if self.used_at.len() >= count_max.max(1) {
+            self.oldest()
+        } else {
+            None
+        };
         if let Some(evicted) = evicted {
             self.remove(evicted);
         }
@@ -66,7 +70,10 @@ impl Prepared {
     }
 
     fn oldest(&self) -> Option<StatementId> {
-        self.used_at.iter().min_by_key(|(_, used_at)| **used_at).map(|(id, _)| *id)
+        self.used_at
+            .iter()
+            .min_by_key(|(_, used_at)| **used_at)
+            .map(|(id, _)| *id)
     }
 }
 

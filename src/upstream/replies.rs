@@ -55,7 +55,10 @@ pub enum Expect {
 
 impl Expect {
     fn ends_with_ready(&self) -> bool {
-        matches!(self, Self::Sync | Self::Query | Self::FunctionCall | Self::Injected)
+        matches!(
+            self,
+            Self::Sync | Self::Query | Self::FunctionCall | Self::Injected
+        )
     }
 }
 
@@ -107,9 +110,17 @@ impl Replies {
         self.copy_in_open
     }
 
+    /// Whether what comes now belongs to a Query of our own.
+    #[inline]
+    pub fn is_injected(&self) -> bool {
+        self.queue.front() == Some(&Expect::Injected)
+    }
+
     /// Whether the last request sent is one that a Sync must follow.
     pub fn needs_sync(&self) -> bool {
-        self.queue.back().is_some_and(|last| !last.ends_with_ready() && *last != Expect::CopyEnd)
+        self.queue
+            .back()
+            .is_some_and(|last| !last.ends_with_ready() && *last != Expect::CopyEnd)
     }
 
     /// Notes a request that goes to the server.
@@ -205,7 +216,11 @@ impl Replies {
             Some(Expect::Parse(reply, _) | Expect::Close(reply, _)) => {
                 let reply = *reply;
                 self.queue.pop_front();
-                if reply == Reply::Forward { Verdict::Forward } else { Verdict::Swallow }
+                if reply == Reply::Forward {
+                    Verdict::Forward
+                } else {
+                    Verdict::Swallow
+                }
             }
             _ => Verdict::Unexpected,
         }
@@ -241,7 +256,11 @@ impl Replies {
             _ => Verdict::Forward,
         };
         self.copy_in_open = false;
-        while self.queue.front().is_some_and(|front| !front.ends_with_ready()) {
+        while self
+            .queue
+            .front()
+            .is_some_and(|front| !front.ends_with_ready())
+        {
             match self.queue.pop_front() {
                 Some(Expect::Parse(_, Some(id))) => self.lost.push(Lost::Parse(id)),
                 Some(Expect::Close(_, Some(id))) => self.lost.push(Lost::Close(id)),

@@ -9,7 +9,7 @@ use std::{
 ///
 /// A session and a server each hold an `Arc` of one; the same `Arc` on both means that nothing is
 /// to be done at checkout.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Settings(Vec<(Box<str>, Box<str>)>);
 
 impl Settings {
@@ -20,9 +20,11 @@ impl Settings {
 
     /// From names and values; of two with one name the later counts.
     pub fn new(pairs: impl IntoIterator<Item = (Box<str>, Box<str>)>) -> Self {
-        pairs.into_iter().fold(Self::default(), |settings, (name, value)| {
-            settings.with(&name, Some(&value))
-        })
+        pairs
+            .into_iter()
+            .fold(Self::default(), |settings, (name, value)| {
+                settings.with(&name, Some(&value))
+            })
     }
 
     /// Whether there is no difference.
@@ -37,7 +39,10 @@ impl Settings {
 
     /// The value of a name, in any case of letters.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.position(name).ok().and_then(|at| self.0.get(at)).map(|(_, value)| &**value)
+        self.position(name)
+            .ok()
+            .and_then(|at| self.0.get(at))
+            .map(|(_, value)| &**value)
     }
 
     /// The same with one value changed, or taken out.
@@ -53,8 +58,29 @@ impl Settings {
         Self(pairs)
     }
 
+    /// The same with values as a server spells them; without those that it starts with anyway.
+    #[must_use]
+    pub fn as_reported(
+        &self,
+        report: &[(Box<str>, Box<str>)],
+        is_start_value: impl Fn(&str, &str) -> bool,
+    ) -> Self {
+        let spelled = report.iter().fold(self.clone(), |settings, (name, value)| {
+            settings.with(name, Some(value))
+        });
+        let kept = spelled
+            .0
+            .into_iter()
+            .filter(|(name, value)| !is_start_value(name, value));
+        Self(kept.collect())
+    }
+
     fn position(&self, name: &str) -> Result<usize, usize> {
-        let key = |text: &str| text.bytes().map(|b| b.to_ascii_lowercase()).collect::<Vec<_>>();
+        let key = |text: &str| {
+            text.bytes()
+                .map(|b| b.to_ascii_lowercase())
+                .collect::<Vec<_>>()
+        };
         let name = key(name);
         self.0.binary_search_by(|(other, _)| key(other).cmp(&name))
     }
@@ -78,7 +104,10 @@ impl Settings {
             push_name(&mut sql, "RESET ", name);
             sql.push(';');
         }
-        for (name, value) in target.iter().filter(|(name, value)| self.value(name) != Some(*value)) {
+        for (name, value) in target
+            .iter()
+            .filter(|(name, value)| self.value(name) != Some(*value))
+        {
             sql.push_str("SELECT pg_catalog.set_config(");
             push_literal(&mut sql, name);
             sql.push(',');
@@ -117,15 +146,28 @@ mod tests {
     use super::*;
 
     fn settings(pairs: &[(&str, &str)]) -> Settings {
-        Settings::new(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())))
+        Settings::new(
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into())),
+        )
     }
 
     #[test]
     fn names_are_found_in_any_case() {
-        let settings = settings(&[("TimeZone", "UTC"), ("DateStyle", "ISO"), ("timezone", "CET")]);
+        let settings = settings(&[
+            ("TimeZone", "UTC"),
+            ("DateStyle", "ISO"),
+            ("timezone", "CET"),
+        ]);
         assert_eq!(settings.value("TIMEZONE"), Some("CET"));
         assert_eq!(settings.iter().count(), 2);
-        assert!(settings.with("datestyle", None).value("DateStyle").is_none());
+        assert!(
+            settings
+                .with("datestyle", None)
+                .value("DateStyle")
+                .is_none()
+        );
     }
 
     #[test]

@@ -93,7 +93,11 @@ impl Statements {
         shared.sweep();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
         let name = format!("pgu_{id:x}").into_bytes().into();
-        let statement = Arc::new(Statement { id, name, key: key.into() });
+        let statement = Arc::new(Statement {
+            id,
+            name,
+            key: key.into(),
+        });
         shared.set.insert(ByKey(Arc::clone(&statement)));
         statement
     }

@@ -70,7 +70,10 @@ pub fn authentication_sasl_final(out: &mut Vec<u8>, data: String) {
 
 /// `ParameterStatus`.
 pub fn parameter_status(out: &mut Vec<u8>, name: &str, value: &str) {
-    append(out, &ParameterStatus::new(name.to_owned(), value.to_owned()));
+    append(
+        out,
+        &ParameterStatus::new(name.to_owned(), value.to_owned()),
+    );
 }
 
 /// `BackendKeyData`; the key has four bytes in protocol 3.0 and up to 256 in 3.2.

@@ -38,7 +38,10 @@ pub fn peek(bytes: &[u8]) -> Result<Option<Header>, FrameError> {
     if length < 4 || length as usize > MESSAGE_BYTES_MAX {
         return Err(FrameError { tag, length });
     }
-    Ok(Some(Header { tag, message_bytes: length as usize + 1 }))
+    Ok(Some(Header {
+        tag,
+        message_bytes: length as usize + 1,
+    }))
 }
 
 #[cfg(test)]
@@ -54,7 +57,10 @@ mod tests {
             assert_eq!(peek(&bytes), Err(FrameError { tag: b'Q', length }));
         }
         assert_eq!(peek(b"Q\0\0\0"), Ok(None));
-        let sync = Header { tag: b'S', message_bytes: 5 };
+        let sync = Header {
+            tag: b'S',
+            message_bytes: 5,
+        };
         assert_eq!(peek(b"S\0\0\0\x04"), Ok(Some(sync)));
     }
 

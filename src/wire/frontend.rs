@@ -37,7 +37,11 @@ pub fn password(out: &mut Vec<u8>, data: &[u8]) {
 /// `SASLInitialResponse`.
 pub fn sasl_initial(out: &mut Vec<u8>, mechanism: &str, data: &[u8]) {
     let length = (data.len() as u32).to_be_bytes();
-    message(out, tag::PASSWORD, &[mechanism.as_bytes(), b"\0", &length, data]);
+    message(
+        out,
+        tag::PASSWORD,
+        &[mechanism.as_bytes(), b"\0", &length, data],
+    );
 }
 
 /// `StartupMessage` of protocol 3.0.

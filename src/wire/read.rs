@@ -10,7 +10,9 @@ pub fn cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 /// The four bytes at the front as a number.
 #[inline]
 pub fn u32_at_front(bytes: &[u8]) -> Option<u32> {
-    bytes.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes))
+    bytes
+        .first_chunk::<4>()
+        .map(|bytes| u32::from_be_bytes(*bytes))
 }
 
 /// The value of one field of an `ErrorResponse` or `NoticeResponse` body.
@@ -33,7 +35,10 @@ pub fn error_field(body: &[u8], field: u8) -> Option<&[u8]> {
 pub fn parameter_status(body: &[u8]) -> Option<(&str, &str)> {
     let (name, rest) = cstr(body)?;
     let (value, _) = cstr(rest)?;
-    Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
+    Some((
+        std::str::from_utf8(name).ok()?,
+        std::str::from_utf8(value).ok()?,
+    ))
 }
 
 #[cfg(test)]

@@ -91,24 +91,38 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal after which the client may go on.
     pub fn error(sqlstate: SqlState, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { severity: Severity::Error, sqlstate, message: message.into(), detail: None }
+        Self {
+            severity: Severity::Error,
+            sqlstate,
+            message: message.into(),
+            detail: None,
+        }
     }
 
     /// A refusal that ends the connection.
     pub fn fatal(sqlstate: SqlState, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { severity: Severity::Fatal, ..Self::error(sqlstate, message) }
+        Self {
+            severity: Severity::Fatal,
+            ..Self::error(sqlstate, message)
+        }
     }
 
     /// Adds how to get out, or why.
     #[must_use]
     pub fn with_detail(self, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { detail: Some(detail.into()), ..self }
+        Self {
+            detail: Some(detail.into()),
+            ..self
+        }
     }
 
     /// The same, ending the connection.
     #[must_use]
     pub fn into_fatal(self) -> Self {
-        Self { severity: Severity::Fatal, ..self }
+        Self {
+            severity: Severity::Fatal,
+            ..self
+        }
     }
 
     /// Whether the connection ends.

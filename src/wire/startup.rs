@@ -27,7 +27,9 @@ pub struct CancelKey {
 
 impl fmt::Debug for CancelKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CancelKey").field("pid", &self.pid).finish_non_exhaustive()
+        f.debug_struct("CancelKey")
+            .field("pid", &self.pid)
+            .finish_non_exhaustive()
     }
 }
 
@@ -48,7 +50,10 @@ pub struct StartupPacket {
 impl StartupPacket {
     /// The value of a parameter.
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(key, _)| &**key == name).map(|(_, value)| &**value)
+        self.parameters
+            .iter()
+            .find(|(key, _)| &**key == name)
+            .map(|(_, value)| &**value)
     }
 
     /// Whether the client must be told what we speak: it wants more than we have.
@@ -113,16 +118,26 @@ fn parse_cancel(rest: &[u8]) -> Result<CancelKey, OpeningError> {
     if !(4..=CANCEL_KEY_BYTES_MAX).contains(&secret.len()) {
         return Err(OpeningError::Length);
     }
-    Ok(CancelKey { pid, secret: secret.into() })
+    Ok(CancelKey {
+        pid,
+        secret: secret.into(),
+    })
 }
 
 fn parse_startup(minor: u16, mut rest: &[u8]) -> Result<StartupPacket, OpeningError> {
-    let mut packet =
-        StartupPacket { minor, parameters: Vec::new(), unknown_options: Vec::new() };
+    let mut packet = StartupPacket {
+        minor,
+        parameters: Vec::new(),
+        unknown_options: Vec::new(),
+    };
     loop {
         let (name, after) = text(rest)?;
         if name.is_empty() {
-            return if after.is_empty() { Ok(packet) } else { Err(OpeningError::Layout) };
+            return if after.is_empty() {
+                Ok(packet)
+            } else {
+                Err(OpeningError::Layout)
+            };
         }
         let (value, after) = text(after)?;
         if packet.parameter(name).is_some() {
@@ -139,7 +154,10 @@ fn parse_startup(minor: u16, mut rest: &[u8]) -> Result<StartupPacket, OpeningEr
 
 fn text(bytes: &[u8]) -> Result<(&str, &[u8]), OpeningError> {
     let (text, rest) = read::cstr(bytes).ok_or(OpeningError::Layout)?;
-    Ok((std::str::from_utf8(text).map_err(|_| OpeningError::Encoding)?, rest))
+    Ok((
+        std::str::from_utf8(text).map_err(|_| OpeningError::Encoding)?,
+        rest,
+    ))
 }
 
 #[cfg(test)]
@@ -154,15 +172,33 @@ mod tests {
     #[test]
     fn openings_are_told_apart() {
         assert_eq!(parse_opening(&body(SSL_REQUEST, b"")), Ok(Opening::Ssl));
-        assert_eq!(parse_opening(&body(GSSENC_REQUEST, b"")), Ok(Opening::GssEnc));
-        assert_eq!(parse_opening(&body(SSL_REQUEST, b"x")), Err(OpeningError::Length));
-        assert_eq!(parse_opening(&body(0x0002_0000, b"")), Err(OpeningError::Version(2, 0)));
+        assert_eq!(
+            parse_opening(&body(GSSENC_REQUEST, b"")),
+            Ok(Opening::GssEnc)
+        );
+        assert_eq!(
+            parse_opening(&body(SSL_REQUEST, b"x")),
+            Err(OpeningError::Length)
+        );
+        assert_eq!(
+            parse_opening(&body(0x0002_0000, b"")),
+            Err(OpeningError::Version(2, 0))
+        );
         assert_eq!(parse_opening(b"\0\0"), Err(OpeningError::Length));
-        let key = CancelKey { pid: 9, secret: [1, 2, 3, 4].into() };
+        let key = CancelKey {
+            pid: 9,
+            secret: [1, 2, 3, 4].into(),
+        };
         let cancel = body(CANCEL_REQUEST, &[0, 0, 0, 9, 1, 2, 3, 4]);
         assert_eq!(parse_opening(&cancel), Ok(Opening::Cancel(key)));
-        assert_eq!(parse_opening(&body(CANCEL_REQUEST, &[0; 7])), Err(OpeningError::Length));
-        assert_eq!(parse_opening(&body(CANCEL_REQUEST, &[0; 261])), Err(OpeningError::Length));
+        assert_eq!(
+            parse_opening(&body(CANCEL_REQUEST, &[0; 7])),
+            Err(OpeningError::Length)
+        );
+        assert_eq!(
+            parse_opening(&body(CANCEL_REQUEST, &[0; 261])),
+            Err(OpeningError::Length)
+        );
     }
 
     #[test]

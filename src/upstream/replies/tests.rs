@@ -30,8 +30,12 @@ fn seen(replies: &mut Replies, messages: &[u8]) -> Vec<u8> {
 
 #[test]
 fn an_injected_parse_is_answered_without_the_client_knowing() {
-    let mut replies =
-        queue([Expect::Parse(Reply::Swallow, Some(1)), Expect::Bind, Expect::Execute, Expect::Sync]);
+    let mut replies = queue([
+        Expect::Parse(Reply::Swallow, Some(1)),
+        Expect::Bind,
+        Expect::Execute,
+        Expect::Sync,
+    ]);
     assert_eq!(seen(&mut replies, b"12DDCZ"), b"2DDCZ");
     assert!(replies.is_empty());
 }
@@ -73,7 +77,11 @@ fn after_an_error_everything_up_to_sync_is_skipped_our_own_replies_too() {
 
 #[test]
 fn a_doomed_request_gets_the_error_that_we_word() {
-    let mut replies = queue([Expect::Doomed((*b"!").into()), Expect::Execute, Expect::Sync]);
+    let mut replies = queue([
+        Expect::Doomed((*b"!").into()),
+        Expect::Execute,
+        Expect::Sync,
+    ]);
     assert_eq!(seen(&mut replies, b"EZ"), b"!Z");
 }
 
@@ -105,7 +113,13 @@ fn the_sync_sent_before_copy_data_is_ignored_by_the_server_and_by_us() {
 
 #[test]
 fn copy_data_sent_blindly_behind_the_sync_counts_the_same() {
-    let all = [Expect::Bind, Expect::Execute, Expect::Sync, Expect::CopyEnd, Expect::Sync];
+    let all = [
+        Expect::Bind,
+        Expect::Execute,
+        Expect::Sync,
+        Expect::CopyEnd,
+        Expect::Sync,
+    ];
     let mut copied = queue(all.clone());
     assert_eq!(seen(&mut copied, b"2GCZ"), b"2GCZ");
     assert!(copied.is_empty());
