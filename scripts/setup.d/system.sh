@@ -44,7 +44,8 @@ apt_install() {
   quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "$@"
 }
 
-apt_has() { apt-cache show --no-all-versions "$1" >/dev/null 2>&1; }
+# Can apt install package $1? (A name that others merely mention has no candidate.)
+apt_has() { LC_ALL=C apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'; }
 
 ensure_compiler() {
   if has cc && has make; then return; fi
