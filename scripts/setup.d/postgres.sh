@@ -3,6 +3,9 @@
 
 readonly OLDEST_MAJOR=15
 
+# Whether only a server that speaks TLS will do.
+need_tls=no
+
 # Runs a command as a user that PostgreSQL accepts: it refuses to be started by root.
 as_unprivileged() {
   if [[ $EUID != 0 ]]; then
@@ -22,18 +25,26 @@ pg_major() {
   [[ $version =~ \)\ ([0-9]+) ]] && printf '%s\n' "${BASH_REMATCH[1]}"
 }
 
-# Of the bin directories on stdin, prints the one with the highest version that fits $1
-# (a major, or nothing for any that is new enough and can make a streaming replica).
+# Is the server in the bin directory $1, of major version $2, what was asked for? $3 is a major, or
+# nothing for any that is new enough and comes with the program that makes a streaming replica.
+pg_fits() {
+  if [[ -n $3 ]]; then
+    [[ $2 == "$3" ]] || return 1
+  else
+    ((${2} >= OLDEST_MAJOR)) && [[ -x $1/pg_basebackup ]] || return 1
+  fi
+  [[ $need_tls == no ]] || speaks_tls "$1"
+}
+
+# Some builds come without OpenSSL; their `ssl = on` is an error.
+speaks_tls() { grep -q SSL_CTX_new "$1/postgres"; }
+
+# Of the bin directories on stdin, prints the one with the highest version that fits $1.
 pick_postgres() {
   local wanted=$1 bin major best="" best_major=0
   while IFS= read -r bin; do
     major=$(pg_major "$bin") || continue
-    if [[ -z $wanted ]]; then
-      [[ -x $bin/pg_basebackup ]] || continue
-    else
-      [[ $major == "$wanted" ]] || continue
-    fi
-    if ((major >= OLDEST_MAJOR && major > best_major)); then
+    if ((major > best_major)) && pg_fits "$bin" "$major" "$wanted"; then
       best=$bin best_major=$major
     fi
   done
@@ -57,8 +68,12 @@ named_postgres_fits() {
   major=$(pg_major "$PGUSHER_PG_BIN") || die "PGUSHER_PG_BIN=$PGUSHER_PG_BIN has no PostgreSQL server that runs.
        It must be a directory with postgres, initdb and pg_ctl that users other than root can read."
   ((major >= OLDEST_MAJOR)) || die "PGUSHER_PG_BIN=$PGUSHER_PG_BIN is PostgreSQL $major: $OLDEST_MAJOR or newer is needed"
-  [[ -z $wanted || $major == "$wanted" ]] && return
-  say "PGUSHER_PG_BIN is PostgreSQL $major, looking elsewhere for $wanted"
+  if [[ -n $wanted && $major != "$wanted" ]]; then
+    say "PGUSHER_PG_BIN is PostgreSQL $major, looking elsewhere for $wanted"
+    return 1
+  fi
+  [[ $need_tls == yes ]] && ! speaks_tls "$PGUSHER_PG_BIN" || return 0
+  say "PGUSHER_PG_BIN is a PostgreSQL that was built without TLS, looking elsewhere"
   return 1
 }
 
@@ -85,7 +100,8 @@ without_main_cluster() {
 
 # Prints the bin directory of a server: major $1, or any that is new enough.
 ensure_postgres() {
-  local wanted=$1 bin
+  local wanted=$1 bin what="PostgreSQL ${1:->= $OLDEST_MAJOR}"
+  [[ $need_tls == no ]] || what="$what with TLS"
   if named_postgres_fits "$wanted"; then
     bin=$PGUSHER_PG_BIN
   elif bin=$(system_postgres | pick_postgres "$wanted"); then
@@ -93,8 +109,8 @@ ensure_postgres() {
   elif bin=$(cached_postgres | pick_postgres "$wanted"); then
     :
   else
-    say "no PostgreSQL ${wanted:->= $OLDEST_MAJOR} found"
-    install_postgres "$wanted" || die "PostgreSQL ${wanted:->= $OLDEST_MAJOR} can't be installed from here.
+    say "no $what found"
+    install_postgres "$wanted" || die "$what can't be installed from here.
        Install it by hand and set PGUSHER_PG_BIN to the directory with postgres and initdb."
     bin=$({ system_postgres; cached_postgres; } | pick_postgres "$wanted")
   fi

