@@ -1,0 +1,167 @@
+//! What was measured and what did not run: lines on the way, a table at the end, JSON on request.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use serde_json::{Value, json};
+
+use crate::args::Case;
+use crate::figure::{Figure, Sample, Verdict};
+use crate::proxy::Kind;
+use crate::stats::Spread;
+
+/// The circumstances of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Environment {
+    /// Name and value, in the order to show.
+    pub(crate) lines: Vec<(String, String)>,
+    /// The first is the reference.
+    pub(crate) proxies: Vec<Kind>,
+}
+
+/// Collects as the cases go.
+#[derive(Debug)]
+pub(crate) struct Report {
+    environment: Environment,
+    figures: Vec<Figure>,
+    failures: Vec<String>,
+}
+
+impl Report {
+    pub(crate) fn new(environment: Environment) -> Self {
+        Self { environment, figures: Vec::new(), failures: Vec::new() }
+    }
+
+    /// Whether everything ran.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.failures.is_empty() && !self.figures.is_empty()
+    }
+
+    pub(crate) fn print_environment(&self) {
+        for (name, value) in &self.environment.lines {
+            println!("{name:>13}: {value}");
+        }
+    }
+
+    /// Announces a case.
+    pub(crate) fn begin(&self, case: Case) {
+        println!("\n{case:?}");
+    }
+
+    /// Takes what one proxy did in one round.
+    pub(crate) fn add(&mut self, case: Case, kind: Kind, samples: Vec<Sample>) {
+        for sample in samples {
+            println!("  {:<10} {}: {} {}", kind.name(), sample.name, digits(sample.value), sample.unit);
+            let has_name = |figure: &&mut Figure| figure.name == sample.name;
+            let figure = if let Some(figure) = self.figures.iter_mut().find(has_name) {
+                figure
+            } else {
+                let (name, unit) = (sample.name.clone(), sample.unit);
+                self.figures.push_mut(Figure { case, name, unit, samples: Default::default() })
+            };
+            figure.samples.entry(kind).or_default().push(sample.value);
+        }
+    }
+
+    /// Takes note of what did not run.
+    pub(crate) fn fail(&mut self, what: &str, error: &anyhow::Error) {
+        println!("  DID NOT RUN: {what}: {error:#}");
+        self.failures.push(format!("{what}: {error:#}"));
+    }
+
+    pub(crate) fn print_table(&self) {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_BORDERS_ONLY);
+        let mut header = vec!["figure".to_owned(), "unit".to_owned()];
+        header.extend(self.environment.proxies.iter().map(|kind| kind.name().to_owned()));
+        let names = self.compared().map(|kind| format!("{} ×", kind.name()));
+        header.extend(names.chain(["budget".to_owned(), "met".to_owned()]));
+        table.set_header(header);
+        for figure in &self.figures {
+            table.add_row(self.row(figure));
+        }
+        let mut lines = vec![format!("\n{table}")];
+        lines.push("median (lowest–highest) of the rounds; × is the ratio within a round".to_owned());
+        lines.extend(self.failures.iter().map(|failure| format!("DID NOT RUN: {failure}")));
+        println!("{}", lines.join("\n"));
+    }
+
+    fn reference(&self) -> Option<Kind> {
+        self.environment.proxies.first().copied()
+    }
+
+    /// All but the reference.
+    fn compared(&self) -> impl Iterator<Item = Kind> + '_ {
+        self.environment.proxies.iter().copied().skip(1)
+    }
+
+    fn row(&self, figure: &Figure) -> Vec<Cell> {
+        let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+        let shown = |spread: Option<Spread>| right(spread.map_or_else(String::new, show));
+        let mut row = vec![Cell::new(&figure.name), Cell::new(figure.unit)];
+        row.extend(self.environment.proxies.iter().map(|kind| shown(figure.spread(*kind))));
+        let ratios = self.compared().map(|kind| figure.ratio(kind, self.reference()?));
+        row.extend(ratios.map(shown));
+        row.push(Cell::new(figure.budget().map_or_else(String::new, |budget| budget.to_string())));
+        row.push(Cell::new(match figure.verdict() {
+            Verdict::Met => "yes",
+            Verdict::Missed => "NO",
+            Verdict::Open => "",
+        }));
+        row
+    }
+
+    pub(crate) fn write_json(&self, file: &Path) -> Result<()> {
+        let environment: serde_json::Map<String, Value> =
+            self.environment.lines.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        let figures: Vec<Value> = self.figures.iter().map(|figure| self.figure_json(figure)).collect();
+        let all = json!({
+            "environment": environment,
+            "reference": self.reference(),
+            "figures": figures,
+            "did_not_run": self.failures,
+        });
+        let text = serde_json::to_string_pretty(&all)?;
+        std::fs::write(file, text).with_context(|| format!("can't write {}", file.display()))
+    }
+
+    fn figure_json(&self, figure: &Figure) -> Value {
+        let ratios: serde_json::Map<String, Value> = self
+            .compared()
+            .filter_map(|kind| Some((kind, figure.ratio(kind, self.reference()?)?)))
+            .map(|(kind, ratio)| (kind.name().to_lowercase(), json!(ratio)))
+            .collect();
+        let spreads: serde_json::Map<String, Value> = (figure.samples.keys())
+            .map(|kind| (kind.name().to_lowercase(), json!(figure.spread(*kind))))
+            .collect();
+        json!({
+            "case": format!("{:?}", figure.case).to_lowercase(),
+            "figure": figure.name,
+            "unit": figure.unit,
+            "samples": figure.samples,
+            "spread": spreads,
+            "ratio": ratios,
+            "budget": figure.budget().map(|budget| budget.to_string()),
+            "verdict": figure.verdict(),
+        })
+    }
+}
+
+fn show(spread: Spread) -> String {
+    let Spread { median, min, max } = spread;
+    if min < max {
+        format!("{} ({}–{})", digits(median), digits(min), digits(max))
+    } else {
+        digits(median)
+    }
+}
+
+/// Three significant digits.
+fn digits(number: f64) -> String {
+    match number.abs() {
+        size if size >= 99.5 => format!("{number:.0}"),
+        size if size >= 9.95 => format!("{number:.1}"),
+        _ => format!("{number:.2}"),
+    }
+}
