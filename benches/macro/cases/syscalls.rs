@@ -74,19 +74,19 @@ impl Counter {
     }
 }
 
-/// perf reports how long it counted as an event of its own.
+/// Reads perf's text: its CSV has the duration only as an event, which it adds up over threads.
 fn by_perf(pid: u32, window: Duration) -> Result<f64> {
     let mut perf = Command::new("perf");
-    perf.args(["stat", "-x,", "-e", EVENT, "-e", "duration_time", "-p", &pid.to_string()]);
+    perf.args(["stat", "-e", EVENT, "-p", &pid.to_string()]);
     perf.args(["--", "sleep", &window.as_secs_f64().to_string()]).env("LC_ALL", "C");
     let output = perf.output().context("can't run perf")?;
     let report = String::from_utf8_lossy(&output.stderr).into_owned();
-    let count = |event: &str| {
-        let line = report.lines().find(|line| line.split(',').nth(2) == Some(event));
-        let number = line.and_then(|line| line.split(',').next()?.parse::<f64>().ok());
-        number.with_context(|| format!("perf did not count {event}: {}", report.trim()))
+    let number_before = |what: &str| {
+        let line = report.lines().find(|line| line.contains(what));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+        number.with_context(|| format!("perf reports no {what}: {}", report.trim()))
     };
-    Ok(count(EVENT)? / count("duration_time")? * 1e9)
+    Ok(number_before(EVENT)? / number_before("seconds time elapsed")?)
 }
 
 fn by_strace(pid: u32, stage: &Stage) -> Result<f64> {
