@@ -28,10 +28,20 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) pgusher: Option<PathBuf>,
     /// What to measure; the first is what the others are compared with
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "pgbouncer,pgusher")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "pgbouncer,pgusher"
+    )]
     pub(crate) proxies: Vec<Kind>,
     /// Protocols of the throughput and syscalls cases
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "simple,extended,prepared")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "simple,extended,prepared"
+    )]
     pub(crate) modes: Vec<Mode>,
     /// Client counts of the throughput and syscalls cases
     #[arg(long, value_delimiter = ',', default_value = "1,16,64")]
@@ -86,12 +96,17 @@ impl Args {
     /// The cases asked for, in order.
     pub(crate) fn cases(&self) -> Vec<Case> {
         let all = Case::value_variants().iter().copied();
-        all.filter(|case| self.only.is_empty() || self.only.contains(case)).collect()
+        all.filter(|case| self.only.is_empty() || self.only.contains(case))
+            .collect()
     }
 
     /// The sizes asked for.
     pub(crate) fn sizes(&self) -> Sizes {
-        let mut sizes = if self.quick { Sizes::quick() } else { Sizes::full() };
+        let mut sizes = if self.quick {
+            Sizes::quick()
+        } else {
+            Sizes::full()
+        };
         sizes.rounds = self.rounds.unwrap_or(sizes.rounds).max(1);
         sizes
     }

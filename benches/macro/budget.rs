@@ -18,15 +18,21 @@ pub(crate) enum Bound {
 }
 
 const fn ratio_up_to(most: f64) -> Budget {
-    Budget::Ratio { bound: Bound::AtMost(most) }
+    Budget::Ratio {
+        bound: Bound::AtMost(most),
+    }
 }
 
 const fn ratio_from(least: f64) -> Budget {
-    Budget::Ratio { bound: Bound::AtLeast(least) }
+    Budget::Ratio {
+        bound: Bound::AtLeast(least),
+    }
 }
 
 const fn up_to(most: f64) -> Budget {
-    Budget::Value { bound: Bound::AtMost(most) }
+    Budget::Value {
+        bound: Bound::AtMost(most),
+    }
 }
 
 /// By the names that the cases give their figures at full size.
@@ -45,7 +51,10 @@ const BUDGETS: &[(&str, Budget)] = &[
     ("TLS (P-256) and SCRAM: CPU per login", ratio_up_to(0.65)),
     ("TLS (RSA-2048) and SCRAM: CPU per login", ratio_up_to(0.65)),
     ("10000 idle: memory per client", up_to(4.0)),
-    ("10000 idle after a query each: memory per client", up_to(4.0)),
+    (
+        "10000 idle after a query each: memory per client",
+        up_to(4.0),
+    ),
     ("10000 left: resident memory", up_to(40.0)),
     ("COPY TO: CPU per GB", ratio_up_to(0.6)),
     ("COPY FROM: CPU per GB", ratio_up_to(0.6)),
@@ -59,17 +68,35 @@ const BUDGETS: &[(&str, Budget)] = &[
     ("10000 tenants: start to first query", up_to(1.0)),
     ("10000 tenants: resident memory", up_to(100.0)),
     // "The same" as with one tenant, with 5 % for noise.
-    ("10000 tenants: CPU per transaction, against one tenant", up_to(1.05)),
-    ("quiet tenant beside 20 ms queries: p50 against alone", up_to(1.2)),
-    ("quiet tenant beside 20 ms queries: p99 against alone", up_to(1.5)),
-    ("quiet tenant beside point selects: p50 against alone", up_to(1.2)),
-    ("quiet tenant beside point selects: p99 against alone", up_to(1.5)),
+    (
+        "10000 tenants: CPU per transaction, against one tenant",
+        up_to(1.05),
+    ),
+    (
+        "quiet tenant beside 20 ms queries: p50 against alone",
+        up_to(1.2),
+    ),
+    (
+        "quiet tenant beside 20 ms queries: p99 against alone",
+        up_to(1.5),
+    ),
+    (
+        "quiet tenant beside point selects: p50 against alone",
+        up_to(1.2),
+    ),
+    (
+        "quiet tenant beside point selects: p99 against alone",
+        up_to(1.5),
+    ),
 ];
 
 impl Budget {
     /// The budget of the figure of this name.
     pub(crate) fn of(figure: &str) -> Option<Self> {
-        BUDGETS.iter().find(|(name, _)| *name == figure).map(|(_, budget)| *budget)
+        BUDGETS
+            .iter()
+            .find(|(name, _)| *name == figure)
+            .map(|(_, budget)| *budget)
     }
 
     pub(crate) fn is_met_by(self, measured: f64) -> bool {

@@ -34,7 +34,13 @@ impl Credential {
         let salted = pbkdf2(key.as_bytes(), &salt, iterations);
         let client_key = hmac(&salted, b"Client Key");
         let server_key = hmac(&salted, b"Server Key");
-        Self { key: key.to_owned(), salt, iterations, client_key, server_key }
+        Self {
+            key: key.to_owned(),
+            salt,
+            iterations,
+            client_key,
+            server_key,
+        }
     }
 
     /// As PostgreSQL stores it.
@@ -45,7 +51,11 @@ impl Credential {
 
 /// A verifier that no key fits: as good as any other for a tenant who never comes.
 pub(crate) fn random_verifier() -> String {
-    verifier(&rand::random::<[u8; 16]>(), &rand::random(), &rand::random())
+    verifier(
+        &rand::random::<[u8; 16]>(),
+        &rand::random(),
+        &rand::random(),
+    )
 }
 
 fn verifier(salt: &[u8], stored_key: &[u8; 32], server_key: &[u8; 32]) -> String {
@@ -62,7 +72,9 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
 pub(crate) fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
     let mut block = [0_u8; 64];
     block.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
-    let inner = Sha256::new().chain_update(block.map(|byte| byte ^ 0x36)).chain_update(message);
+    let inner = Sha256::new()
+        .chain_update(block.map(|byte| byte ^ 0x36))
+        .chain_update(message);
     let outer = Sha256::new().chain_update(block.map(|byte| byte ^ 0x5c));
     outer.chain_update(inner.finalize()).finalize().into()
 }
@@ -106,9 +118,24 @@ impl Certificate {
             key: folder.join(format!("{name}.key")),
         };
         let mut openssl = Command::new("openssl");
-        openssl.args(["req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-newkey"]);
-        openssl.args(kind).args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]);
-        openssl.arg("-keyout").arg(&made.key).arg("-out").arg(&made.certificate);
+        openssl.args([
+            "req",
+            "-x509",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-newkey",
+        ]);
+        openssl
+            .args(kind)
+            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]);
+        openssl
+            .arg("-keyout")
+            .arg(&made.key)
+            .arg("-out")
+            .arg(&made.certificate);
         process::output(&mut openssl)?;
         // PgBouncer reads it after it has given up root's rights; it lives as long as the run.
         process::output(Command::new("chmod").arg("644").arg(&made.key))?;

@@ -17,7 +17,11 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) fn new(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
-        Self { name: name.into(), unit, value }
+        Self {
+            name: name.into(),
+            unit,
+            value,
+        }
     }
 }
 
@@ -49,8 +53,15 @@ impl Figure {
     /// Subject divided by reference, round by round.
     pub(crate) fn ratio(&self, subject: Kind, reference: Kind) -> Option<Spread> {
         let (subject, reference) = (self.samples.get(&subject)?, self.samples.get(&reference)?);
-        let pairs = subject.iter().zip(reference).filter(|(_, reference)| **reference > 0.0);
-        Spread::of(&pairs.map(|(subject, reference)| subject / reference).collect::<Vec<_>>())
+        let pairs = subject
+            .iter()
+            .zip(reference)
+            .filter(|(_, reference)| **reference > 0.0);
+        Spread::of(
+            &pairs
+                .map(|(subject, reference)| subject / reference)
+                .collect::<Vec<_>>(),
+        )
     }
 
     pub(crate) fn budget(&self) -> Option<Budget> {

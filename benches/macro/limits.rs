@@ -32,7 +32,11 @@ pub(crate) fn raise_open_files() -> Result<()> {
 /// The soft limit of this process.
 pub(crate) fn open_files() -> Result<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits").context("no /proc/self/limits")?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().next()).unwrap_or("unlimited");
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line
+        .and_then(|line| line.split_whitespace().next())
+        .unwrap_or("unlimited");
     Ok(soft.parse().unwrap_or(u64::MAX))
 }

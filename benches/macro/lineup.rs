@@ -24,10 +24,13 @@ pub(crate) struct Lineup {
 impl Lineup {
     /// Starts fresh ones; who doesn't answer a query is noted and left out.
     pub(crate) fn start(case: Case, setup: &Setup, stage: &Stage, report: &mut Report) -> Self {
-        let mut lineup = Self { case, proxies: Vec::new() };
+        let mut lineup = Self {
+            case,
+            proxies: Vec::new(),
+        };
         for kind in &stage.args.proxies {
             let started = Proxy::launch(*kind, setup, stage).and_then(|mut proxy| {
-                first_query(&mut proxy, &setup.tenants[0].id, START_LIMIT)?;
+                first_query(&mut proxy, setup.worker(), START_LIMIT)?;
                 Ok(proxy)
             });
             match started {
@@ -44,7 +47,7 @@ impl Lineup {
         self
     }
 
-    /// Measures each in turn. Who fails is noted and leaves.
+    /// Measures each in turn, the next time in the opposite order. Who fails is noted and leaves.
     pub(crate) fn each(
         &mut self,
         report: &mut Report,
@@ -65,6 +68,7 @@ impl Lineup {
             }
             true
         });
+        self.proxies.reverse();
     }
 }
 

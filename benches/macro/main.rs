@@ -7,9 +7,22 @@
 //!
 //! Nothing here asserts a timing: the exit code says only whether everything ran.
 
-#![expect(clippy::print_stdout, reason = "a command line program: its report goes to stdout")]
-#![expect(clippy::cast_precision_loss, reason = "figures are shown with three digits")]
-#![expect(clippy::cast_sign_loss, reason = "durations and counts are never negative")]
+#![expect(
+    clippy::print_stdout,
+    reason = "a command line program: its report goes to stdout"
+)]
+#![allow(
+    clippy::doc_markdown,
+    reason = "names of products and of protocol messages are words"
+)]
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "figures are shown with three digits"
+)]
+#![expect(
+    clippy::cast_sign_loss,
+    reason = "durations and counts are never negative"
+)]
 
 mod args;
 mod budget;

@@ -78,7 +78,13 @@ impl Load {
     /// `-S` as fast as it goes, for a window of this length with some time around it.
     pub(crate) fn around(window: Duration, mode: Mode, clients: u32) -> Self {
         let seconds = window.as_secs_f64().ceil() as u32 + 1;
-        Self { script: Script::PointSelect, mode, clients, rate: None, seconds }
+        Self {
+            script: Script::PointSelect,
+            mode,
+            clients,
+            rate: None,
+            seconds,
+        }
     }
 
     /// Starts it as this tenant.
@@ -86,9 +92,22 @@ impl Load {
         let folder = stage.folder_for("pgbench")?;
         let login = proxy.login(tenant);
         let mut command = process::command(stage.postgres.pgbench());
-        command.args(["-n", "-M", self.mode.name(), "-T", &self.seconds.to_string()]);
-        command.args(["-c", &self.clients.to_string(), "-j", &self.clients.min(2).to_string()]);
-        command.arg("--log").arg(format!("--log-prefix={}", folder.join("tx").display()));
+        command.args([
+            "-n",
+            "-M",
+            self.mode.name(),
+            "-T",
+            &self.seconds.to_string(),
+        ]);
+        command.args([
+            "-c",
+            &self.clients.to_string(),
+            "-j",
+            &self.clients.min(2).to_string(),
+        ]);
+        command
+            .arg("--log")
+            .arg(format!("--log-prefix={}", folder.join("tx").display()));
         if let Some(rate) = self.rate {
             command.args(["-R", &rate.to_string()]);
         }
@@ -105,7 +124,11 @@ impl Load {
         command.env("PGPASSWORD", &login.credential.key);
         command.env("PGSSLMODE", if login.tls { "require" } else { "disable" });
         let process = Process::start("pgbench", command, Ending::Kill, folder.join("output"))?;
-        Ok(Running { process, folder, seconds: self.seconds })
+        Ok(Running {
+            process,
+            folder,
+            seconds: self.seconds,
+        })
     }
 }
 
@@ -113,11 +136,15 @@ impl Running {
     /// Waits until all clients have logged in and the first transactions stand in the log.
     pub(crate) fn wait_until_busy(&mut self) -> Result<()> {
         process::retry(Duration::from_secs(30), || {
-            let has_logged = self.logs()?.iter().any(|log| log.metadata().is_ok_and(|m| m.len() > 0));
-            match has_logged {
-                true => Ok(()),
-                false => self.process.check_alive().and_then(|()| bail!("no transaction")),
+            let has_logged = self
+                .logs()?
+                .iter()
+                .any(|log| log.metadata().is_ok_and(|m| m.len() > 0));
+            if !has_logged {
+                self.process.check_alive()?;
+                bail!("no transaction");
             }
+            Ok(())
         })
     }
 
@@ -163,20 +190,33 @@ impl Transaction {
         let latency_micros = words.next()?.parse().ok()?;
         let seconds: u64 = words.nth(1)?.parse().ok()?;
         let micros: u64 = words.next()?.parse().ok()?;
-        Some(Self { end_micros: seconds * 1_000_000 + micros, latency_micros })
+        Some(Self {
+            end_micros: seconds * 1_000_000 + micros,
+            latency_micros,
+        })
     }
 }
 
 impl Log {
     /// Those that ended from `from` to `to`.
     pub(crate) fn between(&self, from: SystemTime, to: SystemTime) -> Result<Latencies> {
-        let micros = |time: SystemTime| time.duration_since(UNIX_EPOCH).map(|d| d.as_micros() as u64);
+        let micros = |time: SystemTime| {
+            time.duration_since(UNIX_EPOCH)
+                .map(|d| d.as_micros() as u64)
+        };
         let window = micros(from)?..micros(to)?;
-        let last = self.transactions.iter().map(|transaction| transaction.end_micros).max();
+        let last = self
+            .transactions
+            .iter()
+            .map(|transaction| transaction.end_micros)
+            .max();
         if last.is_none_or(|last| last + 200_000 < window.end) {
             bail!("the load ended before the window did");
         }
-        let inside = self.transactions.iter().filter(|t| window.contains(&t.end_micros));
+        let inside = self
+            .transactions
+            .iter()
+            .filter(|t| window.contains(&t.end_micros));
         Latencies::of(inside)
     }
 

@@ -24,7 +24,9 @@ impl Found {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/pgbouncer.sh");
         let line = process::output(Command::new("sh").arg(script))?;
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        let (program, rest) = words.split_first().context("pgbouncer.sh printed nothing")?;
+        let (program, rest) = words
+            .split_first()
+            .context("pgbouncer.sh printed nothing")?;
         let version = process::output(Command::new(program).args(rest).arg("--version"))?;
         let version = version.lines().take(4).collect::<Vec<_>>().join(", ");
         Ok(Self { words, version })
@@ -34,7 +36,10 @@ impl Found {
 /// Starts it; returns its port, too.
 pub(crate) fn launch(setup: &Setup, stage: &Stage) -> Result<(u16, Process)> {
     let found = stage.pgbouncer.as_ref().context("no PgBouncer was found")?;
-    let (program, rest) = found.words.split_first().context("pgbouncer.sh printed nothing")?;
+    let (program, rest) = found
+        .words
+        .split_first()
+        .context("pgbouncer.sh printed nothing")?;
     let port = free_port()?;
     let folder = stage.folder_for("pgbouncer")?;
     let ini = folder.join("pgbouncer.ini");
@@ -48,14 +53,20 @@ pub(crate) fn launch(setup: &Setup, stage: &Stage) -> Result<(u16, Process)> {
     }
     command.arg(&ini);
     let log = folder.join("log");
-    Ok((port, Process::start("PgBouncer", command, Ending::Kill, log)?))
+    Ok((
+        port,
+        Process::start("PgBouncer", command, Ending::Kill, log)?,
+    ))
 }
 
 fn config(setup: &Setup, server_port: u16, port: u16, users: &Path) -> Result<String> {
     let mut ini = String::from("[databases]\n");
     for tenant in &setup.tenants {
         let id = &tenant.id;
-        writeln!(ini, "{id} = host=127.0.0.1 port={server_port} dbname=bench user=bench")?;
+        writeln!(
+            ini,
+            "{id} = host=127.0.0.1 port={server_port} dbname=bench user=bench"
+        )?;
     }
     write!(
         ini,
@@ -70,7 +81,10 @@ fn config(setup: &Setup, server_port: u16, port: u16, users: &Path) -> Result<St
     if let Some(made) = &setup.certificate {
         let (certificate, key) = (made.certificate.display(), made.key.display());
         writeln!(ini, "client_tls_sslmode = require")?;
-        writeln!(ini, "client_tls_cert_file = {certificate}\nclient_tls_key_file = {key}")?;
+        writeln!(
+            ini,
+            "client_tls_cert_file = {certificate}\nclient_tls_key_file = {key}"
+        )?;
     }
     Ok(ini)
 }

@@ -17,7 +17,9 @@ const WORKERS: usize = 2;
 
 /// The one named on the command line, or the one that cargo built along with this bench.
 pub(crate) fn binary(args: &Args) -> PathBuf {
-    args.pgusher.clone().unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_pgusher")))
+    args.pgusher
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_pgusher")))
 }
 
 /// What it calls itself.
@@ -47,7 +49,10 @@ fn config(setup: &Setup, server_port: u16, port: u16) -> Result<String> {
     )?;
     if let Some(made) = &setup.certificate {
         let (certificate, key) = (made.certificate.display(), made.key.display());
-        writeln!(toml, "tls_cert = \"{certificate}\"\ntls_key = \"{key}\"\ntls_mode = \"allow\"")?;
+        writeln!(
+            toml,
+            "tls_cert = \"{certificate}\"\ntls_key = \"{key}\"\ntls_mode = \"allow\""
+        )?;
     }
     write!(
         toml,

@@ -50,14 +50,21 @@ impl Account {
         let accounts: Vec<Self> = passwd.lines().filter_map(Self::parse).collect();
         let find = |name| accounts.iter().find(|account| account.name == name);
         let found = find("postgres").or_else(|| find("nobody"));
-        found.cloned().map(Some).context("no account postgres or nobody to run PostgreSQL under")
+        found
+            .cloned()
+            .map(Some)
+            .context("no account postgres or nobody to run PostgreSQL under")
     }
 
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split(':');
         let name = fields.next()?.to_owned();
         let mut ids = fields.skip(1).map(|id| id.parse().ok());
-        Some(Self { name, uid: ids.next()??, gid: ids.next()?? })
+        Some(Self {
+            name,
+            uid: ids.next()??,
+            gid: ids.next()??,
+        })
     }
 }
 
@@ -80,12 +87,26 @@ impl Postgres {
             chown(&data, Some(account.uid), Some(account.gid))?;
         }
         let mut initdb = Command::new(binaries.join("initdb"));
-        initdb.args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N", "-D"]);
+        initdb.args([
+            "-A",
+            "trust",
+            "-U",
+            "postgres",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "-N",
+            "-D",
+        ]);
         process::output(as_account(&mut initdb, account).arg(&data).current_dir("/"))?;
 
         let port = free_port()?;
         let mut server = process::command(binaries.join("postgres"));
-        server.arg("-D").arg(&data).args(["-p", &port.to_string()]).current_dir("/");
+        server
+            .arg("-D")
+            .arg(&data)
+            .args(["-p", &port.to_string()])
+            .current_dir("/");
         server.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
         as_account(&mut server, account);
         let log = folder.join("postgres.log");
@@ -100,7 +121,12 @@ impl Postgres {
         admin.query("CREATE ROLE bench LOGIN")?;
         admin.query("CREATE DATABASE bench OWNER bench")?;
         let version = version.trim().to_owned();
-        let this = Self { binaries, address, version, _process: process };
+        let this = Self {
+            binaries,
+            address,
+            version,
+            _process: process,
+        };
         this.fill()?;
         Ok(this)
     }
@@ -108,7 +134,9 @@ impl Postgres {
     fn fill(&self) -> Result<()> {
         let mut pgbench = Command::new(self.pgbench());
         pgbench.args(["-i", "-q", "-s", "10", "-h", "127.0.0.1", "-U", "bench"]);
-        pgbench.args(["-p", &self.port().to_string(), "bench"]).env("PGSSLMODE", "disable");
+        pgbench
+            .args(["-p", &self.port().to_string(), "bench"])
+            .env("PGSSLMODE", "disable");
         process::output(&mut pgbench).map(drop)
     }
 
@@ -130,7 +158,13 @@ impl Postgres {
 fn login(address: SocketAddr, user: &str, database: &str) -> Login {
     let (user, database) = (user.to_owned(), database.to_owned());
     // PostgreSQL trusts everyone here; the credential stays unused.
-    Login { address, user, database, credential: Credential::derive("", vec![], 1), tls: false }
+    Login {
+        address,
+        user,
+        database,
+        credential: Credential::derive("", vec![], 1),
+        tls: false,
+    }
 }
 
 fn as_account<'a>(command: &'a mut Command, account: Option<&Account>) -> &'a mut Command {
@@ -143,19 +177,26 @@ fn as_account<'a>(command: &'a mut Command, account: Option<&Account>) -> &'a mu
 /// `PGUSHER_PG_BIN`, then `pg_config`, then PATH, then where Debian puts them, newest first.
 fn find_binaries() -> Result<PathBuf> {
     let has_all = |folder: &PathBuf| {
-        ["initdb", "postgres", "pgbench"].iter().all(|name| folder.join(name).is_file())
+        ["initdb", "postgres", "pgbench"]
+            .iter()
+            .all(|name| folder.join(name).is_file())
     };
     if let Some(folder) = std::env::var_os("PGUSHER_PG_BIN").map(PathBuf::from) {
         if has_all(&folder) {
             return Ok(folder);
         }
-        bail!("PGUSHER_PG_BIN={} has no initdb, postgres and pgbench", folder.display());
+        bail!(
+            "PGUSHER_PG_BIN={} has no initdb, postgres and pgbench",
+            folder.display()
+        );
     }
     let mut candidates = Vec::new();
     if let Ok(folder) = process::output(Command::new("pg_config").arg("--bindir")) {
         candidates.push(PathBuf::from(folder.trim()));
     }
-    candidates.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    candidates.extend(std::env::split_paths(
+        &std::env::var_os("PATH").unwrap_or_default(),
+    ));
     let mut majors: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
         .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
         .unwrap_or_default();

@@ -50,13 +50,25 @@ impl Process {
         ending: Ending,
         log: PathBuf,
     ) -> Result<Self> {
-        let output = File::create(&log).with_context(|| format!("can't create {}", log.display()))?;
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
+        let output =
+            File::create(&log).with_context(|| format!("can't create {}", log.display()))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0);
         // Under the lock, so that a signal can't come between the start and the entry.
         let mut registry = REGISTRY.lock();
-        let child = command.spawn().with_context(|| format!("can't start {name}"))?;
+        let child = command
+            .spawn()
+            .with_context(|| format!("can't start {name}"))?;
         registry.processes.push((child.id(), ending));
-        Ok(Self { name, child, ending, log })
+        Ok(Self {
+            name,
+            child,
+            ending,
+            log,
+        })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -88,7 +100,11 @@ impl Process {
                 return Ok(status);
             }
             if Instant::now() > deadline {
-                bail!("{} did not end in {limit:?}:\n{}", self.name, self.log_end());
+                bail!(
+                    "{} did not end in {limit:?}:\n{}",
+                    self.name,
+                    self.log_end()
+                );
             }
             pause(Duration::from_millis(10));
         }
@@ -97,7 +113,10 @@ impl Process {
     fn log_end(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        lines.get(lines.len().saturating_sub(8)..).unwrap_or_default().join("\n")
+        lines
+            .get(lines.len().saturating_sub(8)..)
+            .unwrap_or_default()
+            .join("\n")
     }
 }
 
@@ -132,12 +151,16 @@ pub(crate) fn command(program: impl AsRef<Path>) -> Command {
 /// `name` in PATH.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
 }
 
 /// Runs `command` to its end and returns its standard output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("can't run {command:?}"))?;
+    let output = command
+        .output()
+        .with_context(|| format!("can't run {command:?}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("{command:?} ended with {}: {}", output.status, said.trim());
@@ -148,7 +171,10 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 /// Waits for `duration`. The bench needs it for lead-ins and windows, never to hope for an event.
 pub(crate) fn pause(duration: Duration) {
     let end = Instant::now() + duration;
-    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+    while let Some(left) = end
+        .checked_duration_since(Instant::now())
+        .filter(|left| !left.is_zero())
+    {
         std::thread::park_timeout(left);
     }
 }
@@ -174,11 +200,17 @@ pub(crate) fn remove_on_signal(folder: PathBuf) {
 
 /// Ends everything and exits when a signal asks for it.
 pub(crate) fn end_all_on_signals() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let watch = move || {
         runtime.block_on(async {
-            let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
-            let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+            let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+                return;
+            };
+            let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+                return;
+            };
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => {}
                 _ = hangup.recv() => {}
@@ -187,7 +219,9 @@ pub(crate) fn end_all_on_signals() -> Result<()> {
         });
         end_all();
     };
-    std::thread::Builder::new().name("signals".into()).spawn(watch)?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(watch)?;
     Ok(())
 }
 
@@ -213,7 +247,8 @@ fn end_all() {
 /// False for a zombie, too: its parent is about to exit.
 fn is_running(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with('Z'))
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, fields)| !fields.starts_with('Z'))
 }
 
 fn end(pid: u32, ending: Ending) {

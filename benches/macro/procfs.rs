@@ -34,8 +34,17 @@ impl Cpu {
         // The name, in parentheses, may contain anything; the fields follow its last one.
         let (_, fields) = stat.rsplit_once(')').context("stat without a name")?;
         let mut times = fields.split_whitespace().skip(11).map(str::parse::<u32>);
-        let mut next = || times.next().context("stat is too short")?.context("not a time in stat");
-        Ok(Self { user: TICK * next()?, kernel: TICK * next()?, threads: threads(pid)? })
+        let mut next = || {
+            times
+                .next()
+                .context("stat is too short")?
+                .context("not a time in stat")
+        };
+        Ok(Self {
+            user: TICK * next()?,
+            kernel: TICK * next()?,
+            threads: threads(pid)?,
+        })
     }
 
     /// From `before` to `self`.
@@ -43,13 +52,25 @@ impl Cpu {
         let user = self.user.saturating_sub(before.user);
         let ticks = user + self.kernel.saturating_sub(before.kernel);
         // A thread that ended took its nanoseconds along; then ticks have to do.
-        let has_all = before.threads.keys().all(|id| self.threads.contains_key(id));
-        let nanoseconds = self.threads.iter().map(|(id, now)| {
-            now.saturating_sub(before.threads.get(id).copied().unwrap_or(0))
-        });
+        let has_all = before
+            .threads
+            .keys()
+            .all(|id| self.threads.contains_key(id));
+        let nanoseconds = self
+            .threads
+            .iter()
+            .map(|(id, now)| now.saturating_sub(before.threads.get(id).copied().unwrap_or(0)));
         let fine = Duration::from_nanos(nanoseconds.sum());
-        let total = if has_all && !fine.is_zero() { fine } else { ticks };
-        let user_share = if ticks.is_zero() { 0.0 } else { user.div_duration_f64(ticks) };
+        let total = if has_all && !fine.is_zero() {
+            fine
+        } else {
+            ticks
+        };
+        let user_share = if ticks.is_zero() {
+            0.0
+        } else {
+            user.div_duration_f64(ticks)
+        };
         Spent { total, user_share }
     }
 }
@@ -61,7 +82,10 @@ fn threads(pid: u32) -> Result<BTreeMap<u32, u64>> {
         let id = entry.file_name().to_string_lossy().parse()?;
         // A thread may end between the listing and this line.
         if let Ok(schedstat) = fs::read_to_string(entry.path().join("schedstat")) {
-            let spent = schedstat.split_whitespace().next().and_then(|word| word.parse().ok());
+            let spent = schedstat
+                .split_whitespace()
+                .next()
+                .and_then(|word| word.parse().ok());
             threads.insert(id, spent.unwrap_or(0));
         }
     }
@@ -85,7 +109,9 @@ pub(crate) fn reset_peak(pid: u32) -> Result<()> {
 
 /// Open files, sockets among them.
 pub(crate) fn open_files(pid: u32) -> Result<usize> {
-    Ok(fs::read_dir(path(pid, "fd")).context("can't list open files")?.count())
+    Ok(fs::read_dir(path(pid, "fd"))
+        .context("can't list open files")?
+        .count())
 }
 
 fn kilobytes(text: &str, field: &str) -> Result<u64> {

@@ -61,8 +61,20 @@ impl Setup {
     /// Tenants that share one key.
     pub(crate) fn with_tenants(ids: &[&str]) -> Self {
         let credential = Credential::new("pgu_bench_4DtQ8w2Zk7VnXrGmYpLs");
-        let tenant = |id: &&str| Tenant { id: (*id).to_owned(), verifier: credential.verifier() };
-        Self { tenants: ids.iter().map(tenant).collect(), credential, certificate: None }
+        let tenant = |id: &&str| Tenant {
+            id: (*id).to_owned(),
+            verifier: credential.verifier(),
+        };
+        Self {
+            tenants: ids.iter().map(tenant).collect(),
+            credential,
+            certificate: None,
+        }
+    }
+
+    /// The tenant that works.
+    pub(crate) fn worker(&self) -> &str {
+        self.tenants.first().map_or("bench", |tenant| &tenant.id)
     }
 }
 
@@ -88,12 +100,21 @@ impl Proxy {
         let port = port.unwrap_or_else(|| stage.postgres.port());
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let tls = setup.certificate.is_some() && process.is_some();
-        Ok(Self { kind, address, process, credential: setup.credential.clone(), tls })
+        Ok(Self {
+            kind,
+            address,
+            process,
+            credential: setup.credential.clone(),
+            tls,
+        })
     }
 
     /// The process to measure; an error when there is none.
     pub(crate) fn pid(&self) -> Result<u32> {
-        self.process.as_ref().map(Process::pid).context("there is no proxy process")
+        self.process
+            .as_ref()
+            .map(Process::pid)
+            .context("there is no proxy process")
     }
 
     /// An error, with the end of its log, when it has died.
@@ -103,7 +124,11 @@ impl Proxy {
 
     /// How this tenant logs in.
     pub(crate) fn login(&self, tenant: &str) -> Login {
-        let name = if self.kind == Kind::Direct { "bench" } else { tenant };
+        let name = if self.kind == Kind::Direct {
+            "bench"
+        } else {
+            tenant
+        };
         Login {
             address: self.address,
             user: name.to_owned(),

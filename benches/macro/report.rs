@@ -1,5 +1,6 @@
 //! What was measured and what did not run: lines on the way, a table at the end, JSON on request.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -30,7 +31,11 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(environment: Environment) -> Self {
-        Self { environment, figures: Vec::new(), failures: Vec::new() }
+        Self {
+            environment,
+            figures: Vec::new(),
+            failures: Vec::new(),
+        }
     }
 
     /// Whether everything ran.
@@ -44,23 +49,22 @@ impl Report {
         }
     }
 
-    /// Announces a case.
-    pub(crate) fn begin(&self, case: Case) {
-        println!("\n{case:?}");
-    }
-
     /// Takes what one proxy did in one round.
     pub(crate) fn add(&mut self, case: Case, kind: Kind, samples: Vec<Sample>) {
-        for sample in samples {
-            println!("  {:<10} {}: {} {}", kind.name(), sample.name, digits(sample.value), sample.unit);
-            let has_name = |figure: &&mut Figure| figure.name == sample.name;
-            let figure = if let Some(figure) = self.figures.iter_mut().find(has_name) {
-                figure
-            } else {
-                let (name, unit) = (sample.name.clone(), sample.unit);
-                self.figures.push_mut(Figure { case, name, unit, samples: Default::default() })
-            };
-            figure.samples.entry(kind).or_default().push(sample.value);
+        print_samples(kind, &samples);
+        for Sample { name, unit, value } in samples {
+            if !self.figures.iter().any(|figure| figure.name == name) {
+                let samples = BTreeMap::new();
+                self.figures.push(Figure {
+                    case,
+                    name: name.clone(),
+                    unit,
+                    samples,
+                });
+            }
+            let figure = self.figures.iter_mut().find(|figure| figure.name == name);
+            let samples = &mut figure.expect("it was pushed if it wasn't there").samples;
+            samples.entry(kind).or_default().push(value);
         }
     }
 
@@ -74,7 +78,12 @@ impl Report {
         let mut table = Table::new();
         table.load_style(presets::UTF8_BORDERS_ONLY);
         let mut header = vec!["figure".to_owned(), "unit".to_owned()];
-        header.extend(self.environment.proxies.iter().map(|kind| kind.name().to_owned()));
+        header.extend(
+            self.environment
+                .proxies
+                .iter()
+                .map(|kind| kind.name().to_owned()),
+        );
         let names = self.compared().map(|kind| format!("{} ×", kind.name()));
         header.extend(names.chain(["budget".to_owned(), "met".to_owned()]));
         table.set_header(header);
@@ -82,8 +91,14 @@ impl Report {
             table.add_row(self.row(figure));
         }
         let mut lines = vec![format!("\n{table}")];
-        lines.push("median (lowest–highest) of the rounds; × is the ratio within a round".to_owned());
-        lines.extend(self.failures.iter().map(|failure| format!("DID NOT RUN: {failure}")));
+        lines.push(
+            "median (lowest–highest) of the rounds; × is the ratio within a round".to_owned(),
+        );
+        lines.extend(
+            self.failures
+                .iter()
+                .map(|failure| format!("DID NOT RUN: {failure}")),
+        );
         println!("{}", lines.join("\n"));
     }
 
@@ -100,10 +115,21 @@ impl Report {
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
         let shown = |spread: Option<Spread>| right(spread.map_or_else(String::new, show));
         let mut row = vec![Cell::new(&figure.name), Cell::new(figure.unit)];
-        row.extend(self.environment.proxies.iter().map(|kind| shown(figure.spread(*kind))));
-        let ratios = self.compared().map(|kind| figure.ratio(kind, self.reference()?));
+        row.extend(
+            self.environment
+                .proxies
+                .iter()
+                .map(|kind| shown(figure.spread(*kind))),
+        );
+        let ratios = self
+            .compared()
+            .map(|kind| figure.ratio(kind, self.reference()?));
         row.extend(ratios.map(shown));
-        row.push(Cell::new(figure.budget().map_or_else(String::new, |budget| budget.to_string())));
+        row.push(Cell::new(
+            figure
+                .budget()
+                .map_or_else(String::new, |budget| budget.to_string()),
+        ));
         row.push(Cell::new(match figure.verdict() {
             Verdict::Met => "yes",
             Verdict::Missed => "NO",
@@ -113,9 +139,17 @@ impl Report {
     }
 
     pub(crate) fn write_json(&self, file: &Path) -> Result<()> {
-        let environment: serde_json::Map<String, Value> =
-            self.environment.lines.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-        let figures: Vec<Value> = self.figures.iter().map(|figure| self.figure_json(figure)).collect();
+        let environment: serde_json::Map<String, Value> = self
+            .environment
+            .lines
+            .iter()
+            .map(|(name, value)| (name.clone(), json!(value)))
+            .collect();
+        let figures: Vec<Value> = self
+            .figures
+            .iter()
+            .map(|figure| self.figure_json(figure))
+            .collect();
         let all = json!({
             "environment": environment,
             "reference": self.reference(),
@@ -145,6 +179,26 @@ impl Report {
             "budget": figure.budget().map(|budget| budget.to_string()),
             "verdict": figure.verdict(),
         })
+    }
+}
+
+/// One line for the samples of one label, which is what stands before the colon.
+fn print_samples(kind: Kind, samples: &[Sample]) {
+    let label = |sample: &Sample| sample.name.split(": ").next().map(str::to_owned);
+    for group in samples.chunk_by(|one, other| label(one) == label(other)) {
+        let parts: Vec<String> = group
+            .iter()
+            .map(|Sample { name, unit, value }| {
+                let name = name
+                    .split_once(": ")
+                    .map_or(name.as_str(), |(_, figure)| figure);
+                format!("{name} {} {unit}", digits(*value))
+                    .trim_end()
+                    .to_owned()
+            })
+            .collect();
+        let label = group.first().and_then(label).unwrap_or_default();
+        println!("  {:<10} {label}: {}", kind.name(), parts.join(", "));
     }
 }
 

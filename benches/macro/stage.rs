@@ -30,14 +30,16 @@ impl Stage {
         if args.proxies.is_empty() {
             bail!("--proxies names none");
         }
-        let pgbouncer = match args.proxies.contains(&Kind::Pgbouncer) {
-            true => Some(pgbouncer::Found::by_script()?),
-            false => None,
-        };
+        let wants_pgbouncer = args.proxies.contains(&Kind::Pgbouncer);
+        let pgbouncer = wants_pgbouncer
+            .then(pgbouncer::Found::by_script)
+            .transpose()?;
         if args.proxies.contains(&Kind::Pgusher) && !pgusher::binary(&args).is_file() {
             bail!("no pgusher at {}", pgusher::binary(&args).display());
         }
-        let folder = tempfile::Builder::new().prefix("pgusher-bench-").tempdir()?;
+        let folder = tempfile::Builder::new()
+            .prefix("pgusher-bench-")
+            .tempdir()?;
         process::remove_on_signal(folder.path().to_owned());
         // PostgreSQL and PgBouncer may run under another account.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
@@ -45,7 +47,15 @@ impl Stage {
         let postgres = Postgres::start(folder.path(), account.as_ref())
             .context("the private PostgreSQL did not start")?;
         let sizes = args.sizes();
-        Ok(Self { args, sizes, account, pgbouncer, postgres, folder, folders: Cell::new(0) })
+        Ok(Self {
+            args,
+            sizes,
+            account,
+            pgbouncer,
+            postgres,
+            folder,
+            folders: Cell::new(0),
+        })
     }
 
     /// A new folder for the files of one process.
@@ -61,15 +71,26 @@ impl Stage {
     pub(crate) fn environment(&self) -> Environment {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let cpu = cpus.lines().find_map(|line| line.strip_prefix("model name"));
-        let cpu = cpu.unwrap_or("unknown").trim_matches([' ', '\t', ':']).to_owned();
+        let cpu = cpus
+            .lines()
+            .find_map(|line| line.strip_prefix("model name"));
+        let cpu = cpu
+            .unwrap_or("unknown")
+            .trim_matches([' ', '\t', ':'])
+            .to_owned();
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let load = load.split(' ').take(3).collect::<Vec<_>>().join(" ");
         let mut lines = vec![
-            ("machine".into(), format!("{cores} cores, {cpu}, Linux {}", kernel.trim())),
+            (
+                "machine".into(),
+                format!("{cores} cores, {cpu}, Linux {}", kernel.trim()),
+            ),
             ("load before".into(), load),
-            ("open files".into(), limits::open_files().unwrap_or(0).to_string()),
+            (
+                "open files".into(),
+                limits::open_files().unwrap_or(0).to_string(),
+            ),
             ("PostgreSQL".into(), self.postgres.version.clone()),
         ];
         if let Some(found) = &self.pgbouncer {
@@ -87,6 +108,9 @@ impl Stage {
             ),
         ));
         lines.push(("sizes".into(), format!("{:?}", self.sizes)));
-        Environment { lines, proxies: self.args.proxies.clone() }
+        Environment {
+            lines,
+            proxies: self.args.proxies.clone(),
+        }
     }
 }

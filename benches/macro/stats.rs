@@ -16,7 +16,11 @@ impl Spread {
         let (min, max) = (*sorted.first()?, *sorted.last()?);
         let middle = (sorted.len() - 1) / 2;
         let (low, high) = (sorted.get(middle)?, sorted.get(sorted.len() / 2)?);
-        Some(Self { median: f64::midpoint(*low, *high), min, max })
+        Some(Self {
+            median: f64::midpoint(*low, *high),
+            min,
+            max,
+        })
     }
 }
 

@@ -115,12 +115,24 @@ fn measure(proxy: &Proxy, job: Job, stage: &Stage) -> Result<Vec<Sample>> {
         let spent = Cpu::of(pid)?.since(&cpu).total.as_secs_f64();
         let growth = peak_bytes(pid)?.saturating_sub(peak) as f64 / 1e6;
         if !matches!(job, Job::Stall) {
-            samples.push(Sample::new(format!("{name}: CPU per GB"), "s", spent / bytes * 1e9));
+            samples.push(Sample::new(
+                format!("{name}: CPU per GB"),
+                "s",
+                spent / bytes * 1e9,
+            ));
         }
-        samples.push(Sample::new(format!("{name}: peak memory growth"), "MB", growth));
+        samples.push(Sample::new(
+            format!("{name}: peak memory growth"),
+            "MB",
+            growth,
+        ));
     }
     if !matches!(job, Job::Stall) {
-        samples.push(Sample::new(format!("{name}: speed"), "MB/s", bytes / seconds / 1e6));
+        samples.push(Sample::new(
+            format!("{name}: speed"),
+            "MB/s",
+            bytes / seconds / 1e6,
+        ));
     }
     Ok(samples)
 }

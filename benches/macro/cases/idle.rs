@@ -27,7 +27,9 @@ pub(super) fn run(stage: &Stage, report: &mut Report) {
     // One round, as a second would begin with what the first left in the allocator.
     let setup = Setup::plain();
     let mut lineup = Lineup::start(Case::Idle, &setup, stage, report).without_direct();
-    lineup.each(report, "idle clients", |proxy| measure(proxy, stage.sizes.idle_clients));
+    lineup.each(report, "idle clients", |proxy| {
+        measure(proxy, stage.sizes.idle_clients)
+    });
 }
 
 fn measure(proxy: &Proxy, counts: [usize; 2]) -> Result<Vec<Sample>> {
@@ -37,7 +39,11 @@ fn measure(proxy: &Proxy, counts: [usize; 2]) -> Result<Vec<Sample>> {
     let kilobytes_each = |clients: usize| -> Result<f64> {
         Ok(resident_bytes(pid)?.saturating_sub(empty) as f64 / 1024.0 / clients as f64)
     };
-    let mut samples = vec![Sample::new("no client yet: resident memory", "MB", megabytes(empty))];
+    let mut samples = vec![Sample::new(
+        "no client yet: resident memory",
+        "MB",
+        megabytes(empty),
+    )];
     let mut clients = Vec::new();
     for count in counts {
         clients.extend(log_in(&login, count - clients.len())?);
@@ -74,7 +80,9 @@ fn log_in(login: &Login, count: usize) -> Result<Vec<Client>> {
                 scope.spawn(many)
             })
             .collect();
-        let joined = threads.into_iter().map(|thread| thread.join().expect("a login panicked"));
+        let joined = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a login panicked"));
         let clients: Result<Vec<Vec<Client>>> = joined.collect();
         Ok(clients?.into_iter().flatten().collect())
     })
@@ -88,7 +96,9 @@ fn query_each(clients: &mut [Client]) -> Result<()> {
             .chunks_mut(share)
             .map(|chunk| scope.spawn(move || chunk.iter_mut().try_for_each(query)))
             .collect();
-        threads.into_iter().try_for_each(|thread| thread.join().expect("a query panicked"))
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().expect("a query panicked"))
     })
 }
 

@@ -14,7 +14,7 @@ use crate::stage::Stage;
 
 /// Runs one case; what fails is noted in the report.
 pub(crate) fn run(case: Case, stage: &Stage, report: &mut Report) {
-    report.begin(case);
+    println!("\n{case:?}");
     match case {
         Case::Throughput => throughput::run(stage, report),
         Case::Syscalls => syscalls::run(stage, report),

@@ -36,7 +36,9 @@ pub(super) fn run(stage: &Stage, report: &mut Report) {
     let setup = Setup::with_tenants(&["quiet", "flood"]);
     let mut lineup = Lineup::start(Case::Neighbour, &setup, stage, report);
     for _ in 0..stage.sizes.rounds {
-        lineup.each(report, "quiet tenant", |proxy| measure(proxy, stage, &floods));
+        lineup.each(report, "quiet tenant", |proxy| {
+            measure(proxy, stage, &floods)
+        });
     }
 }
 
@@ -58,9 +60,9 @@ fn measure(proxy: &Proxy, stage: &Stage, floods: &[(&str, Script)]) -> Result<Ve
         drop(flood);
         let label = format!("quiet tenant beside {name}");
         samples.extend(named(&label, beside));
-        for (index, share) in ["p50", "p99"].into_iter().enumerate() {
+        for (share, (beside, alone)) in ["p50", "p99"].iter().zip(beside.iter().zip(alone)) {
             let name = format!("{label}: {share} against alone");
-            samples.push(Sample::new(name, "×", beside[index] / alone[index]));
+            samples.push(Sample::new(name, "×", beside / alone));
         }
     }
     Ok(samples)

@@ -41,7 +41,8 @@ pub(super) fn run(stage: &Stage, report: &mut Report) {
         for clients in &stage.args.clients {
             let label = format!("{} c{clients}", mode.name());
             lineup.each(report, &label, |proxy| {
-                let mut load = Load::around(window, *mode, *clients).start(proxy, "bench", stage)?;
+                let mut load =
+                    Load::around(window, *mode, *clients).start(proxy, "bench", stage)?;
                 load.wait_until_busy()?;
                 let from = SystemTime::now();
                 let rate = counter.calls_per_second(proxy.pid()?, stage)?;
@@ -78,7 +79,8 @@ impl Counter {
 fn by_perf(pid: u32, window: Duration) -> Result<f64> {
     let mut perf = Command::new("perf");
     perf.args(["stat", "-e", EVENT, "-p", &pid.to_string()]);
-    perf.args(["--", "sleep", &window.as_secs_f64().to_string()]).env("LC_ALL", "C");
+    perf.args(["--", "sleep", &window.as_secs_f64().to_string()])
+        .env("LC_ALL", "C");
     let output = perf.output().context("can't run perf")?;
     let report = String::from_utf8_lossy(&output.stderr).into_owned();
     let number_before = |what: &str| {
@@ -94,11 +96,16 @@ fn by_strace(pid: u32, stage: &Stage) -> Result<f64> {
     let summary = folder.join("summary");
     let log = folder.join("log");
     let mut command = process::command("strace");
-    command.args(["-f", "-c", "-p", &pid.to_string(), "-o"]).arg(&summary);
+    command
+        .args(["-f", "-c", "-p", &pid.to_string(), "-o"])
+        .arg(&summary);
     let mut strace = Process::start("strace", command, Ending::Kill, log.clone())?;
     process::retry(Duration::from_secs(5), || {
         strace.check_alive()?;
-        std::fs::read_to_string(&log)?.contains("attached").then_some(()).context("not attached")
+        std::fs::read_to_string(&log)?
+            .contains("attached")
+            .then_some(())
+            .context("not attached")
     })?;
     let begin = Instant::now();
     pause(stage.sizes.window);

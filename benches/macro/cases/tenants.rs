@@ -23,8 +23,13 @@ const CLIENTS: u32 = 16;
 pub(super) fn run(stage: &Stage, report: &mut Report) {
     let one = Setup::plain();
     let many = with_strangers(one.clone(), stage.sizes.tenants);
-    let kinds: Vec<Kind> =
-        stage.args.proxies.iter().copied().filter(|kind| *kind != Kind::Direct).collect();
+    let kinds: Vec<Kind> = stage
+        .args
+        .proxies
+        .iter()
+        .copied()
+        .filter(|kind| *kind != Kind::Direct)
+        .collect();
     for _ in 0..stage.sizes.rounds {
         for kind in &kinds {
             let cost_of = |setup: &Setup, report: &mut Report| {
@@ -40,7 +45,11 @@ pub(super) fn run(stage: &Stage, report: &mut Report) {
                     "{} tenants: CPU per transaction, against one tenant",
                     stage.sizes.tenants
                 );
-                report.add(Case::Tenants, *kind, vec![Sample::new(name, "×", among / alone)]);
+                report.add(
+                    Case::Tenants,
+                    *kind,
+                    vec![Sample::new(name, "×", among / alone)],
+                );
             }
         }
     }
@@ -71,7 +80,11 @@ fn measure(kind: Kind, setup: &Setup, stage: &Stage) -> Result<(Vec<Sample>, f64
     let samples = vec![
         Sample::new(format!("{label}: start to first query"), "s", start),
         Sample::new(format!("{label}: resident memory"), "MB", memory),
-        Sample::new(format!("{label}: CPU per 100k transactions, prepared c16"), "s", cost * 1e5),
+        Sample::new(
+            format!("{label}: CPU per 100k transactions, prepared c16"),
+            "s",
+            cost * 1e5,
+        ),
     ];
     Ok((samples, cost))
 }

@@ -64,7 +64,9 @@ impl Client {
         } else {
             Stream::Plain(socket)
         };
-        let mut client = Self { stream: BufReader::with_capacity(buffer_bytes, stream) };
+        let mut client = Self {
+            stream: BufReader::with_capacity(buffer_bytes, stream),
+        };
         client.send(&startup(&login.user, &login.database))?;
         client.authenticate(&login.credential)?;
         client.read_until_ready()?;
@@ -77,7 +79,10 @@ impl Client {
             if tag != b'R' {
                 bail!("login answered with message {:?}", char::from(tag));
             }
-            match body.split_first_chunk::<4>().map(|(kind, _)| u32::from_be_bytes(*kind)) {
+            match body
+                .split_first_chunk::<4>()
+                .map(|(kind, _)| u32::from_be_bytes(*kind))
+            {
                 Some(0) => return Ok(()),
                 Some(10) => scram::run(self, credential)?,
                 kind => bail!("login wants authentication {kind:?}"),
@@ -143,7 +148,9 @@ impl Client {
 
     fn read_header(&mut self) -> Result<(u8, u64)> {
         let mut header = [0; 5];
-        self.stream.read_exact(&mut header).context("connection ended")?;
+        self.stream
+            .read_exact(&mut header)
+            .context("connection ended")?;
         let [tag, length @ ..] = header;
         let length = u64::from(u32::from_be_bytes(length)).checked_sub(4);
         Ok((tag, length.context("a message with an impossible length")?))
@@ -155,7 +162,9 @@ impl Client {
             bail!("a message of {length} bytes where none is expected");
         }
         let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).context("connection ended")?;
+        self.stream
+            .read_exact(&mut body)
+            .context("connection ended")?;
         Ok(body)
     }
 
@@ -175,30 +184,32 @@ impl Client {
 
 /// A message with its tag and length.
 pub(crate) fn message(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = vec![tag];
-    bytes.extend(length_of(parts, 4));
-    parts.iter().for_each(|part| bytes.extend_from_slice(part));
-    bytes
+    [&[tag], &length_of(parts)[..], &parts.concat()].concat()
 }
 
-fn length_of(parts: &[&[u8]], own: usize) -> [u8; 4] {
-    let length = own + parts.iter().map(|part| part.len()).sum::<usize>();
-    u32::try_from(length).expect("the bench sends no message above 4 GB").to_be_bytes()
+/// The length field, which counts itself.
+fn length_of(parts: &[&[u8]]) -> [u8; 4] {
+    let length = 4 + parts.iter().map(|part| part.len()).sum::<usize>();
+    u32::try_from(length)
+        .expect("the bench sends no message above 4 GB")
+        .to_be_bytes()
 }
 
 fn startup(user: &str, database: &str) -> Vec<u8> {
     let text = format!("user\0{user}\0database\0{database}\0client_encoding\0UTF8\0\0");
     let parts = [&196_608_u32.to_be_bytes()[..], text.as_bytes()];
-    let mut bytes = length_of(&parts, 4).to_vec();
-    parts.iter().for_each(|part| bytes.extend_from_slice(part));
-    bytes
+    [&length_of(&parts)[..], &parts.concat()].concat()
 }
 
 /// Code and message of an ErrorResponse.
 fn error_text(body: &[u8]) -> String {
-    let fields = body.split(|byte| *byte == 0).filter_map(|field| field.split_first());
+    let fields = body
+        .split(|byte| *byte == 0)
+        .filter_map(|field| field.split_first());
     let wanted = fields.filter(|(name, _)| b"CM".contains(name));
-    let texts: Vec<_> = wanted.map(|(_, text)| String::from_utf8_lossy(text)).collect();
+    let texts: Vec<_> = wanted
+        .map(|(_, text)| String::from_utf8_lossy(text))
+        .collect();
     texts.join(" ")
 }
 

@@ -32,7 +32,9 @@ fn client_last(
     server_first: &str,
 ) -> Result<String> {
     let field = |name: &str| {
-        let found = server_first.split(',').find_map(|field| field.strip_prefix(name));
+        let found = server_first
+            .split(',')
+            .find_map(|field| field.strip_prefix(name));
         found.with_context(|| format!("no {name} in {server_first:?}"))
     };
     let both_nonces = field("r=")?;
@@ -51,7 +53,10 @@ fn client_last(
     let without_proof = format!("c=biws,r={both_nonces}");
     let signed = format!("{first_bare},{server_first},{without_proof}");
     let mut proof = hmac(&sha256(&credential.client_key), signed.as_bytes());
-    proof.iter_mut().zip(credential.client_key).for_each(|(to, from)| *to ^= from);
+    proof
+        .iter_mut()
+        .zip(credential.client_key)
+        .for_each(|(to, from)| *to ^= from);
     Ok(format!("{without_proof},p={}", STANDARD.encode(proof)))
 }
 

@@ -31,14 +31,19 @@ pub(super) fn connect(mut socket: TcpStream) -> Result<TlsStream> {
     request.extend(80_877_103_u32.to_be_bytes());
     socket.write_all(&request)?;
     let mut answer = [0];
-    socket.read_exact(&mut answer).context("no answer to SSLRequest")?;
+    socket
+        .read_exact(&mut answer)
+        .context("no answer to SSLRequest")?;
     if answer != *b"S" {
         bail!("TLS was refused");
     }
     let name = ServerName::try_from("localhost")?;
     let mut stream = StreamOwned::new(ClientConnection::new(CONFIG.clone(), name)?, socket);
     while stream.conn.is_handshaking() {
-        stream.conn.complete_io(&mut stream.sock).context("TLS handshake failed")?;
+        stream
+            .conn
+            .complete_io(&mut stream.sock)
+            .context("TLS handshake failed")?;
     }
     Ok(stream)
 }
@@ -78,6 +83,8 @@ impl ServerCertVerifier for AnyCertificate {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ring::default_provider().signature_verification_algorithms.supported_schemes()
+        ring::default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
