@@ -18,7 +18,7 @@ pub(crate) struct Args {
     /// Only these cases
     #[arg(long, value_enum, value_delimiter = ',', num_args = 1..)]
     only: Vec<Case>,
-    /// Rounds of each case [default: 3, with --quick 1]
+    /// Rounds of each case [default: 5, of slow cases 3; with --quick 1]
     #[arg(long)]
     rounds: Option<usize>,
     /// Write every sample, ratio and budget to this file
@@ -75,6 +75,8 @@ pub(crate) enum Case {
 pub(crate) struct Sizes {
     /// Rounds of each case.
     pub(crate) rounds: usize,
+    /// Rounds of cases that take a minute each.
+    pub(crate) slow_rounds: usize,
     /// One measurement under load.
     pub(crate) window: Duration,
     /// Logins of one measurement, without and with TLS.
@@ -107,7 +109,9 @@ impl Args {
         } else {
             Sizes::full()
         };
-        sizes.rounds = self.rounds.unwrap_or(sizes.rounds).max(1);
+        if let Some(rounds) = self.rounds {
+            (sizes.rounds, sizes.slow_rounds) = (rounds.max(1), rounds.max(1));
+        }
         sizes
     }
 }
@@ -115,8 +119,10 @@ impl Args {
 impl Sizes {
     fn full() -> Self {
         Self {
-            rounds: 3,
-            window: Duration::from_secs(3),
+            // Many short rounds rather than few long ones: drift then hits both of a pair.
+            rounds: 5,
+            slow_rounds: 3,
+            window: Duration::from_secs(2),
             logins: 4000,
             tls_logins: 1000,
             idle_clients: [1000, 10_000],
@@ -130,6 +136,7 @@ impl Sizes {
     fn quick() -> Self {
         Self {
             rounds: 1,
+            slow_rounds: 1,
             window: Duration::from_secs(1),
             logins: 500,
             tls_logins: 200,

@@ -44,6 +44,15 @@ pub(crate) enum Verdict {
     Open,
 }
 
+/// What the rounds say about a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Judgement {
+    /// By the median.
+    pub(crate) verdict: Verdict,
+    /// Whether all rounds agree.
+    pub(crate) is_unanimous: bool,
+}
+
 impl Figure {
     /// Median and spread of a proxy.
     pub(crate) fn spread(&self, kind: Kind) -> Option<Spread> {
@@ -68,19 +77,28 @@ impl Figure {
         Budget::of(&self.name)
     }
 
-    /// Judges pgusher by the medians.
-    pub(crate) fn verdict(&self) -> Verdict {
+    /// Judges pgusher.
+    pub(crate) fn judgement(&self) -> Judgement {
         let judged = self.budget().and_then(|budget| {
             let measured = match budget {
                 Budget::Ratio { .. } => self.ratio(Kind::Pgusher, Kind::Pgbouncer)?,
                 Budget::Value { .. } => self.spread(Kind::Pgusher)?,
             };
-            Some(budget.is_met_by(measured.median))
+            let [median, min, max] =
+                [measured.median, measured.min, measured.max].map(|value| budget.is_met_by(value));
+            let verdict = if median {
+                Verdict::Met
+            } else {
+                Verdict::Missed
+            };
+            Some(Judgement {
+                verdict,
+                is_unanimous: min == max,
+            })
         });
-        match judged {
-            Some(true) => Verdict::Met,
-            Some(false) => Verdict::Missed,
-            None => Verdict::Open,
-        }
+        judged.unwrap_or(Judgement {
+            verdict: Verdict::Open,
+            is_unanimous: true,
+        })
     }
 }

@@ -75,10 +75,10 @@ impl Lineup {
 /// Waits for the first answered query of a proxy that was just launched.
 pub(crate) fn first_query(proxy: &mut Proxy, tenant: &str, limit: Duration) -> Result<()> {
     let login = proxy.login(tenant);
-    process::retry(limit, || {
-        proxy.check_alive()?;
+    let attempt = || {
         let mut client = Client::login(&login)?;
         client.query("SELECT 1")?;
         client.terminate()
-    })
+    };
+    process::retry_while(limit, || proxy.check_alive(), attempt)
 }

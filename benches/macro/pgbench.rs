@@ -135,17 +135,22 @@ impl Load {
 impl Running {
     /// Waits until all clients have logged in and the first transactions stand in the log.
     pub(crate) fn wait_until_busy(&mut self) -> Result<()> {
-        process::retry(Duration::from_secs(30), || {
-            let has_logged = self
-                .logs()?
-                .iter()
-                .any(|log| log.metadata().is_ok_and(|m| m.len() > 0));
-            if !has_logged {
-                self.process.check_alive()?;
-                bail!("no transaction");
-            }
-            Ok(())
-        })
+        let Self {
+            process, folder, ..
+        } = self;
+        let has_logged = || {
+            let logs = log_files(folder)?;
+            let is_filled = |log: &PathBuf| log.metadata().is_ok_and(|file| file.len() > 0);
+            logs.iter()
+                .any(is_filled)
+                .then_some(())
+                .context("no transaction yet")
+        };
+        process::retry_while(
+            Duration::from_secs(30),
+            || process.check_alive(),
+            has_logged,
+        )
     }
 
     /// Waits for its end.
@@ -164,10 +169,6 @@ impl Running {
             bail!("pgbench ended without one transaction");
         }
         Ok(Log { transactions })
-    }
-
-    fn logs(&self) -> Result<Vec<PathBuf>> {
-        log_files(&self.folder)
     }
 }
 

@@ -114,10 +114,11 @@ impl Postgres {
         let version = process::output(Command::new(binaries.join("postgres")).arg("--version"))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let admin = login(address, "postgres", "postgres");
-        let mut admin = process::retry(Duration::from_secs(30), || {
-            process.check_alive()?;
-            Client::login(&admin)
-        })?;
+        let mut admin = process::retry_while(
+            Duration::from_secs(30),
+            || process.check_alive(),
+            || Client::login(&admin),
+        )?;
         admin.query("CREATE ROLE bench LOGIN")?;
         admin.query("CREATE DATABASE bench OWNER bench")?;
         let version = version.trim().to_owned();

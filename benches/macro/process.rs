@@ -180,9 +180,19 @@ pub(crate) fn pause(duration: Duration) {
 }
 
 /// Tries until `attempt` succeeds or `limit` is over; then its last error.
-pub(crate) fn retry<T>(limit: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+pub(crate) fn retry<T>(limit: Duration, attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    retry_while(limit, || Ok(()), attempt)
+}
+
+/// The same, but gives up at once when `is_worth_it` fails.
+pub(crate) fn retry_while<T>(
+    limit: Duration,
+    mut is_worth_it: impl FnMut() -> Result<()>,
+    mut attempt: impl FnMut() -> Result<T>,
+) -> Result<T> {
     let deadline = Instant::now() + limit;
     loop {
+        is_worth_it()?;
         match attempt() {
             Err(error) if Instant::now() > deadline => {
                 return Err(error.context(format!("not within {limit:?}")));

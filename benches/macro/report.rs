@@ -70,8 +70,9 @@ impl Report {
 
     /// Takes note of what did not run.
     pub(crate) fn fail(&mut self, what: &str, error: &anyhow::Error) {
-        println!("  DID NOT RUN: {what}: {error:#}");
-        self.failures.push(format!("{what}: {error:#}"));
+        let failure = format!("{what}: {error:#}").trim_end().to_owned();
+        println!("  DID NOT RUN: {failure}");
+        self.failures.push(failure);
     }
 
     pub(crate) fn print_table(&self) {
@@ -90,16 +91,12 @@ impl Report {
         for figure in &self.figures {
             table.add_row(self.row(figure));
         }
-        let mut lines = vec![format!("\n{table}")];
-        lines.push(
-            "median (lowest–highest) of the rounds; × is the ratio within a round".to_owned(),
-        );
-        lines.extend(
-            self.failures
-                .iter()
-                .map(|failure| format!("DID NOT RUN: {failure}")),
-        );
-        println!("{}", lines.join("\n"));
+        println!("\n{table}");
+        println!("median (lowest–highest) of the rounds; × is the ratio within a round");
+        println!("met: by the median; with ? not all rounds agree");
+        for failure in &self.failures {
+            println!("DID NOT RUN: {failure}");
+        }
     }
 
     fn reference(&self) -> Option<Kind> {
@@ -130,11 +127,16 @@ impl Report {
                 .budget()
                 .map_or_else(String::new, |budget| budget.to_string()),
         ));
-        row.push(Cell::new(match figure.verdict() {
-            Verdict::Met => "yes",
-            Verdict::Missed => "NO",
-            Verdict::Open => "",
-        }));
+        let judgement = figure.judgement();
+        row.push(Cell::new(
+            match (judgement.verdict, judgement.is_unanimous) {
+                (Verdict::Met, true) => "yes",
+                (Verdict::Met, false) => "yes ?",
+                (Verdict::Missed, true) => "NO",
+                (Verdict::Missed, false) => "NO ?",
+                (Verdict::Open, _) => "",
+            },
+        ));
         row
     }
 
@@ -177,7 +179,7 @@ impl Report {
             "spread": spreads,
             "ratio": ratios,
             "budget": figure.budget().map(|budget| budget.to_string()),
-            "verdict": figure.verdict(),
+            "judgement": figure.judgement(),
         })
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn run(stage: &Stage, report: &mut Report) {
     ];
     let setup = Setup::with_tenants(&["quiet", "flood"]);
     let mut lineup = Lineup::start(Case::Neighbour, &setup, stage, report);
-    for _ in 0..stage.sizes.rounds {
+    for _ in 0..stage.sizes.slow_rounds {
         lineup.each(report, "quiet tenant", |proxy| {
             measure(proxy, stage, &floods)
         });

@@ -100,13 +100,13 @@ fn by_strace(pid: u32, stage: &Stage) -> Result<f64> {
         .args(["-f", "-c", "-p", &pid.to_string(), "-o"])
         .arg(&summary);
     let mut strace = Process::start("strace", command, Ending::Kill, log.clone())?;
-    process::retry(Duration::from_secs(5), || {
-        strace.check_alive()?;
+    let attached = || {
         std::fs::read_to_string(&log)?
             .contains("attached")
             .then_some(())
             .context("not attached")
-    })?;
+    };
+    process::retry_while(Duration::from_secs(5), || strace.check_alive(), attached)?;
     let begin = Instant::now();
     pause(stage.sizes.window);
     let counted = begin.elapsed();

@@ -30,7 +30,7 @@ pub(super) fn run(stage: &Stage, report: &mut Report) {
         .copied()
         .filter(|kind| *kind != Kind::Direct)
         .collect();
-    for _ in 0..stage.sizes.rounds {
+    for _ in 0..stage.sizes.slow_rounds {
         for kind in &kinds {
             let cost_of = |setup: &Setup, report: &mut Report| {
                 let measured = measure(*kind, setup, stage);
