@@ -30,7 +30,9 @@ impl Binaries {
         if let Some(dir) = env::var_os("PGUSHER_PG_BIN").filter(|dir| !dir.is_empty()) {
             let dir = PathBuf::from(dir);
             let found = Self::at(&dir, account).await;
-            let found = found.with_context(|| format!("PGUSHER_PG_BIN={}", dir.display()))?;
+            let found = found.with_context(|| {
+                format!("PGUSHER_PG_BIN={} does not do: run scripts/setup --postgres, which prints a folder that does", dir.display())
+            })?;
             return match major {
                 Some(major) if major != found.major => Err(anyhow!(
                     "the data was made by PostgreSQL {major}, but PGUSHER_PG_BIN has {}",

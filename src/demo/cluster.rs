@@ -92,7 +92,7 @@ impl<'a> Cluster<'a> {
         pair.context("PostgreSQL does not run")
     }
 
-    /// Starts servers again that end by themselves, until `stop`.
+    /// Starts servers again that end by themselves, until `stop` or until one can't be started.
     pub(super) async fn keep_up(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
         for _ in 0..RESTARTS_MAX {
             self.restart_next(stop).await?;

@@ -106,12 +106,7 @@ impl Folder {
     /// Removes a folder below this one, if it is there.
     pub(super) fn remove_dir(&self, name: &str) -> anyhow::Result<()> {
         let path = self.path.join(name);
-        match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("can't remove {}", path.display()))
-            }
-            _ => Ok(()),
-        }
+        gone(fs::remove_dir_all(&path), &path)
     }
 
     /// Removes a temporary folder.
@@ -141,6 +136,20 @@ pub(super) fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
         fs::rename(&new, path)
     };
     write().with_context(|| format!("can't write {}", path.display()))
+}
+
+/// Removes a file, if it is there.
+pub(super) fn remove_file(path: &Path) -> anyhow::Result<()> {
+    gone(fs::remove_file(path), path)
+}
+
+fn gone(removed: std::io::Result<()>, path: &Path) -> anyhow::Result<()> {
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("can't remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn is_unused(path: &Path) -> anyhow::Result<bool> {

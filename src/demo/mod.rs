@@ -85,6 +85,9 @@ async fn run_until(args: &DemoArgs, stop: &CancellationToken) -> anyhow::Result<
     if let Some(port) = args.port {
         ports::demand(port)?;
     }
+    if let Some(path) = &args.json {
+        folder::remove_file(path)?; // its presence says that everything answers
+    }
     let account = Account::choose().await?;
     let folder = Folder::open(args.dir.as_deref(), &account).await?;
     let mut cluster = Cluster::new(&folder, account);
@@ -104,12 +107,7 @@ async fn up_and_serve(
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let progress = Progress::new();
-    let up = cluster.up(&progress, stop).await;
-    if up.is_err() {
-        progress.done();
-        return up.map(|_| ());
-    }
-    let mut state = up?;
+    let mut state = cluster.up(&progress, stop).await?;
     let certificate = certificate::ensure(folder.path())?;
     let listening = listening(args, &mut state, cluster)?;
     folder.save(&state)?;
@@ -127,11 +125,14 @@ async fn up_and_serve(
         }
     ));
     let outcome = tokio::select! {
-        outcome = &mut proxy => return outcome.context("the proxy ended"),
+        outcome = &mut proxy => {
+            say("the proxy ended");
+            return outcome;
+        }
         outcome = async {
             is_ready.await.context("the proxy did not start")?;
             check_logins(&state, listening.proxy).await?;
-            progress.done();
+            drop(progress);
             announce(args, &state, listening, cluster, certificate)?;
             cluster.keep_up(stop).await
         } => outcome,

@@ -27,8 +27,11 @@ pub(super) const SUPERUSER: &str = "postgres";
 /// From the start of the process until it lets us in.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How often a server that ended by itself is started before that is an error.
+const RESTART_ATTEMPTS: u32 = 3;
+
 /// How often we knock while it starts.
-const KNOCK_EVERY: Duration = Duration::from_millis(50);
+const KNOCK_EVERY: Duration = Duration::from_millis(100);
 
 /// Who may connect, how. Tenants reach what they hold CONNECT on, nobody else replicates.
 const HBA: &str = "\
@@ -207,11 +210,21 @@ impl Server {
         }
     }
 
-    /// Starts it again after it ended by itself, on the same port.
+    /// Starts it again after it ended by itself, on the same port; tries again when it is killed
+    /// while it recovers.
     pub(super) async fn restart(self, stop: &CancellationToken) -> anyhow::Result<Self> {
         let (launch, port) = (self.launch.clone(), self.port);
         self.end().await;
-        launch.start(Some(port), stop).await
+        let mut attempts_left = RESTART_ATTEMPTS;
+        loop {
+            attempts_left -= 1;
+            match launch.clone().start(Some(port), stop).await {
+                Err(error) if attempts_left > 0 && !error.is::<Interrupted>() => {
+                    tracing::warn!(%error, "PostgreSQL does not start, trying again");
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Ends it: fast shutdown, harder when that takes too long. Waits until nothing is left.

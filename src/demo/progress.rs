@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-/// Progress on standard error.
+/// Progress on standard error, as long as it lives.
 #[derive(Debug)]
 pub(super) struct Progress {
     spinner: Option<ProgressBar>,
@@ -30,10 +30,12 @@ impl Progress {
             None => say(text),
         }
     }
+}
 
-    /// Takes the spinner away.
-    pub(super) fn done(self) {
-        if let Some(spinner) = self.spinner {
+/// Takes the spinner away.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(spinner) = &self.spinner {
             spinner.finish_and_clear();
         }
     }

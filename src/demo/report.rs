@@ -1,6 +1,6 @@
 //! How to get in: a table for people, JSON for programs.
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, LineStyle, Table, presets};
 use serde::Serialize;
 use std::{
     io::{IsTerminal as _, Write as _, stdout},
@@ -128,7 +128,7 @@ impl Report {
 
     fn table(&self, has_urls: bool) -> String {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
         table.set_content_arrangement(ContentArrangement::Disabled);
         if has_urls {
             table.set_header(["tenant", "tier", "pool mode", "key", "DATABASE_URL"]);
@@ -149,7 +149,7 @@ impl Report {
                 table.add_row(about);
             }
         }
-        table.to_string()
+        table.trim_fmt()
     }
 }
 
