@@ -1,3 +1,4 @@
 //! pgusher: a PostgreSQL proxy that routes by tenant.
 
+pub mod config;
 pub mod tenant;
