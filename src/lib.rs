@@ -1,4 +1,6 @@
 //! pgusher: a PostgreSQL proxy that routes by tenant.
 
+pub mod api;
 pub mod config;
+pub mod telemetry;
 pub mod tenant;

@@ -14,11 +14,13 @@ use std::{
 
 impl Config {
     /// As TOML, with the names of `proxy.toml`. Passwords and verifiers are `[redacted]`.
+    #[expect(clippy::missing_panics_doc, reason = "it never does")]
     pub fn to_toml(&self) -> String {
         toml::to_string(&file(self)).expect("texts, numbers and lists of them are TOML")
     }
 
     /// As JSON, with the same names.
+    #[expect(clippy::missing_panics_doc, reason = "it never does")]
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(file(self)).expect("texts, numbers and lists of them are JSON")
     }

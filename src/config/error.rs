@@ -2,7 +2,11 @@
 
 use super::location::{At, KeyPath, Lines};
 use crate::tenant::IdError;
-use std::{fmt, io, path::PathBuf};
+use std::{
+    fmt::{self, Write as _},
+    io,
+    path::PathBuf,
+};
 
 /// At most so many problems are printed; the others are counted.
 const PRINTED_MAX: usize = 50;
@@ -44,7 +48,7 @@ fn list(path: &std::path::Path, problems: &[Problem]) -> String {
         .checked_sub(PRINTED_MAX)
         .filter(|more| *more > 0)
     {
-        text.push_str(&format!("\n  and {more} more"));
+        write!(text, "\n  and {more} more").expect("a String takes every text");
     }
     text
 }

@@ -23,6 +23,7 @@ pub(crate) struct File {
 }
 
 /// `[proxy]`
+#[expect(clippy::struct_field_names, reason = "a field is named as its key")]
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Proxy {

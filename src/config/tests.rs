@@ -230,6 +230,69 @@ fn keys_have_a_place_a_scope_and_a_time() {
     assert_eq!(second.max_client_connections, Some(10));
 }
 
+/// Lines of a tenant, and what the error says.
+const WRONG_TENANTS: &[(&str, &str)] = &[
+    (
+        "pool_size = 0",
+        "line 10: tenants \"acme\": pool_size: 0 is not allowed; use 1 to 10000",
+    ),
+    ("pool_size = 4294967297", "4294967297 is not allowed"),
+    (
+        "min_pool_size = 21",
+        "min_pool_size: 21 is too large; pool_size is 20",
+    ),
+    ("max_client_connections = 0", "use 1 to 1000000"),
+    (
+        "pool_mode = \"tx\"",
+        "line 10: tenants \"acme\": pool_mode: unknown variant `tx`",
+    ),
+    (
+        "poolsize = 1",
+        "line 10: tenants \"acme\": poolsize: unknown field `poolsize`",
+    ),
+    ("pool_size = -1", "pool_size: invalid value: integer `-1`"),
+    (
+        "schema = \"x\"",
+        "schema: it needs tier = \"schema\" as well",
+    ),
+    (
+        "password_env = \"NO\"",
+        "environment variable \"NO\" is not set",
+    ),
+    ("password_env = \"EMPTY\"", "the password is empty"),
+    (
+        "password_file = \"no\"",
+        "can't read /nonexistent/no: No such file",
+    ),
+    (
+        "password = \"hunter2\"\npassword_env = \"SECRET\"",
+        "line 11: tenants \"acme\": password_env: it can't stand together with password",
+    ),
+    (
+        "read_only_password = \"hunter2\"",
+        "read_only_role: it is missing",
+    ),
+    ("tenant_setting = \"tenant\"", "has a dot"),
+    (
+        "settings = { replication = \"true\" }",
+        "settings.replication: \"replication\" can't be a setting",
+    ),
+    ("settings = { \"a b\" = \"1\" }", "can't be a setting"),
+    (
+        "time_zone = \"UTC\"\nsettings = { timezone = \"UTC\" }",
+        "line 11: tenants \"acme\": settings.timezone: \"timezone\" can't be a setting; another key",
+    ),
+    ("keys = [{ id = \"x\" }]", "keys[0].verifier: it is missing"),
+    (
+        "keys = [{ verifier = \"hunter2\" }]",
+        "keys[0].verifier: the value is no verifier",
+    ),
+    (
+        "password = 482913",
+        "line 10: tenants \"acme\": password: the value must be a text in quotes",
+    ),
+];
+
 #[test]
 fn a_wrong_value_is_told_with_its_line_its_key_and_the_way_out() {
     let unlike =
@@ -241,62 +304,7 @@ fn a_wrong_value_is_told_with_its_line_its_key_and_the_way_out() {
     let never = format!(
         "keys = [{{ verifier = \"{VERIFIER}\", not_before = \"2027-01-31T00:00:00Z\", expires = \"2027-01-31T00:00:00Z\" }}]"
     );
-    for (lines, says) in [
-        (
-            "pool_size = 0",
-            "line 10: tenants \"acme\": pool_size: 0 is not allowed; use 1 to 10000",
-        ),
-        ("pool_size = 4294967297", "4294967297 is not allowed"),
-        (
-            "min_pool_size = 21",
-            "min_pool_size: 21 is too large; pool_size is 20",
-        ),
-        ("max_client_connections = 0", "use 1 to 1000000"),
-        (
-            "pool_mode = \"tx\"",
-            "line 10: tenants \"acme\": pool_mode: unknown variant `tx`",
-        ),
-        (
-            "poolsize = 1",
-            "line 10: tenants \"acme\": poolsize: unknown field `poolsize`",
-        ),
-        ("pool_size = -1", "pool_size: invalid value: integer `-1`"),
-        (
-            "schema = \"x\"",
-            "schema: it needs tier = \"schema\" as well",
-        ),
-        (
-            "password_env = \"NO\"",
-            "environment variable \"NO\" is not set",
-        ),
-        ("password_env = \"EMPTY\"", "the password is empty"),
-        (
-            "password_file = \"no\"",
-            "can't read /nonexistent/no: No such file",
-        ),
-        (
-            "password = \"hunter2\"\npassword_env = \"SECRET\"",
-            "line 11: tenants \"acme\": password_env: it can't stand together with password",
-        ),
-        (
-            "read_only_password = \"hunter2\"",
-            "read_only_role: it is missing",
-        ),
-        ("tenant_setting = \"tenant\"", "has a dot"),
-        (
-            "settings = { replication = \"true\" }",
-            "settings.replication: \"replication\" can't be a setting",
-        ),
-        ("settings = { \"a b\" = \"1\" }", "can't be a setting"),
-        (
-            "time_zone = \"UTC\"\nsettings = { timezone = \"UTC\" }",
-            "line 11: tenants \"acme\": settings.timezone: \"timezone\" can't be a setting; another key",
-        ),
-        ("keys = [{ id = \"x\" }]", "keys[0].verifier: it is missing"),
-        (
-            "keys = [{ verifier = \"hunter2\" }]",
-            "keys[0].verifier: the value is no verifier",
-        ),
+    let keys = [
         (
             unlike.as_str(),
             "keys[1].verifier: its salt and iterations differ",
@@ -310,11 +318,8 @@ fn a_wrong_value_is_told_with_its_line_its_key_and_the_way_out() {
             never.as_str(),
             "keys[0].expires: it is not after not_before",
         ),
-        (
-            "password = 482913",
-            "line 10: tenants \"acme\": password: the value must be a text in quotes",
-        ),
-    ] {
+    ];
+    for (lines, says) in WRONG_TENANTS.iter().copied().chain(keys) {
         let problem = problem(&with_tenant(lines));
         assert!(problem.contains(says), "{lines}: {problem}");
         for secret in ["hunter2", "482913", "v0Qd"] {

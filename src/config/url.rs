@@ -67,7 +67,9 @@ fn address(host: String, port: u16) -> Result<Address, UrlError> {
 fn split_port(place: &str) -> Result<(&str, Option<&str>), UrlError> {
     if let Some(rest) = place.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or(UrlError::Host)?;
-        host.parse::<Ipv6Addr>().map_err(|_| UrlError::Host)?;
+        if host.parse::<Ipv6Addr>().is_err() {
+            return Err(UrlError::Host);
+        }
         return match rest.strip_prefix(':') {
             Some(port) => Ok((host, Some(port))),
             None if rest.is_empty() => Ok((host, None)),
@@ -101,7 +103,7 @@ fn unescape(text: &str) -> Result<String, UrlError> {
         bytes.push(byte.filter(|byte| *byte != 0).ok_or(UrlError::Escape)?);
         bytes.extend_from_slice(rest.as_bytes());
     }
-    String::from_utf8(bytes).map_err(|_| UrlError::Escape)
+    String::from_utf8(bytes).ok().ok_or(UrlError::Escape)
 }
 
 /// The URL of an address: what [`parse`] reads.

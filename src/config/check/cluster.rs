@@ -1,6 +1,6 @@
 //! `[[clusters]]`.
 
-use super::Check;
+use super::{Check, Checked};
 use crate::{
     config::{error::Fault, location::At, raw, url},
     tenant::{Address, Cluster, ClusterName, UpstreamTls},
@@ -10,7 +10,7 @@ use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Check<'_> {
-    pub(super) fn clusters(&mut self, clusters: Vec<raw::Cluster>) -> Vec<Arc<Cluster>> {
+    pub(super) fn clusters(&mut self, clusters: &[raw::Cluster]) -> Vec<Arc<Cluster>> {
         let mut seen = HashSet::new();
         let mut checked = Vec::with_capacity(clusters.len());
         let top = At::top("clusters");
@@ -24,7 +24,7 @@ impl Check<'_> {
         checked
     }
 
-    fn cluster(&mut self, at: At<'_>, cluster: &raw::Cluster) -> Option<Cluster> {
+    fn cluster(&mut self, at: At<'_>, cluster: &raw::Cluster) -> Checked<Cluster> {
         let name = self.cluster_name(at.key("name"), cluster.name.as_deref());
         let primary = match &cluster.primary {
             Some(text) => self.url(at.key("primary"), text),
@@ -45,7 +45,7 @@ impl Check<'_> {
         let timeout = at.key("connect_timeout");
         let timeout = self.period(timeout, cluster.connect_timeout, CONNECT_TIMEOUT);
         let (tls, client_certificate) = self.upstream_tls(at, cluster)?;
-        Some(Cluster {
+        Ok(Cluster {
             name: name?,
             primary: primary?,
             replicas,
@@ -57,12 +57,12 @@ impl Check<'_> {
         })
     }
 
-    fn cluster_name(&mut self, at: At<'_>, name: Option<&str>) -> Option<ClusterName> {
+    fn cluster_name(&mut self, at: At<'_>, name: Option<&str>) -> Checked<ClusterName> {
         let Some(name) = name else {
             return self.problem(at, Fault::Missing("give the cluster a name"));
         };
         match ClusterName::new(name) {
-            Ok(name) => Some(name),
+            Ok(name) => Ok(name),
             Err(source) => {
                 let value = name.to_owned();
                 self.problem(at, Fault::Id { value, source })
@@ -70,9 +70,9 @@ impl Check<'_> {
         }
     }
 
-    fn url(&mut self, at: At<'_>, text: &str) -> Option<Address> {
+    fn url(&mut self, at: At<'_>, text: &str) -> Checked<Address> {
         match url::parse(text) {
-            Ok(address) => Some(address),
+            Ok(address) => Ok(address),
             Err(error) => self.problem(at, Fault::Url(error)),
         }
     }
@@ -82,7 +82,7 @@ impl Check<'_> {
         &mut self,
         at: At<'_>,
         cluster: &raw::Cluster,
-    ) -> Option<(UpstreamTls, Option<(PathBuf, PathBuf)>)> {
+    ) -> Checked<(UpstreamTls, Option<(PathBuf, PathBuf)>)> {
         let (cert, key) = (cluster.tls_cert.as_deref(), cluster.tls_key.as_deref());
         let certificate = self.certificate(at, cert, key);
         let ca = match &cluster.tls_ca {
@@ -105,6 +105,6 @@ impl Check<'_> {
             raw::UpstreamTls::Disable => UpstreamTls::Disable,
             raw::UpstreamTls::Require => UpstreamTls::Require,
         };
-        Some((tls, certificate?))
+        Ok((tls, certificate?))
     }
 }

@@ -1,6 +1,6 @@
 //! The API keys of a tenant.
 
-use super::Check;
+use super::{Check, Checked};
 use crate::{
     config::{error::Fault, location::At, raw},
     tenant::{ApiKey, KeyId, Scope, ScramVerifier},
@@ -25,24 +25,24 @@ impl Check<'_> {
             let place = (index + 1).to_string();
             let name = key.id.as_deref().unwrap_or(&place);
             self.unique(at.key("id"), &mut seen, name);
-            let Some(key) = self.key(at, name, key) else {
+            let Ok(key) = self.key(at, name, key) else {
                 continue;
             };
             if key.scope == Scope::ReadOnly && !has_read_only_login {
-                self.problem::<()>(at.key("scope"), Fault::ReadOnlyRole);
+                self.note(at.key("scope"), Fault::ReadOnlyRole);
             }
             let first = first.get_or_insert_with(|| key.verifier.clone());
             if (first.iterations, &first.salt) != (key.verifier.iterations, &key.verifier.salt) {
-                self.problem::<()>(at.key("verifier"), Fault::VerifierUnlike);
+                self.note(at.key("verifier"), Fault::VerifierUnlike);
             }
             checked.push(Arc::new(key));
         }
         checked
     }
 
-    fn key(&mut self, at: At<'_>, name: &str, key: &raw::Key) -> Option<ApiKey> {
+    fn key(&mut self, at: At<'_>, name: &str, key: &raw::Key) -> Checked<ApiKey> {
         let id = match KeyId::new(name) {
-            Ok(id) => Some(id),
+            Ok(id) => Ok(id),
             Err(source) => {
                 let value = name.to_owned();
                 self.problem(at.key("id"), Fault::Id { value, source })
@@ -54,17 +54,17 @@ impl Check<'_> {
                 Fault::Missing("make one with: pgusher key verifier"),
             ),
             Some(text) => match text.0.expose().parse::<ScramVerifier>() {
-                Ok(verifier) => Some(verifier),
+                Ok(verifier) => Ok(verifier),
                 Err(_) => self.problem(at.key("verifier"), Fault::Verifier),
             },
         };
         let allow = self.networks(at.key("allow"), &key.allow);
         let not_before = self.time(at.key("not_before"), key.not_before.as_deref());
         let expires = self.time(at.key("expires"), key.expires.as_deref());
-        if let (Some(not_before), Some(expires)) = (not_before, expires)
+        if let (Ok(Some(not_before)), Ok(Some(expires))) = (&not_before, &expires)
             && expires <= not_before
         {
-            self.problem::<()>(at.key("expires"), Fault::ExpiresFirst);
+            self.note(at.key("expires"), Fault::ExpiresFirst);
         }
         let max_client_connections = match key.max_client_connections {
             Some(_) => {
@@ -73,25 +73,22 @@ impl Check<'_> {
             }
             None => None,
         };
-        Some(ApiKey {
+        Ok(ApiKey {
             id: id?,
             verifier: verifier?,
             scope: key.scope.map_or(Scope::ReadWrite, Scope::from),
             allow,
-            not_before,
-            expires,
+            not_before: not_before?,
+            expires: expires?,
             max_client_connections,
         })
     }
 
-    fn time(&mut self, at: At<'_>, text: Option<&str>) -> Option<SystemTime> {
-        let text = text?;
-        match humantime::parse_rfc3339(text) {
-            Ok(time) => Some(time),
-            Err(_) => {
-                let value = text.to_owned();
-                self.problem(at, Fault::Time { value })
-            }
-        }
+    fn time(&mut self, at: At<'_>, text: Option<&str>) -> Checked<Option<SystemTime>> {
+        let time = text.map(humantime::parse_rfc3339).transpose();
+        time.or_else(|_| {
+            let value = text.unwrap_or_default().to_owned();
+            self.problem(at, Fault::Time { value })
+        })
     }
 }

@@ -1,6 +1,6 @@
-//! As whom to log in at PostgreSQL, and with which password.
+//! As whom to log in at `PostgreSQL`, and with which password.
 
-use super::{Check, open};
+use super::{Check, Checked, open};
 use crate::{
     config::{
         error::{Fault, Problem},
@@ -29,7 +29,7 @@ struct Source<'a> {
 
 impl Check<'_> {
     /// The login for keys that read and write.
-    pub(super) fn login(&mut self, at: At<'_>, tenant: &raw::Tenant) -> Option<Login> {
+    pub(super) fn login(&mut self, at: At<'_>, tenant: &raw::Tenant) -> Checked<Login> {
         let source = Source {
             names: ["password", "password_env", "password_file"],
             inline: tenant.password.as_ref(),
@@ -39,7 +39,7 @@ impl Check<'_> {
         let password = self.password(at, &source);
         let missing = Fault::Missing("give the role to log in as at PostgreSQL");
         let role = self.sql_name(at.key("role"), tenant.role.as_deref(), missing);
-        Some(Login {
+        Ok(Login {
             role: role?,
             password: password?,
         })
@@ -50,7 +50,7 @@ impl Check<'_> {
         &mut self,
         at: At<'_>,
         tenant: &raw::Tenant,
-    ) -> Option<Option<Login>> {
+    ) -> Checked<Option<Login>> {
         let source = Source {
             names: [
                 "read_only_password",
@@ -63,12 +63,12 @@ impl Check<'_> {
         };
         let password = self.password(at, &source)?;
         if tenant.read_only_role.is_none() && password.is_none() {
-            return Some(None);
+            return Ok(None);
         }
         let missing = Fault::Missing("the read-only password needs its role");
         let role = tenant.read_only_role.as_deref();
         let role = self.sql_name(at.key("read_only_role"), role, missing)?;
-        Some(Some(Login { role, password }))
+        Ok(Some(Login { role, password }))
     }
 
     /// A name that PostgreSQL can have.
@@ -77,7 +77,7 @@ impl Check<'_> {
         at: At<'_>,
         name: Option<&str>,
         missing: Fault,
-    ) -> Option<Box<str>> {
+    ) -> Checked<Box<str>> {
         let Some(name) = name else {
             return self.problem(at, missing);
         };
@@ -85,23 +85,21 @@ impl Check<'_> {
             let value = name.to_owned();
             return self.problem(at, Fault::SqlName { value });
         }
-        Some(name.into())
+        Ok(name.into())
     }
 
-    fn password(&mut self, at: At<'_>, source: &Source<'_>) -> Option<Option<Secret>> {
+    fn password(&mut self, at: At<'_>, source: &Source<'_>) -> Checked<Option<Secret>> {
         let [inline, variable, file] = source.names;
         let (at, secret) = match (source.inline, source.variable, source.file) {
-            (None, None, None) => return Some(None),
+            (None, None, None) => return Ok(None),
             (Some(text), None, None) => (at.key(inline), text.0.clone()),
             (None, Some(name), None) => {
                 let at = at.key(variable);
-                match (self.environment)(name) {
-                    Some(text) => (at, Secret::new(text)),
-                    None => {
-                        let name = name.to_owned();
-                        return self.problem(at, Fault::Environment { name });
-                    }
-                }
+                let Some(text) = (self.environment)(name) else {
+                    let name = name.to_owned();
+                    return self.problem(at, Fault::Environment { name });
+                };
+                (at, Secret::new(text))
             }
             (None, None, Some(path)) => (at.key(file), self.password_file(at.key(file), path)?),
             (Some(_), Some(_), _) => {
@@ -120,10 +118,10 @@ impl Check<'_> {
         if secret.expose().contains('\0') {
             return self.problem(at, Fault::Nul);
         }
-        Some(Some(secret))
+        Ok(Some(secret))
     }
 
-    fn password_file(&mut self, at: At<'_>, path: &Path) -> Option<Secret> {
+    fn password_file(&mut self, at: At<'_>, path: &Path) -> Checked<Secret> {
         let path = self.directory.join(path);
         match read_password(&path) {
             Ok((secret, is_world_readable)) => {
@@ -131,7 +129,7 @@ impl Check<'_> {
                     let warning = Problem::new(at, Fault::WorldReadable { path });
                     self.warnings.push(warning);
                 }
-                Some(secret)
+                Ok(secret)
             }
             Err(source) => self.problem(at, Fault::File { path, source }),
         }

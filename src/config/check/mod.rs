@@ -60,7 +60,7 @@ pub(super) fn parse(
         all.for_each(|problem| problem.locate(&lines));
     }
     match config {
-        Some(config) if problems.is_empty() => Ok((config, warnings)),
+        Ok(config) if problems.is_empty() => Ok((config, warnings)),
         _ => Err(problems),
     }
 }
@@ -79,6 +79,11 @@ fn syntax(text: &str, error: &toml::de::Error) -> Problem {
     }
 }
 
+/// A problem was noted in place of the value.
+struct Noted;
+
+type Checked<T> = Result<T, Noted>;
+
 /// The state of checking one file.
 struct Check<'a> {
     directory: &'a Path,
@@ -88,16 +93,16 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn file(&mut self, file: raw::File) -> Option<Config> {
+    fn file(&mut self, file: raw::File) -> Checked<Config> {
         let proxy = self.proxy(file.proxy);
         let admin = self.admin(file.admin);
-        let clusters = self.clusters(file.clusters);
+        let clusters = self.clusters(&file.clusters);
         let names: HashMap<Arc<str>, ClusterName> = clusters
             .iter()
             .map(|cluster| (Arc::from(cluster.name.as_str()), cluster.name.clone()))
             .collect();
         let tenants = self.tenants(&names, &file.defaults, file.tenants);
-        Some(Config {
+        Ok(Config {
             proxy: proxy?,
             admin: admin?,
             clusters,
@@ -105,10 +110,15 @@ impl Check<'_> {
         })
     }
 
-    /// Notes a problem. Returns `None`, for the value that can't be given.
-    fn problem<T>(&mut self, at: At<'_>, fault: Fault) -> Option<T> {
+    /// Notes a problem.
+    fn note(&mut self, at: At<'_>, fault: Fault) {
         self.problems.push(Problem::new(at, fault));
-        None
+    }
+
+    /// Notes a problem that leaves us without the value.
+    fn problem<T>(&mut self, at: At<'_>, fault: Fault) -> Checked<T> {
+        self.note(at, fault);
+        Err(Noted)
     }
 
     /// A number in its bounds.
@@ -118,12 +128,12 @@ impl Check<'_> {
         value: Option<u64>,
         default: u32,
         bounds: RangeInclusive<u32>,
-    ) -> Option<u32> {
+    ) -> Checked<u32> {
         let Some(value) = value else {
-            return Some(default);
+            return Ok(default);
         };
         match u32::try_from(value) {
-            Ok(number) if bounds.contains(&number) => Some(number),
+            Ok(number) if bounds.contains(&number) => Ok(number),
             _ => self.problem(
                 at,
                 Fault::Range {
@@ -136,11 +146,16 @@ impl Check<'_> {
     }
 
     /// A time that is needed.
-    fn period(&mut self, at: At<'_>, value: Option<Period>, default: Duration) -> Option<Duration> {
+    fn period(
+        &mut self,
+        at: At<'_>,
+        value: Option<Period>,
+        default: Duration,
+    ) -> Checked<Duration> {
         match value {
             Some(Period(time)) if time.is_zero() => self.problem(at, Fault::ZeroTime),
-            Some(Period(time)) => Some(time),
-            None => Some(default),
+            Some(Period(time)) => Ok(time),
+            None => Ok(default),
         }
     }
 
@@ -148,7 +163,7 @@ impl Check<'_> {
     fn unique(&mut self, at: At<'_>, seen: &mut HashSet<String>, name: &str) {
         if !seen.insert(name.to_owned()) {
             let value = name.to_owned();
-            self.problem::<()>(at, Fault::Duplicate { value });
+            self.note(at, Fault::Duplicate { value });
         }
     }
 
@@ -159,22 +174,21 @@ impl Check<'_> {
             let network = text
                 .parse()
                 .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-            match network {
-                Ok(network) => networks.push(network),
-                Err(_) => {
-                    let value = text.clone();
-                    self.problem::<()>(at.index(index), Fault::Network { value });
-                }
+            if let Ok(network) = network {
+                networks.push(network);
+            } else {
+                let value = text.clone();
+                self.note(at.index(index), Fault::Network { value });
             }
         }
         networks
     }
 
     /// A file that can be opened, as a path from where we are.
-    fn readable(&mut self, at: At<'_>, path: &Path) -> Option<PathBuf> {
+    fn readable(&mut self, at: At<'_>, path: &Path) -> Checked<PathBuf> {
         let path = self.directory.join(path);
         match open(&path) {
-            Ok(_) => Some(path),
+            Ok(_) => Ok(path),
             Err(source) => self.problem(at, Fault::File { path, source }),
         }
     }
@@ -185,13 +199,13 @@ impl Check<'_> {
         at: At<'_>,
         certificate: Option<&Path>,
         key: Option<&Path>,
-    ) -> Option<Option<(PathBuf, PathBuf)>> {
+    ) -> Checked<Option<(PathBuf, PathBuf)>> {
         match (certificate, key) {
-            (None, None) => Some(None),
+            (None, None) => Ok(None),
             (Some(certificate), Some(key)) => {
                 let certificate = self.readable(at.key("tls_cert"), certificate);
                 let key = self.readable(at.key("tls_key"), key);
-                Some(Some((certificate?, key?)))
+                Ok(Some((certificate?, key?)))
             }
             (Some(_), None) => self.problem(at.key("tls_cert"), Fault::Needs("tls_key")),
             (None, Some(_)) => self.problem(at.key("tls_key"), Fault::Needs("tls_cert")),

@@ -1,6 +1,6 @@
 //! `[proxy]` and `[admin]`.
 
-use super::{Check, open};
+use super::{Check, Checked, open};
 use crate::config::{
     Admin, ClientTls, Listen, ListenAddress, Log, Proxy, TlsMode, error::Fault, location::At, raw,
     units::OneOrMore,
@@ -18,25 +18,21 @@ const SOCKET_PATH_MAX: usize = 107;
 const SEED_BYTES_MIN: u64 = 16;
 
 impl Check<'_> {
-    pub(super) fn admin(&mut self, admin: raw::Admin) -> Option<Admin> {
+    pub(super) fn admin(&mut self, admin: raw::Admin) -> Checked<Admin> {
         let Some(text) = admin.listen else {
-            return Some(Admin::default());
+            return Ok(Admin::default());
         };
-        match text.parse() {
-            Ok(address) => Some(Admin {
+        if let Ok(address) = text.parse() {
+            return Ok(Admin {
                 listen: Some(address),
-            }),
-            Err(_) => {
-                let (value, socket) = (text, "");
-                self.problem(
-                    At::top("admin").key("listen"),
-                    Fault::Listen { value, socket },
-                )
-            }
+            });
         }
+        let (value, socket) = (text, "");
+        let fault = Fault::Listen { value, socket };
+        self.problem(At::top("admin").key("listen"), fault)
     }
 
-    pub(super) fn proxy(&mut self, proxy: raw::Proxy) -> Option<Proxy> {
+    pub(super) fn proxy(&mut self, proxy: raw::Proxy) -> Checked<Proxy> {
         let at = At::top("proxy");
         let tls = self.client_tls(at, &proxy);
         let listen = self.listen(at, proxy.listen, proxy.proxy_protocol_listen);
@@ -55,8 +51,8 @@ impl Check<'_> {
         let login = self.period(at.key("login_timeout"), proxy.login_timeout, LOGIN_TIMEOUT);
         let shutdown = at.key("shutdown_timeout");
         let shutdown = self.period(shutdown, proxy.shutdown_timeout, SHUTDOWN_TIMEOUT);
-        Some(Proxy {
-            auth_seed_file: self.seed(at, proxy.auth_seed_file),
+        let seed = self.seed(at, proxy.auth_seed_file);
+        Ok(Proxy {
             listen: listen?,
             workers: workers? as usize,
             login_workers: login_workers? as usize,
@@ -67,6 +63,7 @@ impl Check<'_> {
             tls: tls?,
             allow_plaintext_password: proxy.allow_plaintext_password.unwrap_or(false),
             auth_failures_per_minute: failures?,
+            auth_seed_file: seed?,
             shutdown_timeout: shutdown?,
             log: Log {
                 format: proxy.log_format.unwrap_or_default(),
@@ -80,7 +77,7 @@ impl Check<'_> {
         at: At<'_>,
         clients: Option<u64>,
         reserved: Option<u64>,
-    ) -> (Option<u32>, Option<u32>) {
+    ) -> (Checked<u32>, Checked<u32>) {
         let clients = self.number(
             at.key("max_client_connections"),
             clients,
@@ -88,7 +85,7 @@ impl Check<'_> {
             1..=1_000_000,
         );
         let at = at.key("reserved_client_connections");
-        let most = clients.map_or(u32::MAX, |clients| clients - 1);
+        let most = clients.as_ref().map_or(u32::MAX, |clients| clients - 1);
         let reserved = match reserved {
             Some(value) if value > most.into() => {
                 let other = "the most that max_client_connections leaves";
@@ -112,7 +109,7 @@ impl Check<'_> {
         at: At<'_>,
         plain: Option<OneOrMore>,
         proxied: Option<OneOrMore>,
-    ) -> Option<Vec<Listen>> {
+    ) -> Checked<Vec<Listen>> {
         let plain = match plain {
             Some(OneOrMore(texts)) => texts,
             None => vec![LISTEN.to_owned()],
@@ -143,17 +140,17 @@ impl Check<'_> {
                 Fault::Missing("give at least one address"),
             );
         }
-        Some(all)
+        Ok(all)
     }
 
-    fn listen_address(&mut self, at: At<'_>, text: &str) -> Option<ListenAddress> {
+    fn listen_address(&mut self, at: At<'_>, text: &str) -> Checked<ListenAddress> {
         if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
             let path = self.directory.join(path);
             if path.as_os_str().len() <= SOCKET_PATH_MAX {
-                return Some(ListenAddress::Unix(path));
+                return Ok(ListenAddress::Unix(path));
             }
         } else if let Ok(address) = text.parse::<SocketAddr>() {
-            return Some(ListenAddress::Tcp(address));
+            return Ok(ListenAddress::Tcp(address));
         }
         let fault = Fault::Listen {
             value: text.to_owned(),
@@ -167,7 +164,7 @@ impl Check<'_> {
         self.networks(at.key("operator_addresses"), &texts)
     }
 
-    fn client_tls(&mut self, at: At<'_>, proxy: &raw::Proxy) -> Option<ClientTls> {
+    fn client_tls(&mut self, at: At<'_>, proxy: &raw::Proxy) -> Checked<ClientTls> {
         let (cert, key) = (proxy.tls_cert.as_deref(), proxy.tls_key.as_deref());
         let is_given = cert.is_some() || key.is_some();
         let certificate = self.certificate(at, cert, key);
@@ -175,9 +172,9 @@ impl Check<'_> {
             Some(TlsMode::Allow | TlsMode::Require) if !is_given => {
                 self.problem(at.key("tls_mode"), Fault::Needs("tls_cert and tls_key"))
             }
-            Some(mode) => Some(mode),
-            None if is_given => Some(TlsMode::Allow),
-            None => Some(TlsMode::Disable),
+            Some(mode) => Ok(mode),
+            None if is_given => Ok(TlsMode::Allow),
+            None => Ok(TlsMode::Disable),
         };
         let client_ca = match &proxy.tls_client_ca {
             Some(_) if !is_given => {
@@ -193,10 +190,10 @@ impl Check<'_> {
             return self.problem(at, Fault::Needs("tls_client_ca"));
         }
         // A client without TLS has no certificate to show: it would slip through.
-        if required && mode.is_some_and(|mode| mode != TlsMode::Require) {
+        if required && matches!(mode, Ok(TlsMode::Disable | TlsMode::Allow)) {
             return self.problem(at, Fault::Needs("tls_mode = \"require\""));
         }
-        Some(ClientTls {
+        Ok(ClientTls {
             mode: mode?,
             certificate: certificate?,
             client_ca,
@@ -204,14 +201,17 @@ impl Check<'_> {
         })
     }
 
-    fn seed(&mut self, at: At<'_>, path: Option<PathBuf>) -> Option<PathBuf> {
-        let (at, path) = (at.key("auth_seed_file"), self.directory.join(path?));
+    fn seed(&mut self, at: At<'_>, path: Option<PathBuf>) -> Checked<Option<PathBuf>> {
+        let Some(path) = path else {
+            return Ok(None);
+        };
+        let (at, path) = (at.key("auth_seed_file"), self.directory.join(path));
         match open(&path).and_then(|file| file.metadata()) {
             Ok(metadata) if metadata.len() < SEED_BYTES_MIN => {
                 let min = SEED_BYTES_MIN;
                 self.problem(at, Fault::ShortFile { path, min })
             }
-            Ok(_) => Some(path),
+            Ok(_) => Ok(Some(path)),
             Err(source) => self.problem(at, Fault::File { path, source }),
         }
     }

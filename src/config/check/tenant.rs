@@ -1,6 +1,6 @@
 //! `[defaults]` and `[[tenants]]`.
 
-use super::Check;
+use super::{Check, Checked, Noted};
 use crate::{
     config::{error::Fault, location::At, raw},
     tenant::{
@@ -36,7 +36,7 @@ impl Check<'_> {
             }
             self.tuning(at, &tuning);
             let tuning = tuning.or(defaults);
-            checked.extend(self.tenant(at, clusters, &tenant, tuning).map(Arc::new));
+            checked.extend(self.tenant(at, clusters, &tenant, &tuning).map(Arc::new));
         }
         checked
     }
@@ -46,25 +46,25 @@ impl Check<'_> {
         at: At<'_>,
         clusters: &HashMap<Arc<str>, ClusterName>,
         tenant: &raw::Tenant,
-        tuning: raw::Tuning,
-    ) -> Option<Tenant> {
+        tuning: &raw::Tuning,
+    ) -> Checked<Tenant> {
         let id = self.tenant_id(at.key("id"), tenant.id.as_deref());
         let placement = self.placement(at, clusters, tenant);
         let has_read_only_login = tenant.read_only_role.is_some();
         let keys = self.keys(at, &tenant.keys, has_read_only_login);
-        let limits = limits(&tuning);
+        let limits = limits(tuning);
         if limits.min_pool_size > limits.pool_size {
             let fault = Fault::Above {
                 value: limits.min_pool_size.into(),
                 other: "pool_size",
                 limit: limits.pool_size.into(),
             };
-            self.problem::<()>(at.key("min_pool_size"), fault);
+            self.note(at.key("min_pool_size"), fault);
         }
-        let timeouts = timeouts(&tuning);
+        let timeouts = timeouts(tuning);
         let (id, placement) = (id?, placement?);
-        let settings = self.settings(at, &id, &placement, &tuning);
-        Some(Tenant {
+        let settings = self.settings(at, &id, &placement, tuning);
+        Ok(Tenant {
             id,
             status: tenant.status.map_or(Status::Active, Status::from),
             placement,
@@ -79,7 +79,7 @@ impl Check<'_> {
         })
     }
 
-    fn tenant_id(&mut self, at: At<'_>, id: Option<&str>) -> Option<TenantId> {
+    fn tenant_id(&mut self, at: At<'_>, id: Option<&str>) -> Checked<TenantId> {
         let Some(id) = id else {
             return self.problem(
                 at,
@@ -87,7 +87,7 @@ impl Check<'_> {
             );
         };
         match TenantId::new(id) {
-            Ok(id) => Some(id),
+            Ok(id) => Ok(id),
             Err(source) => {
                 let value = id.to_owned();
                 self.problem(at, Fault::Id { value, source })
@@ -100,10 +100,10 @@ impl Check<'_> {
         at: At<'_>,
         clusters: &HashMap<Arc<str>, ClusterName>,
         tenant: &raw::Tenant,
-    ) -> Option<Placement> {
+    ) -> Checked<Placement> {
         let cluster = self.cluster_of(at.key("cluster"), clusters, tenant.cluster.as_deref());
         let tier = match tenant.tier {
-            Some(tier) => Some(Tier::from(tier)),
+            Some(tier) => Ok(Tier::from(tier)),
             None => self.problem(
                 at.key("tier"),
                 Fault::Missing("use \"database\", \"schema\" or \"row\""),
@@ -115,11 +115,11 @@ impl Check<'_> {
         let read_only_login = self.read_only_login(at, tenant);
         let schema = self.schema(
             at.key("schema"),
-            tier,
+            tier.as_ref().ok().copied(),
             tenant.schema.as_deref(),
-            login.as_ref(),
+            login.as_ref().ok(),
         );
-        Some(Placement {
+        Ok(Placement {
             cluster: cluster?,
             tier: tier?,
             database: database?,
@@ -134,12 +134,12 @@ impl Check<'_> {
         at: At<'_>,
         clusters: &HashMap<Arc<str>, ClusterName>,
         name: Option<&str>,
-    ) -> Option<ClusterName> {
+    ) -> Checked<ClusterName> {
         let Some(name) = name else {
             return self.problem(at, Fault::Missing("name one of [[clusters]]"));
         };
         if let Some(name) = clusters.get(name) {
-            return Some(name.clone());
+            return Ok(name.clone());
         }
         let mut known: Vec<_> = clusters.keys().map(ToString::to_string).collect();
         known.sort_unstable();
@@ -154,14 +154,14 @@ impl Check<'_> {
         tier: Option<Tier>,
         given: Option<&str>,
         login: Option<&Login>,
-    ) -> Option<Option<Box<str>>> {
-        match (tier?, given) {
-            (Tier::Schema, None) => Some(Some(login?.role.clone())),
+    ) -> Checked<Option<Box<str>>> {
+        match (tier.ok_or(Noted)?, given) {
+            (Tier::Schema, None) => Ok(Some(login.ok_or(Noted)?.role.clone())),
             (Tier::Schema, Some(_)) => {
                 let missing = Fault::Missing("give the schema");
-                Some(Some(self.sql_name(at, given, missing)?))
+                Ok(Some(self.sql_name(at, given, missing)?))
             }
-            (Tier::Database | Tier::Row, None) => Some(None),
+            (Tier::Database | Tier::Row, None) => Ok(None),
             (Tier::Database | Tier::Row, Some(_)) => {
                 self.problem(at, Fault::Needs("tier = \"schema\""))
             }
@@ -184,14 +184,14 @@ impl Check<'_> {
                 1..=100_000,
             ),
         ] {
-            self.number(at.key(key), value, 0, bounds);
+            self.number(at.key(key), value, 0, bounds).ok();
         }
         if let Some(name) = &tuning.tenant_setting
             && !name.contains('.')
         {
             let reason = "a setting of your own has a dot, such as \"app.tenant_id\"";
             let value = name.clone();
-            self.problem::<()>(at.key("tenant_setting"), Fault::Setting { value, reason });
+            self.note(at.key("tenant_setting"), Fault::Setting { value, reason });
         }
     }
 
@@ -227,9 +227,9 @@ impl Check<'_> {
                 .any(|(other, _)| other.eq_ignore_ascii_case(name));
             if let Some(reason) = setting_fault(name, is_taken) {
                 let value = name.to_owned();
-                self.problem::<()>(at, Fault::Setting { value, reason });
+                self.note(at, Fault::Setting { value, reason });
             } else if value.contains('\0') {
-                self.problem::<()>(at, Fault::Nul);
+                self.note(at, Fault::Nul);
             } else {
                 settings.push((name.into(), value.into()));
             }
