@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 ///
 /// # Errors
 /// When the configuration is wrong or something can't be started.
+#[expect(clippy::needless_pass_by_value, reason = "the reload keeps it")]
 pub fn serve(path: PathBuf) -> anyhow::Result<()> {
     let (config, warnings) = Config::inspect(&path)?;
     logs::init(&config.proxy.log)?;

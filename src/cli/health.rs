@@ -63,10 +63,8 @@ fn split(url: &str) -> Option<(String, String)> {
 fn get(authority: &str, path: &str) -> anyhow::Result<(u16, String)> {
     let mut stream = connect(authority)?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
-    )?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let end = Instant::now() + TIMEOUT;
     let mut answer = Vec::new();
     let mut part = [0; 4096];

@@ -13,13 +13,12 @@ const SALT_BYTES: usize = 16;
 /// # Errors
 /// When the system has no randomness.
 pub(super) fn verifier(key: &str, like: Option<&ScramVerifier>) -> anyhow::Result<ScramVerifier> {
-    let (salt, iterations) = match like {
-        Some(like) => (like.salt.clone(), like.iterations),
-        None => {
-            let mut salt = [0; SALT_BYTES];
-            SysRng.try_fill_bytes(&mut salt)?;
-            (salt.into(), ITERATIONS)
-        }
+    let (salt, iterations) = if let Some(like) = like {
+        (like.salt.clone(), like.iterations)
+    } else {
+        let mut salt = [0; SALT_BYTES];
+        SysRng.try_fill_bytes(&mut salt)?;
+        (salt.into(), ITERATIONS)
     };
     let rounds = iterations as usize;
     let salted = gen_salted_password(key, &salt, rounds);
