@@ -486,6 +486,7 @@ fn the_effective_configuration_reads_back_as_the_same() {
     assert_eq!(parse(&again).unwrap(), config, "{printed}");
     let json = config.to_json();
     assert_eq!(json["tenants"][0]["query_timeout"], "1m 30s");
+    assert!(!json.to_string().contains("null"), "{json}");
     assert_eq!(json["tenants"][0]["keys"][0]["verifier"], "[redacted]");
 }
 
