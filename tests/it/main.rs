@@ -13,5 +13,11 @@
     reason = "a test ends when something is not as it should be"
 )]
 
+mod copy;
+mod function_call;
 mod harness;
+mod modes;
+mod pipelining;
+mod prepared;
+mod relay_extended;
 mod relay_simple;

@@ -224,6 +224,11 @@ impl Postgres {
         &self.root
     }
 
+    /// A new role with a schema of its name in the shared database.
+    pub fn place(&self) -> Place {
+        Place::room(&self.endpoint, Login::Scram)
+    }
+
     /// A new database with its own role.
     pub fn database(&self) -> Place {
         Place::database(&self.endpoint, Login::Scram)

@@ -46,9 +46,9 @@ pub struct Proxy {
     log: Arc<Mutex<String>>,
 }
 
-/// A proxy for one tenant, `acme`, in a database of its own.
+/// A proxy for one tenant, `acme`, in a place of its own.
 pub fn one_tenant(change: impl FnOnce(Tenant) -> Tenant) -> Proxy {
-    let place = Postgres::shared().database();
+    let place = Postgres::shared().place();
     Proxy::of([change(Tenant::new("acme", &place))]).start()
 }
 
