@@ -13,6 +13,7 @@
     reason = "a test ends when something is not as it should be"
 )]
 
+mod auth;
 mod copy;
 mod function_call;
 mod harness;
@@ -21,3 +22,4 @@ mod pipelining;
 mod prepared;
 mod relay_extended;
 mod relay_simple;
+mod startup;

@@ -27,3 +27,8 @@ pub use proxy::Proxy;
 pub use proxy_file::{Key, Mode, ProxyFile, Tenant};
 pub use request::Request;
 pub use wait::{DEADLINE, eventually, eventually_some};
+
+/// Reads to the end of a connection; the SQLSTATE of the error in it, or "".
+pub fn code_of_end(client: &mut Client) -> String {
+    frames::code(&client.rest())
+}
