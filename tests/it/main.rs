@@ -14,12 +14,16 @@
 )]
 
 mod auth;
+mod cancel;
+mod context;
 mod copy;
 mod function_call;
 mod harness;
 mod modes;
 mod pipelining;
 mod prepared;
+mod quotas;
 mod relay_extended;
 mod relay_simple;
 mod startup;
+mod timeouts;

@@ -257,8 +257,20 @@ fn a_known_version_is_not_negotiated() {
 fn an_unsupported_major_version_is_refused() {
     let proxy = pooled(Mode::Transaction, 1);
     for version in [0x0002_0000, 0x0004_0000, 0x0001_0000] {
-        let error = proxy.connect("acme").version(version).refused();
-        assert_eq!(error.code(), "0A000", "{version:#x}: {error:?}");
+        let connect = proxy.connect("acme").version(version);
+        let mut client = connect.open();
+        client.send_bytes(&connect.startup_packet());
+        // PostgreSQL answers the second version in its own form, without a SQLSTATE.
+        let answer = String::from_utf8_lossy(&client.raw_rest()).into_owned();
+        assert!(answer.starts_with('E'), "{version:#x}: {answer:?}");
+        assert!(
+            answer.contains("unsupported frontend protocol"),
+            "{version:#x}: {answer:?}"
+        );
+        assert!(
+            answer.contains("0A000") || version == 0x0002_0000,
+            "{version:#x}: {answer:?}"
+        );
     }
 }
 

@@ -187,6 +187,16 @@ impl Client {
         Some(char::from(self.unread[self.start - 1]))
     }
 
+    /// All bytes up to the end of the connection, whatever they are.
+    pub fn raw_rest(&mut self) -> Vec<u8> {
+        let deadline = Instant::now() + self.patience;
+        while self.fill(deadline).is_some() {}
+        let rest = self.unread.split_off(self.start);
+        self.unread.clear();
+        self.start = 0;
+        rest
+    }
+
     /// The next message; `None` at the end of the connection.
     pub fn next_or_end(&mut self) -> Option<Frame> {
         let deadline = Instant::now() + self.patience;
