@@ -1,3 +1,19 @@
 //! pgusher: a PostgreSQL proxy that routes by tenant.
 
+pub mod admission;
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod frontend;
+pub mod net;
+pub mod pool;
+pub mod relay;
+pub mod sessions;
+pub mod telemetry;
 pub mod tenant;
+pub mod tls;
+pub mod upstream;
+pub mod wire;

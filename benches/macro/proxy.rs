@@ -1,0 +1,140 @@
+//! What stands between the clients and PostgreSQL.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+
+use crate::credential::{Certificate, Credential};
+use crate::process::Process;
+use crate::stage::Stage;
+use crate::wire::Login;
+use crate::{pgbouncer, pgusher};
+
+/// Servers per tenant, in every proxy.
+pub(crate) const POOL_SIZE: usize = 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// The measure of all things here
+    Pgbouncer,
+    /// The subject
+    Pgusher,
+    /// No proxy: what PostgreSQL and the load itself take
+    Direct,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Pgbouncer => "PgBouncer",
+            Self::Pgusher => "pgusher",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+/// A tenant as the configuration has it: user and database of this name, one verifier.
+#[derive(Clone, Debug)]
+pub(crate) struct Tenant {
+    pub(crate) id: String,
+    pub(crate) verifier: String,
+}
+
+/// What a case wants of a proxy.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// The first is the one that works; its key is the credential.
+    pub(crate) tenants: Vec<Tenant>,
+    pub(crate) credential: Credential,
+    /// Offers TLS, and the clients use it.
+    pub(crate) certificate: Option<Certificate>,
+}
+
+impl Setup {
+    /// One tenant, no TLS.
+    pub(crate) fn plain() -> Self {
+        Self::with_tenants(&["bench"])
+    }
+
+    /// Tenants that share one key.
+    pub(crate) fn with_tenants(ids: &[&str]) -> Self {
+        let credential = Credential::new("pgu_bench_4DtQ8w2Zk7VnXrGmYpLs");
+        let tenant = |id: &&str| Tenant {
+            id: (*id).to_owned(),
+            verifier: credential.verifier(),
+        };
+        Self {
+            tenants: ids.iter().map(tenant).collect(),
+            credential,
+            certificate: None,
+        }
+    }
+
+    /// The tenant that works.
+    pub(crate) fn worker(&self) -> &str {
+        self.tenants.first().map_or("bench", |tenant| &tenant.id)
+    }
+}
+
+/// A proxy that runs; ended when dropped.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) kind: Kind,
+    address: SocketAddr,
+    process: Option<Process>,
+    credential: Credential,
+    tls: bool,
+}
+
+impl Proxy {
+    /// Starts one; it may not listen yet.
+    pub(crate) fn launch(kind: Kind, setup: &Setup, stage: &Stage) -> Result<Self> {
+        let process = match kind {
+            Kind::Direct => None,
+            Kind::Pgbouncer => Some(pgbouncer::launch(setup, stage)?),
+            Kind::Pgusher => Some(pgusher::launch(setup, stage)?),
+        };
+        let (port, process) = process.unzip();
+        let port = port.unwrap_or_else(|| stage.postgres.port());
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let tls = setup.certificate.is_some() && process.is_some();
+        Ok(Self {
+            kind,
+            address,
+            process,
+            credential: setup.credential.clone(),
+            tls,
+        })
+    }
+
+    /// The process to measure; an error when there is none.
+    pub(crate) fn pid(&self) -> Result<u32> {
+        self.process
+            .as_ref()
+            .map(Process::pid)
+            .context("there is no proxy process")
+    }
+
+    /// An error, with the end of its log, when it has died.
+    pub(crate) fn check_alive(&mut self) -> Result<()> {
+        self.process.as_mut().map_or(Ok(()), Process::check_alive)
+    }
+
+    /// How this tenant logs in.
+    pub(crate) fn login(&self, tenant: &str) -> Login {
+        let name = if self.kind == Kind::Direct {
+            "bench"
+        } else {
+            tenant
+        };
+        Login {
+            address: self.address,
+            user: name.to_owned(),
+            database: name.to_owned(),
+            credential: self.credential.clone(),
+            tls: self.tls,
+        }
+    }
+}

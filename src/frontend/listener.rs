@@ -1,0 +1,157 @@
+//! Accepting connections.
+
+use super::{Frontend, login};
+use crate::net::{Socket, proxy_header};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::Semaphore,
+};
+
+/// Connections that are not logged in yet; more wait in the kernel's queue.
+const LOGINS_MAX: usize = 5_000;
+
+/// The kernel's queue.
+const BACKLOG: u32 = 4096;
+
+/// Pause after a failed accept: file descriptors are used up, say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Bound {
+    listener: Listener,
+    proxy_protocol: bool,
+}
+
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// Listens on a TCP address or, with a path, on a socket file.
+///
+/// # Errors
+/// When the address is taken or not ours.
+pub fn bind(address: Result<SocketAddr, &Path>, proxy_protocol: bool) -> io::Result<Bound> {
+    let listener = match address {
+        Ok(address) => {
+            let socket = if address.is_ipv4() {
+                tokio::net::TcpSocket::new_v4()?
+            } else {
+                tokio::net::TcpSocket::new_v6()?
+            };
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            Listener::Tcp(socket.listen(BACKLOG)?)
+        }
+        Err(path) => {
+            remove_stale(path);
+            Listener::Unix(UnixListener::bind(path)?, path.to_owned())
+        }
+    };
+    Ok(Bound {
+        listener,
+        proxy_protocol,
+    })
+}
+
+/// Removes a socket file that nobody listens on.
+fn remove_stale(path: &Path) {
+    let is_stale = path.exists() && std::os::unix::net::UnixStream::connect(path).is_err();
+    if is_stale && let Err(error) = std::fs::remove_file(path) {
+        tracing::warn!(path = %path.display(), %error, "a stale socket file stays");
+    }
+}
+
+impl Bound {
+    /// From a socket that the service manager listens on.
+    ///
+    /// # Errors
+    /// When the runtime can't take it.
+    pub fn inherited(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let listener = Listener::Tcp(TcpListener::from_std(listener)?);
+        Ok(Self {
+            listener,
+            proxy_protocol: false,
+        })
+    }
+
+    /// Where it listens, for people.
+    pub fn address(&self) -> String {
+        match &self.listener {
+            Listener::Tcp(listener) => listener
+                .local_addr()
+                .map_or_else(|_| "tcp".to_owned(), |a| a.to_string()),
+            Listener::Unix(_, path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    /// Accepts until no more connections are taken; each is served in a task of its own.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: an accepted connection is in its task.
+    pub async fn serve(self, frontend: Arc<Frontend>) {
+        let logins = Arc::new(Semaphore::new(LOGINS_MAX));
+        loop {
+            let Ok(turn) = Arc::clone(&logins).acquire_owned().await else {
+                return;
+            };
+            let accepted = tokio::select! {
+                () = frontend.closing.cancelled() => break,
+                accepted = self.accept() => accepted,
+            };
+            let socket = match accepted {
+                Ok(socket) => socket,
+                Err(error) => {
+                    tracing::error!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (frontend, proxy_protocol) = (Arc::clone(&frontend), self.proxy_protocol);
+            tokio::spawn(async move {
+                greet(frontend, socket, proxy_protocol).await;
+                drop(turn);
+            });
+        }
+        if let Listener::Unix(_, path) = &self.listener {
+            drop(std::fs::remove_file(path));
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Socket> {
+        match &self.listener {
+            Listener::Tcp(listener) => Socket::from_tcp(listener.accept().await?.0),
+            Listener::Unix(listener, _) => Ok(Socket::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+async fn greet(frontend: Arc<Frontend>, mut socket: Socket, proxy_protocol: bool) {
+    let timeout = frontend.door.load().login_timeout;
+    let peer = if proxy_protocol {
+        match tokio::time::timeout(timeout, proxy_header::read(&mut socket)).await {
+            Ok(Ok(Some(peer))) => Ok(peer),
+            // The load balancer looks whether we live.
+            Ok(Ok(None)) => socket.peer(),
+            Ok(Err(error)) => {
+                tracing::info!(%error, "client rejected");
+                return;
+            }
+            Err(_elapsed) => return,
+        }
+    } else {
+        socket.peer()
+    };
+    let Ok(peer) = peer else { return };
+    Box::pin(login::serve(frontend, socket, peer)).await;
+}

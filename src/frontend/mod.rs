@@ -1,0 +1,62 @@
+//! Clients come in here: listener, handshake, login, and the loop of a session.
+//!
+//! Handshakes and logins run on threads of their own: a storm of them must not touch relaying.
+//! What comes out of a login is an [`crate::admission::Admitted`]; with it the socket moves to the
+//! relaying threads, where the session's task owns it until the end.
+
+mod handshake;
+mod idle;
+mod listener;
+mod login;
+mod parameters;
+mod session;
+
+pub use listener::{Bound, bind};
+pub use parameters::{ParameterError, Wishes};
+
+use crate::{
+    admission::Admission, auth::Authenticator, net::BufferPool, pool::Pools, sessions::Sessions,
+    tenant::Directory, tls::ServerTls,
+};
+use arc_swap::ArcSwap;
+use std::{sync::Arc, time::Duration};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What clients meet at the door. Changes live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Door {
+    /// From accept to the end of the login.
+    pub login_timeout: Duration,
+    /// Whether TLS is offered.
+    pub tls_offered: bool,
+    /// Whether a client without TLS is refused.
+    pub tls_required: bool,
+    /// Whether a key may be sent as a password outside TLS.
+    pub allow_plaintext_password: bool,
+}
+
+/// All that serving clients needs, shared by every connection.
+pub struct Frontend {
+    /// Who is served.
+    pub directory: Arc<dyn Directory>,
+    /// Proves keys.
+    pub authenticator: Authenticator,
+    /// Counts clients.
+    pub admission: Admission,
+    /// Lends servers.
+    pub pools: Arc<Pools>,
+    /// Knows all sessions.
+    pub sessions: Arc<Sessions>,
+    /// TLS towards clients.
+    pub tls: Arc<ServerTls>,
+    /// Lends memory.
+    pub buffers: BufferPool,
+    /// What clients meet at the door.
+    pub door: ArcSwap<Door>,
+    /// The threads that relay.
+    pub relays: tokio::runtime::Handle,
+    /// All sessions' tasks.
+    pub tasks: TaskTracker,
+    /// No more connections are taken.
+    pub closing: CancellationToken,
+}

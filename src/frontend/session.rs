@@ -1,0 +1,319 @@
+//! A session from its greeting to its end: idle, check out, relay, release, again.
+
+use super::{Frontend, Wishes, idle::Wants};
+use crate::{
+    admission::Admitted,
+    net::{Flow, Peer, Stream},
+    pool::{Checkout, TenantPool},
+    relay::{Client, End, Farewell, Relay, RelayError},
+    sessions::{Activity, SessionHandle},
+    tenant::PoolMode,
+    upstream::{AskError, Settings, UpstreamError, Welcome},
+    wire::{Refusal, SqlState, backend},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::io::AsyncWriteExt as _;
+
+/// How long a server may take to be reset.
+const CLEAN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a client may take to read its last words.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A client that has just been admitted.
+pub(super) struct Arrival {
+    pub(super) admitted: Admitted,
+    pub(super) wishes: Wishes,
+    pub(super) minor: u16,
+    pub(super) peer: Peer,
+    pub(super) deadline: tokio::time::Instant,
+}
+
+/// A client's session.
+pub(super) struct Session {
+    pub(super) client: Client,
+    /// Messages are skipped up to the next Sync.
+    pub(super) is_skipping: bool,
+    pool: Arc<TenantPool>,
+    mode: PoolMode,
+    prepared_max: usize,
+}
+
+/// Serves a client until it leaves.
+pub(super) async fn begin(
+    frontend: Arc<Frontend>,
+    stream: Stream,
+    to_server: Flow,
+    arrival: Arrival,
+) {
+    let started = std::time::Instant::now();
+    let authenticated = arrival.admitted.authenticated();
+    let (tenant, key) = (authenticated.tenant(), authenticated.key());
+    let handle = frontend.sessions.enter(arrival.minor, |cancel_key| {
+        let opened_by = (key.id.clone(), key.scope);
+        let clock = frontend.sessions.clock();
+        SessionHandle::new(
+            cancel_key,
+            Arc::clone(tenant),
+            opened_by,
+            arrival.peer,
+            clock,
+        )
+    });
+    let reason = serve(&frontend, stream, to_server, &arrival, &handle).await;
+    frontend.sessions.leave(&handle);
+    let count =
+        |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+    tracing::info!(
+        tenant = %tenant.id, key = %key.id, client = %arrival.peer, reason,
+        duration_ms = started.elapsed().as_millis() as u64,
+        transactions = count(&handle.counters.transactions),
+        queries = count(&handle.counters.queries),
+        client_bytes = count(&handle.counters.client_bytes),
+        server_bytes = count(&handle.counters.server_bytes),
+        "client disconnected"
+    );
+}
+
+/// Greets and serves; returns why it ended.
+async fn serve(
+    frontend: &Frontend,
+    mut stream: Stream,
+    to_server: Flow,
+    arrival: &Arrival,
+    handle: &Arc<SessionHandle>,
+) -> &'static str {
+    let greeted = Box::pin(greet(frontend, arrival, handle));
+    let refusal = match tokio::time::timeout_at(arrival.deadline, greeted).await {
+        Ok(Ok((greeting, pool, state))) => {
+            let tenant = handle.tenant.load_full();
+            let mut to_client = Flow::new(frontend.buffers.clone());
+            to_client.insert(&greeting);
+            let flows = (to_server, to_client);
+            let mut session = Session {
+                client: Client::new(stream, flows, state, Arc::clone(handle)),
+                is_skipping: false,
+                pool,
+                mode: arrival.wishes.pool_mode.unwrap_or(tenant.pool_mode),
+                prepared_max: tenant.limits.max_prepared_statements as usize,
+            };
+            handle.enter(Activity::Idle);
+            let reason = session.run().await;
+            session.say_farewell().await;
+            return reason;
+        }
+        Ok(Err(refusal)) => refusal,
+        Err(_elapsed) => Refusal::fatal(
+            SqlState::CANCELED,
+            "canceling authentication due to login_timeout",
+        ),
+    };
+    let out = refusal.into_fatal().encode();
+    let farewell = async {
+        stream.write_all(&out).await?;
+        stream.shutdown().await
+    };
+    drop(tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await);
+    "no server at login"
+}
+
+type State = (Arc<Settings>, Arc<Welcome>);
+
+/// Everything up to ReadyForQuery: what the server reports, with the client's own settings in it.
+async fn greet(
+    frontend: &Frontend,
+    arrival: &Arrival,
+    handle: &Arc<SessionHandle>,
+) -> Result<(Vec<u8>, Arc<TenantPool>, State), Refusal> {
+    let tenant = handle.tenant.load_full();
+    let cluster = frontend
+        .directory
+        .cluster(&tenant.placement.cluster)
+        .ok_or_else(|| {
+            Refusal::fatal(SqlState::NOT_NOW, "the tenant's cluster is not configured")
+        })?;
+    let pool = frontend
+        .pools
+        .pool(&tenant, &cluster, handle.scope)
+        .map_err(|error: UpstreamError| error.refusal())?;
+    let wanted = Arc::new(arrival.wishes.settings.clone());
+    let (settings, reported) = settle(&pool, handle, wanted).await?;
+    let welcome = pool.welcome().unwrap_or_default();
+    let mut out = Vec::with_capacity(512);
+    backend::authentication_ok(&mut out);
+    for (name, value) in &welcome.parameters {
+        let own = reported.iter().rfind(|(n, _)| n.eq_ignore_ascii_case(name));
+        backend::parameter_status(&mut out, name, own.map_or(value, |(_, own)| own));
+    }
+    backend::key_data(&mut out, handle.key.pid, &handle.key.secret);
+    backend::ready_idle(&mut out);
+    Ok((out, pool, (settings, welcome)))
+}
+
+/// Has a server confirm settings that were not seen before, and learns how it spells them. Once
+/// they are known, and the server's own parameters too, a login needs no server.
+async fn settle(
+    pool: &TenantPool,
+    handle: &Arc<SessionHandle>,
+    wanted: Arc<Settings>,
+) -> Result<(Arc<Settings>, crate::upstream::Report), Refusal> {
+    if let Some(known) = pool.confirmed(&wanted) {
+        return Ok(known);
+    }
+    handle.enter(Activity::Waiting);
+    let mut checkout = pool
+        .checkout(handle)
+        .await
+        .map_err(|error| error.refusal())?;
+    let server = checkout.server();
+    let sql = server.applied.sql_towards(&wanted);
+    let mut report = Vec::new();
+    if !sql.is_empty() {
+        report = server
+            .ask(&sql, CLEAN_TIMEOUT)
+            .await
+            .map_err(|error| invalid(&error))?;
+    }
+    server.applied = Arc::clone(&wanted);
+    let welcome = pool.welcome().unwrap_or_default();
+    report.retain(|(name, _)| wanted.value(name).is_some());
+    let settings = wanted.as_reported(&report, |name, value| welcome.value(name) == Some(value));
+    let settings = Arc::new(settings);
+    if settings == wanted {
+        checkout.server().applied = Arc::clone(&settings);
+    }
+    checkout.release(pool);
+    pool.confirm(wanted, (Arc::clone(&settings), report.clone()));
+    Ok((settings, report))
+}
+
+/// PostgreSQL's own words about a setting, as it would have them at startup.
+fn invalid(error: &AskError) -> Refusal {
+    match error {
+        AskError::Refused { sqlstate, message } => {
+            let known = [
+                "22023", "42704", "42501", "55P02", "0A000", "22P02", "42602",
+            ];
+            let code = known
+                .into_iter()
+                .find(|code| code == sqlstate)
+                .unwrap_or("22023");
+            Refusal::fatal(SqlState(code), message.clone())
+        }
+        _ => UpstreamError::Protocol.refusal(),
+    }
+}
+
+impl Session {
+    async fn run(&mut self) -> &'static str {
+        loop {
+            match self.idle().await {
+                Wants::Server => {}
+                Wants::Leave => return "client left",
+                Wants::Refused(refusal) => return self.end(&refusal, "protocol violation"),
+                Wants::Ordered(order) => return self.end(&order.refusal(), "told to end"),
+            }
+            self.client.handle.enter(Activity::Waiting);
+            let checkout = match self.pool.checkout(&self.client.handle).await {
+                Ok(checkout) => checkout,
+                Err(error) => {
+                    self.client.handle.enter(Activity::Idle);
+                    self.client.handle.obeyed_cancel();
+                    count_error("checkout", "target");
+                    self.refuse(&error.refusal());
+                    continue;
+                }
+            };
+            if let Some(reason) = self.transact(checkout).await {
+                return reason;
+            }
+        }
+    }
+
+    /// One transaction; in session mode, all of them. Returns why the session ends, if it does.
+    async fn transact(&mut self, mut checkout: Checkout) -> Option<&'static str> {
+        let lease = (self.mode, self.prepared_max);
+        let mut relay = Relay::new(&mut self.client, checkout.server(), &self.pool, lease);
+        match relay.run().await {
+            Ok(End::Boundary) => {
+                if checkout.server().is_clean() {
+                    checkout.release(&self.pool);
+                } else {
+                    Box::pin(clean_and_release(checkout, &self.pool)).await;
+                }
+                self.client.handle.enter(Activity::Idle);
+                None
+            }
+            ended => Some(Box::pin(self.part(ended, checkout)).await),
+        }
+    }
+
+    /// The client leaves, or can't stay: says why, and saves the server if that is possible.
+    async fn part(
+        &mut self,
+        ended: Result<End, RelayError>,
+        mut checkout: Checkout,
+    ) -> &'static str {
+        let (farewell, reason) = match &ended {
+            Ok(End::ClientLeft(farewell)) => (*farewell, "client left"),
+            Ok(End::Boundary) => return "boundary",
+            Err(RelayError::Client(_)) => (Farewell::Gone, "client lost"),
+            Err(error) => {
+                count_error("relay", error.fault());
+                tracing::debug!(tenant = %self.pool.tenant(), %error, "relay ended");
+                if let Some(refusal) = error.refusal() {
+                    self.client.to_client.drop_unscanned();
+                    self.client.to_client.insert(&refusal.encode());
+                }
+                if error.spares_server() {
+                    self.say_farewell().await;
+                    (Farewell::Gone, "told to end")
+                } else {
+                    return "server lost";
+                }
+            }
+        };
+        let lease = (self.mode, self.prepared_max);
+        let mut relay = Relay::resume(&mut self.client, checkout.server(), &self.pool, lease);
+        match relay.depart(farewell).await {
+            Ok(()) => {
+                checkout.server().is_dirty |= self.mode == PoolMode::Session;
+                clean_and_release(checkout, &self.pool).await;
+            }
+            Err(error) => tracing::debug!(%error, "a departed client's server is closed"),
+        }
+        reason
+    }
+
+    fn end(&mut self, refusal: &Refusal, reason: &'static str) -> &'static str {
+        self.client
+            .to_client
+            .insert(&refusal.clone().into_fatal().encode());
+        reason
+    }
+
+    /// Sends what is left and closes.
+    async fn say_farewell(&mut self) {
+        let client = &mut self.client;
+        let farewell = async {
+            std::future::poll_fn(|cx| client.to_client.poll_send(&mut client.stream, cx)).await?;
+            client.stream.shutdown().await
+        };
+        drop(tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await);
+    }
+}
+
+fn count_error(stage: &'static str, fault: &'static str) {
+    metrics::counter!("pgusher_errors_total", "stage" => stage, "fault" => fault).increment(1);
+}
+
+/// Resets a server and gives it back; one that can't be reset is closed.
+async fn clean_and_release(mut checkout: Checkout, pool: &TenantPool) {
+    checkout.shield();
+    match checkout.server().clean(CLEAN_TIMEOUT).await {
+        Ok(()) => checkout.release(pool),
+        Err(error) => {
+            tracing::debug!(tenant = %pool.tenant(), %error, "a server could not be cleaned");
+        }
+    }
+}

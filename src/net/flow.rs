@@ -1,0 +1,267 @@
+//! One direction of a relay.
+//!
+//! ```text
+//!            unsent                        unscanned
+//!      ┌──────────────────┐        ┌──────────────────────┐
+//!  [outbox: copied bytes] [inbox: approved | not looked at yet]
+//! ```
+//!
+//! Bytes are read into the inbox, looked at in place, and then *approved* (sent as they are),
+//! *skipped* (dropped) or preceded by *inserted* ones. What is approved leaves straight from the
+//! inbox; only what stands before an insertion is copied. Order is always kept: the outbox goes
+//! first, then the approved part of the inbox.
+
+use super::{Buffer, BufferPool, Stream};
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::io::AsyncWrite;
+
+/// Approved bytes up to this size join the outbox, so that one plain write sends both.
+const JOIN_BYTES: usize = 4 * 1024;
+
+/// An outbox larger than this is not kept for reuse.
+const KEEP_BYTES: usize = 16 * 1024;
+
+/// Bytes on their way from one stream to another.
+#[derive(Debug)]
+pub struct Flow {
+    inbox: Buffer,
+    approved: usize,
+    outbox: Vec<u8>,
+    sent: usize,
+}
+
+impl Flow {
+    /// A flow with nothing in it and no memory held.
+    pub fn new(pool: BufferPool) -> Self {
+        Self {
+            inbox: Buffer::new(pool),
+            approved: 0,
+            outbox: Vec::new(),
+            sent: 0,
+        }
+    }
+
+    /// A flow that starts with bytes that were read before.
+    pub fn starting_with(inbox: Buffer) -> Self {
+        Self {
+            inbox,
+            approved: 0,
+            outbox: Vec::new(),
+            sent: 0,
+        }
+    }
+
+    /// The bytes that were read and not yet looked at.
+    pub fn unscanned(&self) -> &[u8] {
+        self.inbox.bytes().get(self.approved..).unwrap_or_default()
+    }
+
+    /// Approves the next `count` unscanned bytes.
+    pub fn approve(&mut self, count: usize) {
+        debug_assert!(
+            self.approved + count <= self.inbox.len(),
+            "approved more than was read"
+        );
+        self.approved = (self.approved + count).min(self.inbox.len());
+    }
+
+    /// Drops the next `count` unscanned bytes.
+    pub fn skip(&mut self, count: usize) {
+        self.settle();
+        self.inbox.consume(count);
+    }
+
+    /// Puts bytes in front of the unscanned ones.
+    pub fn insert(&mut self, bytes: &[u8]) {
+        self.settle();
+        self.outbox.extend_from_slice(bytes);
+    }
+
+    /// The end of what will be sent before the unscanned bytes, to build messages in.
+    pub fn insertion(&mut self) -> &mut Vec<u8> {
+        self.settle();
+        &mut self.outbox
+    }
+
+    /// Takes the next `count` unscanned bytes away and lets `rewrite` append others in their place.
+    pub fn rewrite_front(&mut self, count: usize, rewrite: impl FnOnce(&[u8], &mut Vec<u8>)) {
+        self.settle();
+        let front = self.inbox.bytes().get(..count).unwrap_or_default();
+        rewrite(front, &mut self.outbox);
+        self.inbox.consume(count);
+    }
+
+    fn settle(&mut self) {
+        if self.approved > 0 {
+            let approved = self.inbox.bytes().get(..self.approved).unwrap_or_default();
+            self.outbox.extend_from_slice(approved);
+            self.inbox.consume(self.approved);
+            self.approved = 0;
+        }
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn unsent(&self) -> usize {
+        self.outbox.len() - self.sent + self.approved
+    }
+
+    /// Whether nothing is in it, in any state.
+    pub fn is_empty(&self) -> bool {
+        self.unsent() == 0 && self.inbox.is_empty()
+    }
+
+    /// Whether inserted bytes have piled up so that scanning should wait.
+    pub fn is_congested(&self) -> bool {
+        self.outbox.len() - self.sent > super::LARGE_BYTES
+    }
+
+    /// Makes room so that a message of `count` bytes can be here whole.
+    pub fn make_room_for_message(&mut self, count: usize) {
+        self.settle();
+        let missing = count.saturating_sub(self.inbox.len());
+        self.inbox.make_room(missing);
+    }
+
+    /// Whether a read would have room now.
+    pub fn has_room(&self) -> bool {
+        !(self.inbox.is_full() && self.inbox.capacity() >= super::LARGE_BYTES)
+    }
+
+    /// Reads once; `Ok(0)` is the end of the stream.
+    ///
+    /// # Errors
+    /// As the stream's read.
+    pub fn poll_fill(
+        &mut self,
+        from: &mut Stream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.inbox.poll_fill(from, cx)
+    }
+
+    /// Writes what waits until nothing does; `Ready` means that all is sent.
+    ///
+    /// # Errors
+    /// As the stream's write.
+    pub fn poll_send(&mut self, to: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unsent() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if self.outbox.len() > self.sent && self.approved <= JOIN_BYTES {
+            self.settle();
+        }
+        while self.unsent() > 0 {
+            let count = ready!(self.poll_write_once(to, cx))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.account_sent(count);
+        }
+        if to.needs_flush() {
+            return Pin::new(to).poll_flush(cx);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_once(&self, to: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let first = self.outbox.get(self.sent..).unwrap_or_default();
+        let second = self.inbox.bytes().get(..self.approved).unwrap_or_default();
+        let to = Pin::new(to);
+        match (first.is_empty(), second.is_empty()) {
+            (false, false) => {
+                to.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)])
+            }
+            (false, true) => to.poll_write(cx, first),
+            _ => to.poll_write(cx, second),
+        }
+    }
+
+    fn account_sent(&mut self, count: usize) {
+        let from_outbox = count.min(self.outbox.len() - self.sent);
+        self.sent += from_outbox;
+        if self.sent == self.outbox.len() {
+            self.outbox.clear();
+            self.sent = 0;
+            if self.outbox.capacity() > KEEP_BYTES {
+                self.outbox = Vec::new();
+            }
+        }
+        let from_inbox = count - from_outbox;
+        self.inbox.consume(from_inbox);
+        self.approved -= from_inbox;
+    }
+
+    /// Drops what waits to be sent: nobody will read it.
+    pub fn drop_unsent(&mut self) {
+        self.outbox.clear();
+        self.sent = 0;
+        self.inbox.consume(self.approved);
+        self.approved = 0;
+    }
+
+    /// Drops what was read and not approved.
+    pub fn drop_unscanned(&mut self) {
+        let count = self.unscanned().len();
+        self.skip(count);
+    }
+
+    /// Gives all memory back that nothing is in.
+    pub fn give_back(&mut self) {
+        self.inbox.give_back();
+        if self.outbox.is_empty() {
+            self.outbox = Vec::new();
+            self.sent = 0;
+        }
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        self.inbox.consume(usize::MAX / 2);
+        self.approved = 0;
+        self.outbox.clear();
+        self.sent = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(flow: &mut Flow) -> Vec<u8> {
+        flow.settle();
+        flow.outbox.clone()
+    }
+
+    fn holding(bytes: &[u8]) -> Flow {
+        let mut inbox = Buffer::new(BufferPool::new(1, 1));
+        inbox.append(bytes);
+        Flow::starting_with(inbox)
+    }
+
+    #[test]
+    fn order_is_kept_through_approve_insert_and_skip() {
+        let mut flow = holding(b"abcdefgh");
+        flow.approve(2);
+        flow.insert(b"12");
+        flow.approve(1);
+        flow.skip(2);
+        flow.insert(b"3");
+        flow.approve(1);
+        assert_eq!(flow.unscanned(), b"gh");
+        assert_eq!(flow.unsent(), 7);
+        assert_eq!(sent(&mut flow), b"ab12c3f");
+    }
+
+    #[test]
+    fn skipping_at_the_front_copies_nothing() {
+        let mut flow = holding(b"abcdef");
+        flow.skip(3);
+        flow.approve(3);
+        assert!(flow.outbox.is_empty());
+        assert_eq!(flow.unsent(), 3);
+    }
+}

@@ -1,0 +1,123 @@
+//! A server, lent to one session.
+
+use super::{TenantPool, dialer::Pooled};
+use crate::{
+    sessions::{Order, SessionHandle},
+    tenant::{Scope, TenantId},
+    upstream::{Server, UpstreamError},
+    wire::{Refusal, SqlState},
+};
+use deadpool::managed::Object;
+use std::{sync::Arc, time::Instant};
+
+/// Why a session gets no server.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckoutError {
+    /// None became free in time.
+    #[error("no server became free within query_wait_timeout")]
+    Wait {
+        /// Whether the cluster's budget was the limit, and not the tenant's pool.
+        by_budget: bool,
+    },
+    /// A new one could not be made.
+    #[error("no server could be made")]
+    Upstream(#[from] UpstreamError),
+    /// The session was told to stop waiting.
+    #[error("the session was told to stop waiting")]
+    Ordered(Order),
+    /// The tenant is gone.
+    #[error("the pool is closed")]
+    Closed,
+}
+
+impl CheckoutError {
+    /// What the client is told.
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Wait { by_budget: true } => UpstreamError::Budget.refusal().with_detail(
+                "No server connection became free within query_wait_timeout; try again later.",
+            ),
+            Self::Wait { by_budget: false } => Refusal::error(
+                SqlState::TOO_MANY,
+                "no server connection became free within query_wait_timeout",
+            )
+            .with_detail("All pool_size server connections of the tenant are in use."),
+            Self::Upstream(error) => error.refusal(),
+            Self::Ordered(order) => order.refusal(),
+            Self::Closed => Order::Revoked.refusal(),
+        }
+    }
+}
+
+/// A server that one session holds. Dropped without [`Checkout::release`], it is closed: that is
+/// what a panic, an abort and a forgotten path all come to.
+#[must_use = "dropping a checkout closes its server"]
+#[derive(Debug)]
+pub struct Checkout {
+    object: Option<Object<super::dialer::Dialer>>,
+    session: Arc<SessionHandle>,
+}
+
+impl Checkout {
+    /// Binds a server to a session, and checks for the last time that it is the session's own.
+    ///
+    /// # Panics
+    /// When the server belongs to another tenant or scope: nothing may be relayed then.
+    pub(super) fn new(
+        object: Object<super::dialer::Dialer>,
+        session: &Arc<SessionHandle>,
+        (tenant, scope): (&TenantId, Scope),
+    ) -> Self {
+        let identity = object.server.identity();
+        assert!(
+            identity.tenant == *tenant && identity.scope == scope && session.scope == scope,
+            "a server of another tenant or scope was lent"
+        );
+        assert!(
+            session.tenant.load().id == *tenant,
+            "a session used another tenant's pool"
+        );
+        session.hold(identity);
+        Self {
+            object: Some(object),
+            session: Arc::clone(session),
+        }
+    }
+
+    /// The server.
+    pub fn server(&mut self) -> &mut Server {
+        &mut self.pooled().server
+    }
+
+    fn pooled(&mut self) -> &mut Pooled {
+        self.object
+            .as_mut()
+            .expect("a checkout holds its server until it is consumed")
+    }
+
+    /// Gives a clean server back; one that is not clean is closed. No cancel reaches it any more.
+    pub fn release(mut self, pool: &TenantPool) {
+        self.session.let_go();
+        let server = self.server();
+        if !server.is_clean() {
+            return;
+        }
+        server.returned_at = Instant::now();
+        drop(self.object.take());
+        pool.returned();
+    }
+
+    /// Makes sure that no new cancel reaches the server, so that it can be cleaned.
+    pub fn shield(&self) {
+        self.session.let_go();
+    }
+}
+
+impl Drop for Checkout {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            self.session.let_go();
+            drop(Object::take(object));
+        }
+    }
+}

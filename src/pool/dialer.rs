@@ -1,0 +1,148 @@
+//! deadpool's view of a server connection: how it is made, and whether it may be lent again.
+
+use super::{Budget, budget::Place};
+use crate::{
+    tenant::{Cluster, Scope, Tenant},
+    upstream::{Endpoint, Server, UpstreamError, Welcome, dial},
+};
+use arc_swap::ArcSwapOption;
+use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
+use parking_lot::Mutex;
+use rand::RngExt as _;
+use std::{
+    collections::HashSet,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+use tokio::io::{AsyncRead as _, ReadBuf};
+
+/// How long a server may take to say that it lives.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Everything that a server connection of one pool is made from. A change makes a new pool inside.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) tenant: Arc<Tenant>,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) scope: Scope,
+    pub(super) budget: Arc<Budget>,
+    /// Process ids of the tenant's own server connections.
+    pub(super) pids: Arc<Pids>,
+    /// What the newest server said about itself.
+    pub(super) welcome: ArcSwapOption<Welcome>,
+}
+
+/// Makes and checks server connections.
+#[derive(Debug)]
+pub(super) struct Dialer(pub(super) Arc<Route>);
+
+/// A server connection in a pool.
+#[derive(Debug)]
+pub(super) struct Pooled {
+    /// The connection.
+    pub(super) server: Server,
+    expires: Option<Instant>,
+    pids: Arc<Pids>,
+    _place: Place,
+}
+
+/// Process ids of one tenant's server connections.
+pub(super) type Pids = Mutex<HashSet<u32>>;
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        self.pids.lock().remove(&self.server.identity().key.pid);
+    }
+}
+
+impl Dialer {
+    async fn dial(route: Arc<Route>) -> Result<Pooled, UpstreamError> {
+        let place = route
+            .budget
+            .take_or_reclaim()
+            .ok_or(UpstreamError::Budget)?;
+        let turn = route.budget.connects().acquire().await;
+        let dialled = dial(&route.endpoint, &route.tenant, route.scope).await;
+        drop(turn);
+        let result = if dialled.is_ok() { "ok" } else { "failed" };
+        metrics::counter!("pgusher_upstream_connects_total", "result" => result).increment(1);
+        let (server, welcome) = dialled.inspect_err(|error| {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            tracing::warn!(
+                tenant = %route.tenant.id, upstream = %route.endpoint.address, %error,
+                cause = cause.as_deref().unwrap_or_default(),
+                "server connection failed"
+            );
+        })?;
+        route.welcome.store(Some(Arc::new(welcome)));
+        let expires =
+            route.tenant.timeouts.server_lifetime.map(|lifetime| {
+                Instant::now() + lifetime.mul_f64(rand::rng().random_range(0.8..=1.0))
+            });
+        let pids = Arc::clone(&route.pids);
+        pids.lock().insert(server.identity().key.pid);
+        Ok(Pooled {
+            server,
+            expires,
+            pids,
+            _place: place,
+        })
+    }
+
+    /// Whether the server may be lent: it is clean, young enough, and has said nothing while idle.
+    async fn check(&self, pooled: &mut Pooled) -> Result<(), &'static str> {
+        if !pooled.server.is_clean() {
+            return Err("it is not clean");
+        }
+        if pooled
+            .expires
+            .is_some_and(|expires| Instant::now() >= expires)
+        {
+            return Err("it is too old");
+        }
+        if has_something_to_say(&mut pooled.server).await {
+            return Err("it closed or spoke while idle");
+        }
+        let check_delay = self.0.tenant.timeouts.server_check_delay;
+        if check_delay.is_some_and(|delay| pooled.server.returned_at.elapsed() >= delay) {
+            let asked = Box::pin(pooled.server.ask("", CHECK_TIMEOUT)).await;
+            return asked.map(drop).map_err(|_| "it did not answer the check");
+        }
+        Ok(())
+    }
+}
+
+impl Manager for Dialer {
+    type Type = Pooled;
+    type Error = UpstreamError;
+
+    fn create(&self) -> impl Future<Output = Result<Pooled, UpstreamError>> + Send {
+        // Boxed: dialling is rare, and its state would make every session's future large.
+        let dialling: Pin<Box<dyn Future<Output = _> + Send>> =
+            Box::pin(Self::dial(Arc::clone(&self.0)));
+        dialling
+    }
+
+    async fn recycle(&self, pooled: &mut Pooled, _: &Metrics) -> RecycleResult<UpstreamError> {
+        self.check(pooled).await.map_err(|reason| {
+            tracing::debug!(tenant = %self.0.tenant.id, reason, "idle server closed");
+            RecycleError::message(reason)
+        })
+    }
+}
+
+/// Whether an idle server has closed or sent something. A look at readiness that is already
+/// known: no system call unless there is something to read.
+async fn has_something_to_say(server: &mut Server) -> bool {
+    let mut byte = [0; 1];
+    std::future::poll_fn(|cx| {
+        let mut room = ReadBuf::new(&mut byte);
+        let polled = Pin::new(&mut server.stream).poll_read(cx, &mut room);
+        Poll::Ready(polled.is_ready())
+    })
+    .await
+}

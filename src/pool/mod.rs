@@ -1,0 +1,20 @@
+//! Server connections, lent for a transaction.
+//!
+//! One [`TenantPool`] for each tenant and scope, made at the first login and dropped when nobody
+//! uses it. Inside is a deadpool: it keeps the idle servers (last used first out) and serves the
+//! waiting clients in order. Around it stands what deadpool leaves open: a [`Checkout`] that is
+//! dropped without [`Checkout::release`] closes its server, and all pools of a cluster share one
+//! [`Budget`] of server connections.
+
+mod budget;
+mod checkout;
+mod dialer;
+mod janitor;
+mod pools;
+mod tenant_pool;
+
+pub use budget::Budget;
+pub use checkout::{Checkout, CheckoutError};
+pub use janitor::run as janitor;
+pub use pools::Pools;
+pub use tenant_pool::{Occupancy, TenantPool};

@@ -1,0 +1,104 @@
+//! All pools, made at first use.
+
+use super::{Budget, TenantPool};
+use crate::{
+    tenant::{Cluster, ClusterName, Directory, Scope, Tenant, TenantId},
+    upstream::UpstreamError,
+};
+use parking_lot::Mutex;
+use std::{collections::HashMap, sync::Arc};
+
+/// All pools and budgets.
+#[derive(Default)]
+pub struct Pools {
+    pools: Mutex<HashMap<(TenantId, Scope), Arc<TenantPool>>>,
+    budgets: Mutex<HashMap<ClusterName, Arc<Budget>>>,
+}
+
+impl Pools {
+    /// The pool of a tenant and scope, made when there is none.
+    ///
+    /// # Errors
+    /// When the cluster's TLS files can't be used.
+    pub fn pool(
+        &self,
+        tenant: &Arc<Tenant>,
+        cluster: &Arc<Cluster>,
+        scope: Scope,
+    ) -> Result<Arc<TenantPool>, UpstreamError> {
+        let budget = self.budget(cluster);
+        let mut pools = self.pools.lock();
+        let key = (tenant.id.clone(), scope);
+        if let Some(pool) = pools.get(&key) {
+            pool.reconfigure(tenant, cluster, &budget)?;
+            return Ok(Arc::clone(pool));
+        }
+        let other = match scope {
+            Scope::ReadWrite => Scope::ReadOnly,
+            Scope::ReadOnly => Scope::ReadWrite,
+        };
+        let sibling = pools.get(&(tenant.id.clone(), other));
+        let pool = TenantPool::new(tenant, cluster, &budget, scope, sibling)?;
+        pools.insert(key, Arc::clone(&pool));
+        Ok(pool)
+    }
+
+    /// The budget of a cluster.
+    pub fn budget(&self, cluster: &Cluster) -> Arc<Budget> {
+        let mut budgets = self.budgets.lock();
+        let budget = budgets.entry(cluster.name.clone()).or_insert_with(|| {
+            Arc::new(Budget::new(
+                cluster.max_server_connections,
+                cluster.max_parallel_connects,
+            ))
+        });
+        if budget.max() != cluster.max_server_connections {
+            budget.resize(cluster.max_server_connections);
+        }
+        Arc::clone(budget)
+    }
+
+    /// All pools now.
+    pub fn all(&self) -> Vec<Arc<TenantPool>> {
+        self.pools.lock().values().cloned().collect()
+    }
+
+    /// Takes over what has changed in the directory: pools of changed tenants get their new
+    /// settings, pools of tenants that are gone are closed.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: call it again.
+    pub async fn follow(&self, directory: &dyn Directory) {
+        for pool in self.all() {
+            let tenant = directory.tenant(pool.tenant().as_str()).await;
+            let Ok(tenant) = tenant else { continue };
+            let cluster = tenant
+                .as_ref()
+                .and_then(|t| directory.cluster(&t.placement.cluster));
+            let (Some(tenant), Some(cluster)) = (tenant, cluster) else {
+                self.remove(&pool);
+                continue;
+            };
+            let budget = self.budget(&cluster);
+            if let Err(error) = pool.reconfigure(&tenant, &cluster, &budget) {
+                tracing::error!(tenant = %tenant.id, %error, "the change can't be used");
+            }
+        }
+    }
+
+    /// Closes and forgets a pool.
+    pub(super) fn remove(&self, pool: &Arc<TenantPool>) {
+        pool.close();
+        self.pools
+            .lock()
+            .remove(&(pool.tenant().clone(), pool.scope()));
+    }
+
+    /// Forgets pools that nobody uses and that have no server.
+    pub(super) fn forget_unused(&self) {
+        self.pools.lock().retain(|_, pool| {
+            let occupancy = pool.occupancy();
+            Arc::strong_count(pool) > 1 || occupancy.idle + occupancy.active > 0
+        });
+    }
+}

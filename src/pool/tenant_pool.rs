@@ -1,0 +1,354 @@
+//! The servers of one tenant and scope.
+
+use super::{
+    Budget, Checkout, CheckoutError,
+    dialer::{Dialer, Pids, Route},
+};
+use crate::{
+    sessions::SessionHandle,
+    tenant::{Cluster, Scope, Tenant, TenantId},
+    tls,
+    upstream::{Endpoint, Report, Settings, Statements, UpstreamError, Welcome},
+};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use deadpool::{
+    Runtime,
+    managed::{Pool, PoolConfig, PoolError, QueueMode, Timeouts},
+};
+use moka::sync::Cache;
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+/// How long a client waits for a server where its tenant sets no limit.
+const WAIT_MAX: Duration = Duration::from_hours(1);
+
+/// While the cluster's budget is used up: at most so long until the next try.
+const BUDGET_RETRY: Duration = Duration::from_millis(250);
+
+/// How many servers a pool has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Occupancy {
+    /// Lent.
+    pub active: usize,
+    /// Not lent.
+    pub idle: usize,
+    /// Clients that wait for one.
+    pub waiting: usize,
+}
+
+/// The servers of one tenant and scope.
+pub struct TenantPool {
+    tenant: TenantId,
+    scope: Scope,
+    inside: ArcSwap<Inside>,
+    /// Shared names of prepared statements.
+    pub statements: Statements,
+    is_closed: AtomicBool,
+}
+
+/// What a server made of a client's settings: those to carry, and those to report.
+type Confirmed = (Arc<Settings>, Report);
+
+/// Sets of settings that are remembered as confirmed.
+const CONFIRMED_MAX: u64 = 1000;
+
+/// What a change of the tenant or its cluster replaces.
+struct Inside {
+    route: Arc<Route>,
+    servers: Pool<Dialer>,
+    confirmed: Cache<Arc<Settings>, Confirmed>,
+}
+
+impl std::fmt::Debug for TenantPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TenantPool")
+            .field("tenant", &self.tenant)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TenantPool {
+    /// An empty pool. `sibling` is the same tenant's pool for another scope.
+    ///
+    /// # Errors
+    /// When the cluster's TLS files can't be used.
+    pub fn new(
+        tenant: &Arc<Tenant>,
+        cluster: &Arc<Cluster>,
+        budget: &Arc<Budget>,
+        scope: Scope,
+        sibling: Option<&Arc<Self>>,
+    ) -> Result<Arc<Self>, UpstreamError> {
+        let pids = sibling.map(|pool| Arc::clone(&pool.inside.load().route.pids));
+        let pids = pids.unwrap_or_default();
+        let pool = Arc::new(Self {
+            tenant: tenant.id.clone(),
+            scope,
+            inside: ArcSwap::from_pointee(Inside::new(tenant, cluster, budget, (scope, pids))?),
+            statements: Statements::default(),
+            is_closed: AtomicBool::new(false),
+        });
+        budget.join(&pool);
+        Ok(pool)
+    }
+
+    /// Whose servers these are.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// With which privileges they are logged in.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// The settings as they stand now.
+    pub fn config(&self) -> Arc<Tenant> {
+        Arc::clone(&self.inside.load().route.tenant)
+    }
+
+    /// What the newest server said about itself; `None` until there was one.
+    pub fn welcome(&self) -> Option<Arc<Welcome>> {
+        self.inside.load().route.welcome.load_full()
+    }
+
+    /// What a server made of these settings before; `None` when no server has seen them.
+    pub fn confirmed(&self, wanted: &Arc<Settings>) -> Option<Confirmed> {
+        self.inside.load().confirmed.get(wanted)
+    }
+
+    /// Remembers what a server made of settings.
+    pub fn confirm(&self, wanted: Arc<Settings>, confirmed: Confirmed) {
+        self.inside.load().confirmed.insert(wanted, confirmed);
+    }
+
+    /// Takes changed settings over. Lent servers stay with their sessions until the transaction
+    /// ends, and are closed then if anything that they are made from has changed.
+    ///
+    /// # Errors
+    /// When the cluster's TLS files can't be used; the old settings stay.
+    pub fn reconfigure(
+        &self,
+        tenant: &Arc<Tenant>,
+        cluster: &Arc<Cluster>,
+        budget: &Arc<Budget>,
+    ) -> Result<(), UpstreamError> {
+        let old = self.inside.load_full();
+        if Arc::ptr_eq(&old.route.tenant, tenant) && Arc::ptr_eq(&old.route.cluster, cluster) {
+            return Ok(());
+        }
+        let pids = Arc::clone(&old.route.pids);
+        let new = Inside::new(tenant, cluster, budget, (self.scope, pids))?;
+        self.inside.store(Arc::new(new));
+        old.servers.close();
+        Ok(())
+    }
+
+    /// Closes the pool for good: no more checkouts, idle servers go now and lent ones at release.
+    pub fn close(&self) {
+        self.is_closed.store(true, Relaxed);
+        self.inside.load().servers.close();
+    }
+
+    /// Lends a server. At once when one is idle; else makes one, or waits in order.
+    ///
+    /// # Errors
+    /// [`CheckoutError`] says what the client is told.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a place in the queue is given up.
+    pub async fn checkout(&self, session: &Arc<SessionHandle>) -> Result<Checkout, CheckoutError> {
+        // Most of the time a server is idle, and this first poll is all that happens.
+        let inside = self.inside.load();
+        let timeouts = Timeouts {
+            wait: None,
+            create: None,
+            recycle: None,
+        };
+        let mut get = pin!(inside.servers.timeout_get(&timeouts));
+        let polled = std::future::poll_fn(|cx| Poll::Ready(get.as_mut().poll(cx))).await;
+        if let Poll::Ready(Ok(object)) = polled {
+            return Ok(Checkout::new(object, session, (&self.tenant, self.scope)));
+        }
+        let waited = Instant::now();
+        let wait_max = inside.route.tenant.timeouts.query_wait.unwrap_or(WAIT_MAX);
+        let first = match polled {
+            Poll::Ready(answer) => Some(answer),
+            Poll::Pending => None,
+        };
+        let waiting: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
+            let mut by_budget =
+                matches!(first, Some(Err(PoolError::Backend(UpstreamError::Budget))));
+            let object = tokio::select! {
+                biased;
+                order = session.ordered() => Err(CheckoutError::Ordered(order)),
+                object = async {
+                    let first = match first {
+                        Some(answer) => answer,
+                        None => get.await,
+                    };
+                    self.persist(first, &mut by_budget).await
+                } => object,
+                () = tokio::time::sleep(wait_max) => Err(CheckoutError::Wait { by_budget: false }),
+            };
+            object.map_err(|error| match error {
+                CheckoutError::Wait { .. } => CheckoutError::Wait { by_budget },
+                error => error,
+            })
+        });
+        let object = waiting.await?;
+        metrics::histogram!("pgusher_checkout_wait_seconds").record(waited.elapsed());
+        Ok(Checkout::new(object, session, (&self.tenant, self.scope)))
+    }
+
+    /// Goes on asking while the budget is used up or the pool inside is being replaced.
+    async fn persist(
+        &self,
+        first: Result<deadpool::managed::Object<Dialer>, PoolError<UpstreamError>>,
+        by_budget: &mut bool,
+    ) -> Result<deadpool::managed::Object<Dialer>, CheckoutError> {
+        let mut answer = first;
+        loop {
+            match answer {
+                Ok(object) => return Ok(object),
+                Err(PoolError::Backend(UpstreamError::Budget)) => {
+                    *by_budget = true;
+                    let budget = Arc::clone(&self.inside.load().route.budget);
+                    budget.freed(BUDGET_RETRY).await;
+                }
+                Err(PoolError::Backend(error)) => return Err(error.into()),
+                Err(PoolError::Closed) if !self.is_closed.load(Relaxed) => {}
+                Err(_) => return Err(CheckoutError::Closed),
+            }
+            let servers = self.inside.load().servers.clone();
+            answer = servers.timeout_get(&Timeouts::default()).await;
+        }
+    }
+
+    /// Notes that a server came back: whoever waits for the budget may take it.
+    pub(super) fn returned(&self) {
+        let inside = self.inside.load();
+        if inside.route.budget.has_waiters() {
+            inside.route.budget.notify_idle();
+        }
+    }
+
+    /// Whether a notification from this backend is the tenant's own.
+    pub fn hears(&self, pid: u32) -> bool {
+        let inside = self.inside.load();
+        let route = &inside.route;
+        !route.tenant.placement.tier.shares_database() || route.pids.lock().contains(&pid)
+    }
+
+    /// How many servers there are.
+    pub fn occupancy(&self) -> Occupancy {
+        let status = self.inside.load().servers.status();
+        Occupancy {
+            active: status.size.saturating_sub(status.available),
+            idle: status.available,
+            waiting: status.waiting,
+        }
+    }
+
+    /// Closes up to `count` idle servers.
+    pub fn close_idle(&self, count: usize) {
+        let mut left = count;
+        self.inside.load().servers.retain(|_, _| {
+            let keep = left == 0;
+            left = left.saturating_sub(1);
+            keep
+        });
+    }
+
+    /// Closes servers that were idle for too long, beyond the minimum that is kept.
+    pub(super) fn close_stale(&self) {
+        let inside = self.inside.load();
+        let tenant = &inside.route.tenant;
+        let mut spare = inside
+            .servers
+            .status()
+            .size
+            .saturating_sub(tenant.limits.min_pool_size as usize);
+        inside.servers.retain(|pooled, _| {
+            let idle = pooled.server.returned_at.elapsed();
+            let is_stale = tenant
+                .timeouts
+                .server_idle
+                .is_some_and(|limit| idle >= limit);
+            let close = is_stale && spare > 0;
+            spare -= usize::from(close);
+            !close
+        });
+    }
+
+    /// Makes servers until the minimum is there.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: what is being made is closed.
+    pub(super) async fn fill(&self) {
+        let servers = self.inside.load().servers.clone();
+        let minimum = self.config().limits.min_pool_size as usize;
+        let mut made = Vec::new();
+        while servers.status().size < minimum && !servers.is_closed() {
+            let timeouts = Timeouts {
+                wait: Some(Duration::ZERO),
+                create: None,
+                recycle: None,
+            };
+            match servers.timeout_get(&timeouts).await {
+                Ok(object) => made.push(object),
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+impl Inside {
+    fn new(
+        tenant: &Arc<Tenant>,
+        cluster: &Arc<Cluster>,
+        budget: &Arc<Budget>,
+        (scope, pids): (Scope, Arc<Pids>),
+    ) -> Result<Self, UpstreamError> {
+        let connector = tls::connector(cluster)
+            .map_err(|error| UpstreamError::TlsSettings(error.to_string()))?;
+        let endpoint = Arc::new(Endpoint {
+            address: cluster.primary.clone(),
+            tls: cluster.tls.clone(),
+            connector,
+            connect_timeout: cluster.connect_timeout,
+        });
+        let route = Arc::new(Route {
+            tenant: Arc::clone(tenant),
+            cluster: Arc::clone(cluster),
+            endpoint,
+            scope,
+            budget: Arc::clone(budget),
+            pids,
+            welcome: ArcSwapOption::empty(),
+        });
+        let config = PoolConfig {
+            queue_mode: QueueMode::Lifo,
+            ..PoolConfig::new(tenant.limits.pool_size as usize)
+        };
+        let servers = Pool::builder(Dialer(Arc::clone(&route)))
+            .config(config)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|_| UpstreamError::Login("the pool could not be made"))?;
+        let confirmed = Cache::builder().max_capacity(CONFIRMED_MAX).build();
+        Ok(Self {
+            route,
+            servers,
+            confirmed,
+        })
+    }
+}

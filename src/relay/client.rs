@@ -1,0 +1,56 @@
+//! A logged-in client's own side: its stream, its bytes under way, its names and settings.
+
+use super::{Names, Rest, Unnamed};
+use crate::{
+    net::{Flow, Stream},
+    sessions::SessionHandle,
+    upstream::{Settings, Welcome},
+};
+use std::sync::Arc;
+
+/// A client between and during its transactions.
+pub struct Client {
+    /// Its bytes.
+    pub stream: Stream,
+    /// From the client, on the way to a server.
+    pub to_server: Flow,
+    /// From a server, on the way to the client.
+    pub to_client: Flow,
+    /// Its prepared statements.
+    pub names: Names,
+    /// Its unnamed statement.
+    pub unnamed: Unnamed,
+    /// Its settings, beyond those that a server starts with.
+    pub settings: Arc<Settings>,
+    /// What it was told about the server at login.
+    pub welcome: Arc<Welcome>,
+    /// How others see it.
+    pub handle: Arc<SessionHandle>,
+    /// What is left of the message that it is sending.
+    pub rest: Rest,
+    /// What is left of the message that its server is sending.
+    pub(super) from_server_rest: Rest,
+}
+
+impl Client {
+    /// A client that has just logged in; bytes that it sent early are in `to_server`.
+    pub fn new(
+        stream: Stream,
+        (to_server, to_client): (Flow, Flow),
+        (settings, welcome): (Arc<Settings>, Arc<Welcome>),
+        handle: Arc<SessionHandle>,
+    ) -> Self {
+        Self {
+            stream,
+            to_server,
+            to_client,
+            names: Names::default(),
+            unnamed: Unnamed::default(),
+            settings,
+            welcome,
+            handle,
+            rest: Rest::None,
+            from_server_rest: Rest::None,
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! What a server answers: held against the queue, forwarded in place.
+
+use super::{Relay, RelayError, Rest};
+use crate::{
+    net::SMALL_BYTES,
+    sessions::{Activity, Counters},
+    tenant::PoolMode,
+    upstream::{TxStatus, Verdict},
+    wire::{HEADER_BYTES, Header, Refusal, SqlState, peek, read, tag::backend as tag},
+};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+/// Longest ParameterStatus or CommandComplete.
+const SHORT_BYTES_MAX: usize = SMALL_BYTES;
+
+impl Relay<'_> {
+    /// Reads from the server while there is room, looks at what came, sends it on.
+    pub(super) fn pump_server(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayError> {
+        let mut progress = false;
+        loop {
+            self.scan_server()?;
+            progress |= self.send_to_client(cx)?;
+            let stalled = self.client.to_client.unsent() > 0;
+            if self.is_at_boundary() || stalled && !self.client.to_client.has_room() {
+                return Ok(progress);
+            }
+            match self.client.to_client.poll_fill(&mut self.server.stream, cx) {
+                Poll::Ready(Ok(0)) => return Err(self.server_gone()),
+                Poll::Ready(Ok(count)) => {
+                    Counters::add(&self.client.handle.counters.server_bytes, count as u64);
+                    progress = true;
+                }
+                Poll::Ready(Err(error)) if self.server_explained => {
+                    tracing::debug!(%error, "server connection ended");
+                    return Err(self.server_gone());
+                }
+                Poll::Ready(Err(error)) => return Err(RelayError::Server(error)),
+                Poll::Pending => return Ok(progress),
+            }
+        }
+    }
+
+    fn server_gone(&self) -> RelayError {
+        RelayError::ServerGone {
+            explained: self.server_explained,
+        }
+    }
+
+    /// Sends what waits; whether anything went.
+    fn send_to_client(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayError> {
+        if self.client_is_gone {
+            self.client.to_client.drop_unsent();
+            return Ok(false);
+        }
+        let unsent = self.client.to_client.unsent();
+        match self.client.to_client.poll_send(&mut self.client.stream, cx) {
+            Poll::Ready(Err(error)) => Err(RelayError::Client(error)),
+            _ => Ok(self.client.to_client.unsent() < unsent),
+        }
+    }
+
+    fn scan_server(&mut self) -> Result<(), RelayError> {
+        while self.pass_server_rest() {
+            while let Some(own) = self.server.replies.own_turn() {
+                self.client.to_client.insert(own);
+            }
+            if self.client.to_client.is_congested() {
+                return Ok(());
+            }
+            let peeked = peek(self.client.to_client.unscanned());
+            let Some(header) = peeked.map_err(|_| RelayError::OutOfStep)? else {
+                return Ok(());
+            };
+            if !self.server_message(header)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes what is left of the last message; whether all of it is through.
+    fn pass_server_rest(&mut self) -> bool {
+        let flow = &mut self.client.to_client;
+        let here = flow.unscanned().len();
+        self.client.from_server_rest = match self.client.from_server_rest {
+            Rest::None => return true,
+            Rest::Forward(left) => {
+                flow.approve(left.min(here));
+                if left > here {
+                    Rest::Forward(left - here)
+                } else {
+                    Rest::None
+                }
+            }
+            Rest::Drop(left) => {
+                flow.skip(left.min(here));
+                if left > here {
+                    Rest::Drop(left - here)
+                } else {
+                    Rest::None
+                }
+            }
+        };
+        self.client.from_server_rest == Rest::None
+    }
+
+    /// Deals with one message; `false` when more of it must be here first.
+    fn server_message(&mut self, header: Header) -> Result<bool, RelayError> {
+        let wanted = match header.tag {
+            tag::READY | tag::COMMAND_COMPLETE | tag::PARAMETER_STATUS => header.message_bytes,
+            tag::NOTIFICATION => header.message_bytes.min(HEADER_BYTES + 4),
+            _ => HEADER_BYTES,
+        };
+        if self.client.to_client.unscanned().len() < wanted {
+            if wanted > SHORT_BYTES_MAX {
+                return Err(RelayError::OutOfStep);
+            }
+            self.client.to_client.make_room_for_message(wanted);
+            return Ok(false);
+        }
+        let verdict = match header.tag {
+            tag::PARAMETER_STATUS => self.parameter_changed(header)?,
+            tag::NOTICE => self.asynchronous(),
+            tag::NOTIFICATION => self.notified(),
+            tag::COMMAND_COMPLETE => {
+                self.note_command(header);
+                self.server.replies.observe(header.tag)
+            }
+            tag::READY => self.ready(header)?,
+            tag::ERROR => self.error(),
+            tag => self.server.replies.observe(tag),
+        };
+        self.client.from_server_rest = match verdict {
+            Verdict::Forward => Rest::Forward(header.message_bytes),
+            Verdict::Swallow => Rest::Drop(header.message_bytes),
+            Verdict::Replace(instead) => {
+                self.client.to_client.insert(&instead);
+                Rest::Drop(header.message_bytes)
+            }
+            Verdict::Unexpected => return Err(RelayError::OutOfStep),
+        };
+        Ok(true)
+    }
+
+    /// A notice or a notification. What belongs to our own commands is not the client's.
+    fn asynchronous(&self) -> Verdict {
+        if self.server.replies.is_injected() {
+            Verdict::Swallow
+        } else {
+            Verdict::Forward
+        }
+    }
+
+    /// A notification: PostgreSQL delivers those of every session of the database, so where
+    /// tenants share one, only the tenant's own server connections are listened to.
+    fn notified(&self) -> Verdict {
+        let bytes = self
+            .client
+            .to_client
+            .unscanned()
+            .get(HEADER_BYTES..)
+            .unwrap_or_default();
+        match read::u32_at_front(bytes) {
+            Some(pid) if self.pool.hears(pid) => self.asynchronous(),
+            _ => Verdict::Swallow,
+        }
+    }
+
+    fn body(&self, header: Header) -> &[u8] {
+        let bytes = self.client.to_client.unscanned();
+        bytes
+            .get(HEADER_BYTES..header.message_bytes)
+            .unwrap_or_default()
+    }
+
+    fn ready(&mut self, header: Header) -> Result<Verdict, RelayError> {
+        let status = self
+            .body(header)
+            .first()
+            .copied()
+            .and_then(TxStatus::from_byte);
+        let status = status.ok_or(RelayError::OutOfStep)?;
+        let verdict = self.server.replies.observe(header.tag);
+        self.server.status = status;
+        if self.server.replies.take_injected_failed() {
+            return Err(RelayError::Settings);
+        }
+        if self.server.replies.has_lost() {
+            self.settle_lost();
+        }
+        let handle = &self.client.handle;
+        if status == TxStatus::Idle {
+            if verdict == Verdict::Forward {
+                handle.end_transaction();
+            }
+            if self.server.replies.is_empty() {
+                handle.enter(Activity::Idle);
+            } else {
+                handle.begin_transaction();
+            }
+        } else if self.mode == PoolMode::Statement {
+            return Err(RelayError::TransactionBlock);
+        } else if self.server.replies.is_empty() {
+            handle.enter(Activity::IdleInTransaction);
+        }
+        Ok(verdict)
+    }
+
+    fn settle_lost(&mut self) {
+        for id in self.server.settle_lost() {
+            if id == 0 {
+                self.server.unnamed = 0;
+                self.client.unnamed.clear();
+            } else {
+                self.client.names.remove_statement(id);
+            }
+        }
+    }
+
+    fn error(&mut self) -> Verdict {
+        let verdict = self.server.replies.observe(tag::ERROR);
+        if self.server.replies.is_empty() {
+            // Nothing was asked: the server's last words.
+            self.server_explained = true;
+        }
+        if verdict == Verdict::Forward && self.client.handle.take_query_overdue() {
+            let refusal = Refusal::error(
+                SqlState::CANCELED,
+                "canceling statement due to query_timeout",
+            );
+            return Verdict::Replace(refusal.encode().into());
+        }
+        verdict
+    }
+
+    fn parameter_changed(&mut self, header: Header) -> Result<Verdict, RelayError> {
+        if self.server.replies.is_injected() {
+            return Ok(Verdict::Swallow);
+        }
+        let changed = read::parameter_status(self.body(header)).map(|(name, value)| {
+            let baseline = self.client.welcome.value(name);
+            self.client
+                .settings
+                .with(name, (baseline != Some(value)).then_some(value))
+        });
+        let changed = Arc::new(changed.ok_or(RelayError::OutOfStep)?);
+        self.server.applied = Arc::clone(&changed);
+        self.client.settings = changed;
+        Ok(Verdict::Forward)
+    }
+
+    /// Notes what a command may have left on the server.
+    fn note_command(&mut self, header: Header) {
+        if self.server.replies.is_injected() {
+            return;
+        }
+        let tag = self.body(header);
+        if leaves_nothing(tag) {
+            return;
+        }
+        let forgets_names = tag.starts_with(b"DEALLOCATE ALL") || tag.starts_with(b"DISCARD ALL");
+        self.server.is_dirty = true;
+        if forgets_names && self.mode != PoolMode::Session {
+            self.client.names.clear();
+            self.server.prepared.clear();
+        }
+    }
+}
+
+/// Whether a command with this tag leaves nothing behind on its server once the transaction is
+/// over. What is not known to leave nothing, leaves something.
+#[inline]
+fn leaves_nothing(tag: &[u8]) -> bool {
+    const WORDS: [&[u8]; 21] = [
+        b"SELECT",
+        b"INSERT",
+        b"UPDATE",
+        b"DELETE",
+        b"MERGE",
+        b"BEGIN",
+        b"COMMIT",
+        b"ROLLBACK",
+        b"FETCH",
+        b"MOVE",
+        b"COPY",
+        b"SAVEPOINT",
+        b"RELEASE",
+        b"SHOW",
+        b"EXPLAIN",
+        b"START",
+        b"TRUNCATE",
+        b"LOCK",
+        b"NOTIFY",
+        b"VACUUM",
+        b"ANALYZE",
+    ];
+    let end = tag
+        .iter()
+        .position(|b| matches!(b, b' ' | 0))
+        .unwrap_or(tag.len());
+    tag.get(..end).is_some_and(|word| WORDS.contains(&word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_leave_something_is_told_by_the_tag() {
+        for clean in [&b"SELECT 1\0"[..], b"INSERT 0 1\0", b"BEGIN\0", b"COPY 5\0"] {
+            assert!(leaves_nothing(clean));
+        }
+        for dirty in [
+            &b"SET\0"[..],
+            b"LISTEN\0",
+            b"PREPARE\0",
+            b"CREATE TABLE\0",
+            b"DISCARD ALL\0",
+            b"DECLARE CURSOR\0",
+            b"DO\0",
+            b"SELECTED\0",
+            b"\0",
+            b"",
+        ] {
+            assert!(!leaves_nothing(dirty));
+        }
+    }
+}

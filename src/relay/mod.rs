@@ -1,0 +1,272 @@
+//! Frames between a client and a checkout, for one transaction.
+//!
+//! One task owns both ends; there is no channel, no lock and no allocation per message. Bytes are
+//! read into a [`crate::net::Flow`] for each direction, looked at in place, and sent with one
+//! write. Only the messages that matter are looked into:
+//!
+//! - from the client ([`from_client`]): everything that expects an answer is noted in the
+//!   server's [`crate::upstream::Replies`]; names of prepared statements are rewritten, and what
+//!   the server lacks is parsed first, in the same write;
+//! - from the server ([`from_server`]): each message is held against that queue; ReadyForQuery
+//!   alone says whether the transaction is over.
+//!
+//! When the client leaves in the middle, [`depart`] brings the server to an end that can be
+//! trusted, or gives it up.
+
+mod client;
+mod depart;
+mod from_client;
+mod from_server;
+mod names;
+
+pub use client::Client;
+pub use depart::Farewell;
+pub use names::{Names, Unnamed};
+
+use crate::{
+    pool::TenantPool,
+    sessions::{Activity, Order},
+    tenant::PoolMode,
+    upstream::{Expect, Server, TxStatus},
+    wire::{FrameError, Refusal, SqlState, frontend},
+};
+use std::{
+    io,
+    task::{Context, Poll},
+};
+
+/// What is left of a message that was not here whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing.
+    None,
+    /// So many bytes that go on.
+    Forward(usize),
+    /// So many bytes that don't.
+    Drop(usize),
+}
+
+/// How a relay ended.
+#[derive(Debug)]
+pub enum End {
+    /// The transaction is over, the server owes nothing: it can be given back.
+    Boundary,
+    /// The client left.
+    ClientLeft(Farewell),
+}
+
+/// Why a relay can't go on. The server is closed in every case but the client's own fault.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The client's connection failed.
+    #[error("the client's connection failed")]
+    Client(#[source] io::Error),
+    /// The server's connection failed.
+    #[error("the server's connection failed")]
+    Server(#[source] io::Error),
+    /// The server closed; whether it said why.
+    #[error("the server closed the connection")]
+    ServerGone {
+        /// The client has its last error already.
+        explained: bool,
+    },
+    /// The client broke the protocol.
+    #[error("the client broke the protocol: {0}")]
+    ClientFrame(#[from] FrameError),
+    /// The client sent a message that has no place here.
+    #[error("the client sent an unexpected message of type {0:#04x}")]
+    ClientMessage(u8),
+    /// The client sent a message whose fields don't fit its length.
+    #[error("the client sent a malformed message of type {0:#04x}")]
+    ClientMalformed(u8),
+    /// The server broke the protocol.
+    #[error("the server is out of step")]
+    OutOfStep,
+    /// The client's settings could not be put on the server.
+    #[error("the session's settings could not be restored")]
+    Settings,
+    /// A transaction in statement mode.
+    #[error("a transaction block in statement mode")]
+    TransactionBlock,
+    /// The session was told to end.
+    #[error("the session was told to end")]
+    Ordered(Order),
+}
+
+impl RelayError {
+    /// What the client is told; `None` when it can't hear or knows already.
+    pub fn refusal(&self) -> Option<Refusal> {
+        Some(match self {
+            Self::Client(_) | Self::ServerGone { explained: true } => return None,
+            Self::Server(_) | Self::ServerGone { explained: false } => Refusal::fatal(
+                SqlState::CONNECTION_FAILURE,
+                "the connection to the tenant's PostgreSQL server was lost",
+            )
+            .with_detail("Whether the transaction in progress was committed is not known."),
+            Self::ClientFrame(error) => Refusal::fatal(SqlState::PROTOCOL, error.to_string()),
+            Self::ClientMessage(tag) => Refusal::fatal(
+                SqlState::PROTOCOL,
+                format!("invalid frontend message type {tag}"),
+            ),
+            Self::ClientMalformed(tag) => Refusal::fatal(
+                SqlState::PROTOCOL,
+                format!("invalid message format in a message of type {tag}"),
+            ),
+            Self::OutOfStep => Refusal::fatal(
+                SqlState::CONNECTION_FAILURE,
+                "the tenant's PostgreSQL server broke the protocol",
+            ),
+            Self::Settings => Refusal::fatal(
+                SqlState::CONNECTION_FAILURE,
+                "the session's settings could not be restored on the server",
+            ),
+            Self::TransactionBlock => Refusal::fatal(
+                SqlState::UNSUPPORTED,
+                "transaction blocks are not allowed in statement mode",
+            )
+            .with_detail("The tenant's pool_mode is \"statement\"."),
+            Self::Ordered(order) => order.refusal().into_fatal(),
+        })
+    }
+
+    /// Whether the server may still be brought to a clean end.
+    pub fn spares_server(&self) -> bool {
+        match self {
+            Self::Client(_)
+            | Self::ClientFrame(_)
+            | Self::ClientMessage(_)
+            | Self::ClientMalformed(_)
+            | Self::TransactionBlock
+            | Self::Ordered(_) => true,
+            Self::Server(_) | Self::ServerGone { .. } | Self::OutOfStep | Self::Settings => false,
+        }
+    }
+
+    /// Whose fault it is, for metrics.
+    pub fn fault(&self) -> &'static str {
+        match self {
+            Self::Client(_)
+            | Self::ClientFrame(_)
+            | Self::ClientMessage(_)
+            | Self::ClientMalformed(_)
+            | Self::TransactionBlock => "client",
+            Self::Server(_) | Self::ServerGone { .. } | Self::OutOfStep => "target",
+            Self::Settings => "proxy",
+            Self::Ordered(_) => "tenant",
+        }
+    }
+}
+
+/// A client and the server that is lent to it.
+pub struct Relay<'a> {
+    client: &'a mut Client,
+    server: &'a mut Server,
+    mode: PoolMode,
+    pool: &'a TenantPool,
+    prepared_max: usize,
+    server_explained: bool,
+    client_is_gone: bool,
+    left: Option<Farewell>,
+}
+
+impl<'a> Relay<'a> {
+    /// Puts the two together; the client's settings go ahead of its first message.
+    pub fn new(
+        client: &'a mut Client,
+        server: &'a mut Server,
+        pool: &'a TenantPool,
+        (mode, prepared_max): (PoolMode, usize),
+    ) -> Self {
+        let relay = Self::resume(client, server, pool, (mode, prepared_max));
+        relay.client.handle.take_query_overdue();
+        relay.client.handle.obeyed_cancel();
+        relay.client.handle.begin_transaction();
+        relay.client.handle.enter(Activity::Active);
+        relay.apply_settings()
+    }
+
+    /// Takes up a relay that has ended, to bring its server to an end, too.
+    pub fn resume(
+        client: &'a mut Client,
+        server: &'a mut Server,
+        pool: &'a TenantPool,
+        (mode, prepared_max): (PoolMode, usize),
+    ) -> Self {
+        Self {
+            client,
+            server,
+            mode,
+            pool,
+            prepared_max,
+            server_explained: false,
+            client_is_gone: false,
+            left: None,
+        }
+    }
+
+    fn apply_settings(self) -> Self {
+        let wanted = &self.client.settings;
+        if !std::sync::Arc::ptr_eq(wanted, &self.server.applied) {
+            let sql = self.server.applied.sql_towards(wanted);
+            if !sql.is_empty() {
+                frontend::query(self.client.to_server.insertion(), &sql);
+                self.server.replies.push(Expect::Injected);
+                self.server.unnamed = 0;
+            }
+            self.server.applied = std::sync::Arc::clone(wanted);
+        }
+        self
+    }
+
+    /// Relays until the transaction is over or the client leaves.
+    ///
+    /// # Errors
+    /// [`RelayError`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe between calls: all state is in the client and the server. Dropping it for good
+    /// leaves the server in the middle of something: close it.
+    pub async fn run(&mut self) -> Result<End, RelayError> {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, RelayError>> {
+        loop {
+            let mut progress = self.pump_client(cx)?;
+            progress |= self.pump_server(cx)?;
+            if self.is_at_boundary() {
+                return Poll::Ready(Ok(End::Boundary));
+            }
+            if let Some(farewell) = self.left {
+                return Poll::Ready(Ok(End::ClientLeft(farewell)));
+            }
+            if !progress {
+                break;
+            }
+        }
+        self.client.handle.listen(cx);
+        match self.client.handle.order() {
+            Some(order) if order.is_immediate() => Poll::Ready(Err(RelayError::Ordered(order))),
+            Some(Order::Drain) if self.is_settled() => {
+                Poll::Ready(Err(RelayError::Ordered(Order::Drain)))
+            }
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Whether the server can be given back: idle, nothing owed in either direction. In session
+    /// mode the client keeps it.
+    fn is_at_boundary(&self) -> bool {
+        self.mode != PoolMode::Session && self.is_settled()
+    }
+
+    /// Whether the server is idle and owes nothing, and no message is half through.
+    fn is_settled(&self) -> bool {
+        self.server.status == TxStatus::Idle
+            && self.server.replies.is_empty()
+            && self.client.from_server_rest == Rest::None
+            && self.client.rest == Rest::None
+            && self.client.to_client.unscanned().is_empty()
+            && self.client.to_server.unsent() == 0
+    }
+}

@@ -1,0 +1,319 @@
+//! One session, seen from outside its task.
+
+use crate::{
+    net::Peer,
+    tenant::{KeyId, Scope, Tenant, Timeouts},
+    upstream::{CancelInFlight, Identity},
+    wire::{CancelKey, Refusal, SqlState},
+};
+use arc_swap::ArcSwap;
+use atomic_waker::AtomicWaker;
+use parking_lot::Mutex;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+/// What a session is told from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Order {
+    /// Stop waiting for a server: the client has sent a cancel.
+    CancelWait = 1,
+    /// End at the next transaction boundary: pgusher is shutting down.
+    Drain = 2,
+    /// End now: the shutdown deadline has passed.
+    Shutdown = 3,
+    /// End now: the tenant is suspended or gone, or its key is.
+    Revoked = 4,
+    /// End now: a statement ran over `query_timeout` and its cancel was ignored.
+    QueryTimeout = 5,
+    /// End now: a transaction ran over `transaction_timeout`.
+    TransactionTimeout = 6,
+    /// End now: a transaction stood idle over `idle_transaction_timeout`.
+    IdleTransactionTimeout = 7,
+    /// End now: the client stood idle over `client_idle_timeout`.
+    ClientIdleTimeout = 8,
+}
+
+impl Order {
+    fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::CancelWait,
+            2 => Self::Drain,
+            3 => Self::Shutdown,
+            4 => Self::Revoked,
+            5 => Self::QueryTimeout,
+            6 => Self::TransactionTimeout,
+            7 => Self::IdleTransactionTimeout,
+            8 => Self::ClientIdleTimeout,
+            _ => return None,
+        })
+    }
+
+    /// Whether it holds in the middle of a transaction, too.
+    pub fn is_immediate(self) -> bool {
+        !matches!(self, Self::CancelWait | Self::Drain)
+    }
+
+    /// What the client is told.
+    pub fn refusal(self) -> Refusal {
+        let (sqlstate, message) = match self {
+            Self::CancelWait => {
+                return Refusal::error(
+                    SqlState::CANCELED,
+                    "canceling statement due to user request",
+                );
+            }
+            Self::Drain | Self::Shutdown => (
+                SqlState::SHUTDOWN,
+                "terminating connection: pgusher is shutting down",
+            ),
+            Self::Revoked => (
+                SqlState::SHUTDOWN,
+                "terminating connection: the tenant or its API key is no longer active",
+            ),
+            Self::QueryTimeout => (
+                SqlState::CANCELED,
+                "terminating connection due to query_timeout",
+            ),
+            Self::TransactionTimeout => (
+                SqlState::TRANSACTION_TIMEOUT,
+                "terminating connection due to transaction_timeout",
+            ),
+            Self::IdleTransactionTimeout => (
+                SqlState::IDLE_IN_TRANSACTION,
+                "terminating connection due to idle_transaction_timeout",
+            ),
+            Self::ClientIdleTimeout => (
+                SqlState::IDLE_SESSION,
+                "terminating connection due to client_idle_timeout",
+            ),
+        };
+        Refusal::fatal(sqlstate, message)
+    }
+}
+
+/// What a session is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Activity {
+    /// Nothing, outside a transaction.
+    Idle = 0,
+    /// It waits for a server.
+    Waiting = 1,
+    /// A statement runs.
+    Active = 2,
+    /// Nothing, inside a transaction.
+    IdleInTransaction = 3,
+}
+
+/// What a session is doing, and since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// What.
+    pub activity: Activity,
+    /// Since when, in milliseconds of the sessions' clock.
+    pub since_ms: u64,
+}
+
+/// Plain additions by the session's own task; anyone may read them.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Transactions that ended.
+    pub transactions: AtomicU64,
+    /// Statements: Query, Execute and FunctionCall messages.
+    pub queries: AtomicU64,
+    /// Bytes from the client.
+    pub client_bytes: AtomicU64,
+    /// Bytes from the server.
+    pub server_bytes: AtomicU64,
+}
+
+impl Counters {
+    /// Adds. Only the session's own task does, so no locked instruction is needed.
+    #[inline]
+    pub fn add(counter: &AtomicU64, count: u64) {
+        counter.store(counter.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+}
+
+/// One session, seen from outside its task.
+#[derive(Debug)]
+pub struct SessionHandle {
+    /// The process id and secret that the client was given.
+    pub key: CancelKey,
+    /// The tenant, as of the login or the last reload.
+    pub tenant: ArcSwap<Tenant>,
+    /// Which key opened it.
+    pub key_id: KeyId,
+    /// What that key may do.
+    pub scope: Scope,
+    /// Where the client is.
+    pub peer: Peer,
+    /// What it did.
+    pub counters: Counters,
+    server: Mutex<Option<Arc<Identity>>>,
+    order: AtomicU8,
+    is_query_overdue: AtomicBool,
+    waker: AtomicWaker,
+    state: AtomicU64,
+    transaction_since_ms: AtomicU64,
+    clock: Arc<AtomicU64>,
+}
+
+impl SessionHandle {
+    /// A session that is idle.
+    pub fn new(
+        key: CancelKey,
+        tenant: Arc<Tenant>,
+        (key_id, scope): (KeyId, Scope),
+        peer: Peer,
+        clock: Arc<AtomicU64>,
+    ) -> Self {
+        let handle = Self {
+            key,
+            tenant: ArcSwap::new(tenant),
+            key_id,
+            scope,
+            peer,
+            counters: Counters::default(),
+            server: Mutex::new(None),
+            order: AtomicU8::new(0),
+            is_query_overdue: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            state: AtomicU64::new(0),
+            transaction_since_ms: AtomicU64::new(0),
+            clock,
+        };
+        handle.enter(Activity::Idle);
+        handle
+    }
+
+    /// Gives an order. A stronger one that stands stays.
+    pub fn give(&self, order: Order) {
+        let stronger = |standing: u8| {
+            let standing_immediate = Order::from_byte(standing).is_some_and(Order::is_immediate);
+            (!standing_immediate
+                && (standing == 0 || order.is_immediate() || order == Order::Drain))
+                .then_some(order as u8)
+        };
+        if self.order.fetch_update(Relaxed, Relaxed, stronger).is_ok() {
+            self.waker.wake();
+        }
+    }
+
+    /// The order that stands.
+    #[inline]
+    pub fn order(&self) -> Option<Order> {
+        match self.order.load(Relaxed) {
+            0 => None,
+            byte => Order::from_byte(byte),
+        }
+    }
+
+    /// Takes back a cancel that has been obeyed.
+    pub fn obeyed_cancel(&self) {
+        let cancel = Order::CancelWait as u8;
+        let standing = self.order.compare_exchange(cancel, 0, Relaxed, Relaxed);
+        debug_assert!(standing != Ok(0), "only an order is obeyed");
+    }
+
+    /// Has the current task woken when an order comes.
+    #[inline]
+    pub fn listen(&self, cx: &Context<'_>) {
+        self.waker.register(cx.waker());
+    }
+
+    /// Waits for an order.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: the order stands until it is obeyed.
+    pub async fn ordered(&self) -> Order {
+        std::future::poll_fn(|cx| {
+            self.listen(cx);
+            self.order().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Notes what the session does now.
+    #[inline]
+    pub fn enter(&self, activity: Activity) {
+        self.state
+            .store(self.clock.load(Relaxed) << 8 | activity as u64, Relaxed);
+    }
+
+    /// Notes that a transaction begins.
+    #[inline]
+    pub fn begin_transaction(&self) {
+        self.transaction_since_ms
+            .store(self.clock.load(Relaxed).max(1), Relaxed);
+    }
+
+    /// Notes that no transaction is open.
+    #[inline]
+    pub fn end_transaction(&self) {
+        self.transaction_since_ms.store(0, Relaxed);
+        Counters::add(&self.counters.transactions, 1);
+    }
+
+    /// What the session does.
+    pub fn state(&self) -> State {
+        let packed = self.state.load(Relaxed);
+        let activity = match packed & 0xff {
+            0 => Activity::Idle,
+            1 => Activity::Waiting,
+            2 => Activity::Active,
+            _ => Activity::IdleInTransaction,
+        };
+        State {
+            activity,
+            since_ms: packed >> 8,
+        }
+    }
+
+    /// When the open transaction began, in milliseconds of the sessions' clock.
+    pub fn transaction_since_ms(&self) -> Option<u64> {
+        Some(self.transaction_since_ms.load(Relaxed)).filter(|ms| *ms > 0)
+    }
+
+    /// The timeouts that hold for it.
+    pub fn timeouts(&self) -> Timeouts {
+        self.tenant.load().timeouts.clone()
+    }
+
+    /// Notes that the session holds this server: cancels go there from now on.
+    pub fn hold(&self, server: &Arc<Identity>) {
+        *self.server.lock() = Some(Arc::clone(server));
+    }
+
+    /// Notes that the session holds no server. After this no new cancel reaches it.
+    pub fn let_go(&self) {
+        *self.server.lock() = None;
+    }
+
+    /// Begins a cancel of what the session runs; `None` when it holds no server.
+    pub fn begin_cancel(&self) -> Option<CancelInFlight> {
+        // The guard is made under the lock, so that the server can't be let go in between.
+        self.server.lock().as_ref().map(Identity::begin_cancel)
+    }
+
+    /// Notes that the running statement is cancelled by us, so that its error is worded by us.
+    pub fn mark_query_overdue(&self) {
+        self.is_query_overdue.store(true, Relaxed);
+    }
+
+    /// Whether the running statement is cancelled by us.
+    pub fn is_query_overdue(&self) -> bool {
+        self.is_query_overdue.load(Relaxed)
+    }
+
+    /// Whether an error just seen is due to `query_timeout`; asked once per error.
+    pub fn take_query_overdue(&self) -> bool {
+        self.is_query_overdue.load(Relaxed) && self.is_query_overdue.swap(false, Relaxed)
+    }
+}

@@ -1,0 +1,15 @@
+//! Every client that is logged in, as the rest of the process sees it.
+//!
+//! A session owns its streams and buffers alone, in its task. What others may do to it goes
+//! through its [`SessionHandle`]: give it an [`Order`], cancel its statement, read its counters.
+//! The [`watchdog`] holds timeouts against all handles in one sweep, so that no statement needs a
+//! timer of its own.
+
+mod cancel;
+mod handle;
+mod registry;
+pub mod watchdog;
+
+pub use cancel::{CancelOutcome, cancel};
+pub use handle::{Activity, Counters, Order, SessionHandle, State};
+pub use registry::{Sessions, Totals};

@@ -1,0 +1,150 @@
+//! Questions of our own to a server that nobody uses: resets, checks, settings.
+
+use super::{Expect, Server, TxStatus};
+use crate::wire::{HEADER_BYTES, frontend, peek, read, tag::backend as tag};
+use std::{io, time::Duration};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// Returns everything on the server to what it was after the login (PostgreSQL 8.3 and later).
+const RESET: &str = "DISCARD ALL";
+
+/// Longest answer that is read; a NOTICE may be long, a reset says little.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Why a server did not answer as it must. It can only be closed.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// The connection failed.
+    #[error("the server connection failed")]
+    Io(#[from] io::Error),
+    /// It took too long.
+    #[error("the server did not answer in time")]
+    Timeout,
+    /// The server is in the middle of something.
+    #[error("the server is not idle")]
+    Busy,
+    /// What came is no answer.
+    #[error("the server sent an unexpected message")]
+    Protocol,
+    /// The server answered with an error.
+    #[error("the server refused: {message} ({sqlstate})")]
+    Refused {
+        /// Its code.
+        sqlstate: String,
+        /// Its message.
+        message: String,
+    },
+}
+
+/// Parameters that the server reported while it answered.
+pub type Report = Vec<(Box<str>, Box<str>)>;
+
+impl Server {
+    /// Runs SQL of our own on an idle server and waits for its end. Rows are dropped.
+    ///
+    /// # Errors
+    /// [`AskError`]; after any but `Refused` the server can only be closed.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: drop the server when the future is dropped.
+    pub async fn ask(&mut self, sql: &str, timeout: Duration) -> Result<Report, AskError> {
+        tokio::time::timeout(timeout, self.ask_unbounded(sql))
+            .await
+            .map_err(|_elapsed| AskError::Timeout)?
+    }
+
+    /// Rolls back, resets what may have been left, and waits for cancels to land.
+    ///
+    /// # Errors
+    /// [`AskError`]: the server can only be closed.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: drop the server when the future is dropped.
+    pub async fn clean(&mut self, timeout: Duration) -> Result<(), AskError> {
+        if !self.replies.is_empty() {
+            return Err(AskError::Busy);
+        }
+        tokio::time::timeout(timeout, self.identity().clone().cancels_landed())
+            .await
+            .map_err(|_elapsed| AskError::Timeout)?;
+        if self.status != TxStatus::Idle {
+            self.ask("ROLLBACK", timeout).await?;
+        }
+        if self.is_dirty {
+            self.ask(RESET, timeout).await?;
+            self.mark_reset();
+        }
+        if self.is_clean() {
+            Ok(())
+        } else {
+            Err(AskError::Busy)
+        }
+    }
+
+    async fn ask_unbounded(&mut self, sql: &str) -> Result<Report, AskError> {
+        if !self.replies.is_empty() {
+            return Err(AskError::Busy);
+        }
+        let mut out = Vec::with_capacity(HEADER_BYTES + sql.len() + 1);
+        frontend::query(&mut out, sql);
+        self.stream.write_all(&out).await?;
+        self.stream.flush().await?;
+        self.unnamed = 0;
+        self.replies.push(Expect::Injected);
+        let mut answer = Answer::default();
+        while !self.replies.is_empty() {
+            self.read_message(&mut answer).await?;
+        }
+        self.replies.take_injected_failed();
+        match answer.refused {
+            Some(refused) => Err(refused),
+            None => Ok(answer.report),
+        }
+    }
+
+    async fn read_message(&mut self, answer: &mut Answer) -> Result<(), AskError> {
+        let mut header = [0; HEADER_BYTES];
+        self.stream.read_exact(&mut header).await?;
+        let header = peek(&header).ok().flatten().ok_or(AskError::Protocol)?;
+        let body_bytes = header.message_bytes - HEADER_BYTES;
+        if body_bytes > ANSWER_BYTES_MAX {
+            return Err(AskError::Protocol);
+        }
+        let mut body = vec![0; body_bytes];
+        self.stream.read_exact(&mut body).await?;
+        match header.tag {
+            tag::NOTICE | tag::NOTIFICATION => return Ok(()),
+            tag::PARAMETER_STATUS => {
+                let (name, value) = read::parameter_status(&body).ok_or(AskError::Protocol)?;
+                answer.report.push((name.into(), value.into()));
+                return Ok(());
+            }
+            tag::ERROR => answer.refused = Some(refused(&body)),
+            tag::READY => {
+                let status = body.first().copied().and_then(TxStatus::from_byte);
+                self.status = status.ok_or(AskError::Protocol)?;
+            }
+            _ => {}
+        }
+        match self.replies.observe(header.tag) {
+            super::Verdict::Unexpected => Err(AskError::Protocol),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Answer {
+    report: Report,
+    refused: Option<AskError>,
+}
+
+fn refused(body: &[u8]) -> AskError {
+    let field = |kind| {
+        String::from_utf8_lossy(read::error_field(body, kind).unwrap_or_default()).into_owned()
+    };
+    AskError::Refused {
+        sqlstate: field(b'C'),
+        message: field(b'M'),
+    }
+}

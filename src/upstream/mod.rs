@@ -1,0 +1,26 @@
+//! One connection to PostgreSQL: dialled, logged in, its state known at every moment.
+//!
+//! A [`Server`] is what a pool lends. It knows what it was asked and has not answered
+//! ([`Replies`]), which statements it has ([`Prepared`]), which settings stand on it
+//! ([`Settings`]) and whether anything else may have been left on it. From that, and from
+//! nothing else, follows whether it is clean.
+
+mod clean;
+mod dial;
+mod endpoint;
+mod error;
+mod prepared;
+mod replies;
+mod server;
+mod settings;
+mod statement;
+
+pub use clean::{AskError, Report};
+pub use dial::{Welcome, dial};
+pub use endpoint::Endpoint;
+pub use error::UpstreamError;
+pub use prepared::Prepared;
+pub use replies::{Expect, Lost, Replies, Reply, Verdict};
+pub use server::{CancelInFlight, Identity, Server, TxStatus};
+pub use settings::Settings;
+pub use statement::{Statement, StatementId, Statements};

@@ -1,0 +1,193 @@
+//! A logged-in server connection and all that is known of its state.
+
+use super::{Endpoint, Prepared, Replies, Settings, StatementId, replies::Lost};
+use crate::{
+    net::Stream,
+    tenant::{Scope, TenantId},
+    wire::CancelKey,
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Instant,
+};
+use tokio::sync::Notify;
+
+/// What ReadyForQuery said last. Nothing else tells whether a transaction is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TxStatus {
+    /// None is.
+    Idle,
+    /// One is.
+    Open,
+    /// One is, and it has failed.
+    Failed,
+}
+
+impl TxStatus {
+    /// From the byte of ReadyForQuery.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            b'I' => Some(Self::Idle),
+            b'T' => Some(Self::Open),
+            b'E' => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+
+/// Who a server connection is, for cancels and for the check before a byte is relayed.
+#[derive(Debug)]
+pub struct Identity {
+    /// Whose role it is logged in as.
+    pub tenant: TenantId,
+    /// With which privileges.
+    pub scope: Scope,
+    /// What cancels its statement.
+    pub key: CancelKey,
+    /// Where to send that.
+    pub endpoint: Arc<Endpoint>,
+    cancels_in_flight: AtomicU32,
+    cancels_done: Notify,
+}
+
+impl Identity {
+    /// Nobody is cancelling yet.
+    pub fn new(tenant: TenantId, scope: Scope, key: CancelKey, endpoint: Arc<Endpoint>) -> Self {
+        Self {
+            tenant,
+            scope,
+            key,
+            endpoint,
+            cancels_in_flight: AtomicU32::new(0),
+            cancels_done: Notify::new(),
+        }
+    }
+
+    /// Keeps the server from being reused until the guard is gone.
+    pub fn begin_cancel(self: &Arc<Self>) -> CancelInFlight {
+        self.cancels_in_flight.fetch_add(1, Ordering::SeqCst);
+        CancelInFlight(Arc::clone(self))
+    }
+
+    /// Whether a cancel is on its way to the server.
+    pub fn has_cancel_in_flight(&self) -> bool {
+        self.cancels_in_flight.load(Ordering::SeqCst) > 0
+    }
+
+    /// Waits until no cancel is on its way.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: it only waits.
+    pub async fn cancels_landed(&self) {
+        loop {
+            let landed = self.cancels_done.notified();
+            if !self.has_cancel_in_flight() {
+                return;
+            }
+            landed.await;
+        }
+    }
+}
+
+/// A cancel on its way to a server.
+#[must_use = "the server is reusable again when this is dropped"]
+#[derive(Debug)]
+pub struct CancelInFlight(Arc<Identity>);
+
+impl CancelInFlight {
+    /// The server that is being cancelled.
+    pub fn identity(&self) -> &Identity {
+        &self.0
+    }
+}
+
+impl Drop for CancelInFlight {
+    fn drop(&mut self) {
+        self.0.cancels_in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.0.cancels_done.notify_waiters();
+    }
+}
+
+/// A server connection. Dropping it closes it; PostgreSQL then rolls back.
+#[derive(Debug)]
+pub struct Server {
+    /// Its bytes.
+    pub stream: Stream,
+    /// What it was asked and has not answered.
+    pub replies: Replies,
+    /// The shared statements that it has.
+    pub prepared: Prepared,
+    /// Whose unnamed statement it has: the serial number of that Parse; 0 is nobody's.
+    pub unnamed: u64,
+    /// The settings that stand on it, beyond those it started with.
+    pub applied: Arc<Settings>,
+    /// What ReadyForQuery said last.
+    pub status: TxStatus,
+    /// Whether a command ran that may have left state on it.
+    pub is_dirty: bool,
+    /// When it was logged in.
+    pub born: Instant,
+    /// When it was last given back.
+    pub returned_at: Instant,
+    identity: Arc<Identity>,
+}
+
+impl Server {
+    /// A server that has just said that it is ready.
+    pub fn new(stream: Stream, identity: Identity) -> Self {
+        let now = Instant::now();
+        Self {
+            stream,
+            replies: Replies::default(),
+            prepared: Prepared::default(),
+            unnamed: 0,
+            applied: Settings::none(),
+            status: TxStatus::Idle,
+            is_dirty: false,
+            born: now,
+            returned_at: now,
+            identity: Arc::new(identity),
+        }
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
+
+    /// Whether it can be lent to another client as it is: idle, everything answered, nothing
+    /// left on it, no cancel on its way.
+    pub fn is_clean(&self) -> bool {
+        self.status == TxStatus::Idle
+            && self.replies.is_empty()
+            && !self.is_dirty
+            && !self.identity.has_cancel_in_flight()
+    }
+
+    /// Takes into account what errors kept from happening; returns the statements that were not
+    /// made.
+    pub fn settle_lost(&mut self) -> Vec<StatementId> {
+        let mut not_made = Vec::new();
+        for lost in self.replies.take_lost() {
+            match lost {
+                Lost::Parse(id) => {
+                    self.prepared.remove(id);
+                    not_made.push(id);
+                }
+                Lost::Close(id) => self.prepared.restore(id),
+            }
+        }
+        not_made
+    }
+
+    /// Notes that everything on the server is as it was after the login.
+    pub fn mark_reset(&mut self) {
+        self.prepared.clear();
+        self.unnamed = 0;
+        self.applied = Settings::none();
+        self.is_dirty = false;
+    }
+}

@@ -1,0 +1,143 @@
+//! Prepared statements that clients of one pool share.
+
+use parking_lot::Mutex;
+use std::{
+    borrow::Borrow,
+    collections::HashSet,
+    hash::{Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// The number of a shared statement, unique in its pool and never used again.
+pub type StatementId = u64;
+
+/// A statement: its text and parameter types, as the client's Parse had them.
+#[derive(Debug)]
+pub struct Statement {
+    id: StatementId,
+    name: Box<[u8]>,
+    /// Eight bytes of plan context, then query, NUL, and parameter types.
+    key: Box<[u8]>,
+}
+
+impl Statement {
+    /// Its number.
+    pub fn id(&self) -> StatementId {
+        self.id
+    }
+
+    /// Its name on servers.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Query, NUL and parameter types.
+    pub fn tail(&self) -> &[u8] {
+        self.key.get(8..).unwrap_or_default()
+    }
+}
+
+struct ByKey(Arc<Statement>);
+
+impl Borrow<[u8]> for ByKey {
+    fn borrow(&self) -> &[u8] {
+        &self.0.key
+    }
+}
+
+impl Hash for ByKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for ByKey {}
+
+/// All statements of a pool that some client holds.
+///
+/// The lock is taken at a client's first Parse of a name, never per Bind.
+#[derive(Default)]
+pub struct Statements {
+    shared: Mutex<Shared>,
+    next_id: AtomicU64,
+}
+
+#[derive(Default)]
+struct Shared {
+    set: HashSet<ByKey>,
+    sweep_at: usize,
+}
+
+/// Below this many statements nothing is swept.
+const SWEEP_MIN: usize = 1024;
+
+impl Statements {
+    /// The statement of this text and context, made when it is new.
+    pub fn intern(&self, context: u64, tail: &[u8]) -> Arc<Statement> {
+        let mut key = Vec::with_capacity(8 + tail.len());
+        key.extend(context.to_be_bytes());
+        key.extend_from_slice(tail);
+        let mut shared = self.shared.lock();
+        if let Some(found) = shared.set.get(key.as_slice()) {
+            return Arc::clone(&found.0);
+        }
+        shared.sweep();
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let name = format!("pgu_{id:x}").into_bytes().into();
+        let statement = Arc::new(Statement {
+            id,
+            name,
+            key: key.into(),
+        });
+        shared.set.insert(ByKey(Arc::clone(&statement)));
+        statement
+    }
+
+    /// How many statements are known.
+    pub fn count(&self) -> usize {
+        self.shared.lock().set.len()
+    }
+}
+
+impl Shared {
+    /// Forgets what no client holds, whenever the set has doubled.
+    fn sweep(&mut self) {
+        if self.set.len() >= self.sweep_at.max(SWEEP_MIN) {
+            self.set.retain(|entry| Arc::strong_count(&entry.0) > 1);
+            self.sweep_at = self.set.len() * 2;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_text_in_the_same_context_is_one_statement() {
+        let statements = Statements::default();
+        let one = statements.intern(0, b"select 1\0\0\0");
+        assert_eq!(statements.intern(0, b"select 1\0\0\0").id(), one.id());
+        assert_ne!(statements.intern(1, b"select 1\0\0\0").id(), one.id());
+        assert_ne!(statements.intern(0, b"select 1\0\0\x01").id(), one.id());
+        assert_eq!(one.tail(), b"select 1\0\0\0");
+    }
+
+    #[test]
+    fn statements_that_nobody_holds_are_forgotten() {
+        let statements = Statements::default();
+        for n in 0..SWEEP_MIN * 4 {
+            statements.intern(0, n.to_string().as_bytes());
+        }
+        assert!(statements.count() <= SWEEP_MIN + 1);
+    }
+}
