@@ -14,9 +14,11 @@
 )]
 
 mod auth;
+mod bad_input;
 mod cancel;
 mod context;
 mod copy;
+mod failure;
 mod function_call;
 mod harness;
 mod modes;
@@ -25,5 +27,7 @@ mod prepared;
 mod quotas;
 mod relay_extended;
 mod relay_simple;
+mod reload;
+mod shutdown;
 mod startup;
 mod timeouts;

@@ -124,6 +124,19 @@ impl Client {
         thread::spawn(move || socket.write_all(&bytes).expect("the proxy reads on"))
     }
 
+    /// Writes this again and again from another thread; whether that came to a halt before the end.
+    pub fn send_aside_until_blocked(&self, request: &Request, times: u32) -> JoinHandle<bool> {
+        let Stream::Tcp(socket) = &self.stream else {
+            panic!("only over TCP")
+        };
+        let mut socket = socket.try_clone().unwrap();
+        socket
+            .set_write_timeout(Some(Duration::from_secs(1)))
+            .unwrap();
+        let bytes = request.bytes().to_vec();
+        thread::spawn(move || (0..times).any(|_| socket.write_all(&bytes).is_err()))
+    }
+
     /// Closes the sending half.
     pub fn half_close(&self) {
         let Stream::Tcp(socket) = &self.stream else {

@@ -203,6 +203,16 @@ impl Builder {
         self
     }
 
+    /// With one more cluster.
+    pub fn another_cluster(mut self, name: &str, primary: &str) -> Self {
+        let pairs = [("name", name), ("primary", primary)];
+        let pair = |(name, value): (&str, &str)| (name.to_owned(), value.into());
+        self.file
+            .other_clusters
+            .push(pairs.map(pair).into_iter().collect());
+        self
+    }
+
     /// Sets a path of `[proxy]`, inside the proxy's folder.
     pub fn set_path(self, name: &str, file: &str) -> Self {
         let path = self.folder.path().join(file).display().to_string();

@@ -156,8 +156,10 @@ pub struct ProxyFile {
     pub proxy: Table,
     /// `[admin]`.
     pub admin: Table,
-    /// The one `[[clusters]]` entry.
+    /// The first `[[clusters]]` entry.
     pub cluster: Table,
+    /// The other `[[clusters]]` entries.
+    pub other_clusters: Vec<Table>,
     /// `[[tenants]]`.
     pub tenants: Vec<Tenant>,
 }
@@ -172,6 +174,7 @@ impl ProxyFile {
             proxy: Table::new(),
             admin: Table::new(),
             cluster,
+            other_clusters: Vec::new(),
             tenants,
         }
     }
@@ -206,10 +209,11 @@ impl ProxyFile {
         if !self.admin.is_empty() {
             file.insert("admin".into(), self.admin.clone().into());
         }
-        file.insert(
-            "clusters".into(),
-            vec![Value::from(self.cluster.clone())].into(),
-        );
+        let clusters = [&self.cluster].into_iter().chain(&self.other_clusters);
+        let clusters: Vec<_> = clusters
+            .map(|cluster| Value::from(cluster.clone()))
+            .collect();
+        file.insert("clusters".into(), clusters.into());
         let tenants: Vec<_> = self.tenants.iter().map(Tenant::render).collect();
         file.insert("tenants".into(), tenants.into());
         toml::to_string(&file).expect("a table is TOML")
