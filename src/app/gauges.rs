@@ -1,0 +1,35 @@
+//! What the data plane tells when it is asked: one look at everything per scrape.
+
+use crate::{
+    frontend::Frontend,
+    telemetry::{Collect, names},
+};
+use metrics::{counter, gauge};
+use std::sync::Arc;
+
+/// The data plane's numbers.
+pub(super) struct Gauges(pub(super) Arc<Frontend>);
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+impl Collect for Gauges {
+    fn collect(&self) {
+        let totals = self.0.sessions.totals();
+        counter!(names::TRANSACTIONS_TOTAL).absolute(totals.transactions);
+        counter!(names::QUERIES_TOTAL).absolute(totals.queries);
+        counter!(names::RELAY_BYTES_TOTAL, names::DIRECTION => names::CLIENT)
+            .absolute(totals.client_bytes);
+        counter!(names::RELAY_BYTES_TOTAL, names::DIRECTION => names::SERVER)
+            .absolute(totals.server_bytes);
+        gauge!(names::CLIENT_CONNECTIONS).set(f64::from(self.0.admission.count()));
+        let (mut active, mut idle, mut waiting) = (0, 0, 0);
+        for pool in self.0.pools.all() {
+            let occupancy = pool.occupancy();
+            active += occupancy.active;
+            idle += occupancy.idle;
+            waiting += occupancy.waiting;
+        }
+        gauge!(names::SERVER_CONNECTIONS, names::STATE => names::ACTIVE).set(active as f64);
+        gauge!(names::SERVER_CONNECTIONS, names::STATE => names::IDLE).set(idle as f64);
+        gauge!(names::CLIENTS_WAITING).set(waiting as f64);
+    }
+}

@@ -1,0 +1,298 @@
+//! The composition root: the only place that knows all parts.
+//!
+//! Three sets of threads: *relay* (sessions and servers), *login* (accept, TLS, SCRAM) and the
+//! caller's own for everything slow (reload, admin HTTP, metrics).
+
+mod gauges;
+mod reload;
+mod threads;
+
+use crate::{
+    admission::{Admission, Quotas},
+    api::{self, Api},
+    auth::{Authenticator, Decoy, Throttle},
+    config::{Config, ListenAddress, Proxy, StaticDirectory, TlsMode},
+    frontend::{Bound, Door, Frontend, bind},
+    net::BufferPool,
+    pool::{self, Pools},
+    sessions::{Order, Sessions, watchdog},
+    telemetry::Metrics,
+    tls::{ServerTls, TlsFiles},
+};
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use threads::Threads;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Small buffers kept for reuse: 16 MiB.
+const SMALL_BUFFERS: usize = 2048;
+
+/// Large buffers kept for reuse: 8 MiB.
+const LARGE_BUFFERS: usize = 128;
+
+/// After the shutdown deadline: how long sessions may take to say so to their clients.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Where the proxy answers.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// The listeners.
+    pub listen: Vec<String>,
+    /// The admin listener.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Runs the proxy until SIGTERM or SIGINT. A second signal ends it at once; SIGHUP reloads.
+///
+/// # Errors
+/// When the configuration is wrong or an address is taken.
+pub fn serve(config: &Config, config_path: PathBuf) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        let (reload, reloads) = mpsc::channel(1);
+        tokio::spawn(follow_signals(shutdown.clone(), reload)?);
+        let on_ready = |ready: &Ready| {
+            tracing::info!(listen = ?ready.listen, admin = ?ready.admin, "ready");
+            notify_service_manager(&[sd_notify::NotifyState::Ready]);
+        };
+        App::start(config, config_path)?.run(shutdown, reloads, on_ready).await
+    });
+    runtime.shutdown_background();
+    result
+}
+
+/// Runs the proxy with this configuration until `shutdown` is cancelled; `on_ready` is called once
+/// everything answers. A changed file is reloaded.
+///
+/// # Errors
+/// When the configuration is wrong or an address is taken.
+///
+/// # Cancel safety
+/// Dropping the future ends the proxy at once, with all its sessions.
+pub async fn run(
+    config_path: &Path,
+    shutdown: CancellationToken,
+    on_ready: impl FnOnce(&Ready) + Send,
+) -> anyhow::Result<()> {
+    let config = Config::load(config_path)?;
+    // Nobody sends on it: only the file asks for a reload.
+    let (_reload, reloads) = mpsc::channel(1);
+    App::start(&config, config_path.to_owned())?.run(shutdown, reloads, on_ready).await
+}
+
+fn follow_signals(
+    shutdown: CancellationToken,
+    reload: mpsc::Sender<()>,
+) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let mut hup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+                _ = hup.recv() => {
+                    reload.try_send(()).ok();
+                    continue;
+                }
+            }
+            if shutdown.is_cancelled() {
+                tracing::warn!("second signal: ending at once");
+                force_end();
+            }
+            shutdown.cancel();
+        }
+    })
+}
+
+#[expect(clippy::exit, reason = "the operator asked twice")]
+fn force_end() {
+    std::process::exit(1);
+}
+
+fn notify_service_manager(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "the service manager was not notified");
+    }
+}
+
+/// Everything, put together.
+struct App {
+    config: Config,
+    config_path: PathBuf,
+    directory: Arc<StaticDirectory>,
+    frontend: Arc<Frontend>,
+    listeners: Vec<Bound>,
+    admin: Option<std::net::TcpListener>,
+    relay: Threads,
+    login: Threads,
+}
+
+impl App {
+    /// Binds everything, so that what is wrong shows before anything is served.
+    fn start(config: &Config, config_path: PathBuf) -> anyhow::Result<Self> {
+        let relay = Threads::new("relay", config.proxy.workers)?;
+        let login = Threads::new("login", config.proxy.login_workers)?;
+        let directory = Arc::new(StaticDirectory::new(config));
+        let throttle = Throttle::new(config.proxy.auth_failures_per_minute);
+        let tls = Arc::new(ServerTls::default());
+        tls.load(tls_files(&config.proxy).as_ref()).context("proxy.tls_cert and tls_key")?;
+        let frontend = Arc::new(Frontend {
+            directory: directory.clone(),
+            authenticator: Authenticator::new(directory.clone(), decoy(&config.proxy)?, throttle),
+            admission: Admission::new(quotas(&config.proxy)),
+            pools: Arc::new(Pools::default()),
+            sessions: Arc::new(Sessions::default()),
+            tls,
+            buffers: BufferPool::new(SMALL_BUFFERS, LARGE_BUFFERS),
+            door: ArcSwap::from_pointee(door(&config.proxy)),
+            relays: relay.handle(),
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        });
+        let listeners = login.enter(|| listen(&config.proxy))?;
+        let admin = config.admin.listen.map(bind_admin).transpose()?;
+        let config = config.clone();
+        Ok(Self { config, config_path, directory, frontend, listeners, admin, relay, login })
+    }
+
+    async fn run(
+        mut self,
+        shutdown: CancellationToken,
+        reloads: mpsc::Receiver<()>,
+        on_ready: impl FnOnce(&Ready) + Send,
+    ) -> anyhow::Result<()> {
+        let sessions = Arc::clone(&self.frontend.sessions);
+        self.relay.spawn(watchdog::run(sessions));
+        self.relay.spawn(pool::janitor(Arc::clone(&self.frontend.pools)));
+        let listeners = std::mem::take(&mut self.listeners);
+        let listen = listeners.iter().map(Bound::address).collect();
+        for listener in listeners {
+            self.login.spawn(listener.serve(Arc::clone(&self.frontend)));
+        }
+        let ended = CancellationToken::new();
+        let admin = self.serve_admin(&ended)?;
+        on_ready(&Ready { listen, admin });
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.follow_changes(reloads) => {}
+        }
+        self.drain().await;
+        ended.cancel();
+        Ok(())
+    }
+
+    fn serve_admin(&mut self, ended: &CancellationToken) -> anyhow::Result<Option<SocketAddr>> {
+        let Ok(metrics) = Metrics::install_recorder() else {
+            // Another proxy in this process (a demo's second start, a test) has the recorder.
+            return Ok(None);
+        };
+        metrics.register(Arc::new(gauges::Gauges(Arc::clone(&self.frontend))));
+        tokio::spawn(Arc::clone(&metrics).upkeep(ended.clone()));
+        let Some(listener) = self.admin.take() else { return Ok(None) };
+        let address = listener.local_addr()?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let closing = self.frontend.closing.clone();
+        let api = Api { metrics, is_ready: Arc::new(move || !closing.is_cancelled()) };
+        let ended = ended.clone();
+        tokio::spawn(async move {
+            if let Err(error) = api::serve(listener, api, ended).await {
+                tracing::error!(%error, "the admin listener failed");
+            }
+        });
+        Ok(Some(address))
+    }
+
+    /// Stops accepting, lets transactions end, then ends what is left.
+    async fn drain(&self) {
+        let frontend = &self.frontend;
+        notify_service_manager(&[sd_notify::NotifyState::Stopping]);
+        tracing::info!(clients = frontend.sessions.count(), "shutting down");
+        frontend.closing.cancel();
+        frontend.tasks.close();
+        frontend.sessions.give_all(Order::Drain);
+        let timeout = self.config.proxy.shutdown_timeout;
+        if tokio::time::timeout(timeout, frontend.tasks.wait()).await.is_err() {
+            tracing::warn!(clients = frontend.sessions.count(), "shutdown_timeout has passed");
+            frontend.sessions.give_all(Order::Shutdown);
+            drop(tokio::time::timeout(LAST_WORDS, frontend.tasks.wait()).await);
+        }
+        tracing::info!("ended");
+    }
+}
+
+fn listen(proxy: &Proxy) -> anyhow::Result<Vec<Bound>> {
+    let mut bound = Vec::new();
+    let mut inherited = listenfd::ListenFd::from_env();
+    for at in 0..inherited.len() {
+        if let Some(listener) = inherited.take_tcp_listener(at)? {
+            bound.push(Bound::inherited(listener)?);
+        }
+    }
+    if !bound.is_empty() {
+        return Ok(bound);
+    }
+    for listen in &proxy.listen {
+        let address = match &listen.address {
+            ListenAddress::Tcp(address) => Ok(*address),
+            ListenAddress::Unix(path) => Err(path.as_path()),
+        };
+        let listener = bind(address, listen.proxy_protocol)
+            .with_context(|| format!("can't listen on {}", listen.address))?;
+        bound.push(listener);
+    }
+    Ok(bound)
+}
+
+fn bind_admin(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address)
+        .with_context(|| format!("can't listen on {address} for [admin]"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn decoy(proxy: &Proxy) -> anyhow::Result<Decoy> {
+    use sha2::{Digest as _, Sha256};
+    let Some(path) = &proxy.auth_seed_file else { return Ok(Decoy::random()) };
+    let seed = std::fs::read(path).with_context(|| format!("proxy.auth_seed_file {}", path.display()))?;
+    Ok(Decoy::new(Sha256::digest(&seed).into()))
+}
+
+fn quotas(proxy: &Proxy) -> Quotas {
+    Quotas {
+        max_client_connections: proxy.max_client_connections,
+        reserved_client_connections: proxy.reserved_client_connections,
+        operator_addresses: proxy.operator_addresses.clone(),
+    }
+}
+
+fn door(proxy: &Proxy) -> Door {
+    Door {
+        login_timeout: proxy.login_timeout,
+        tls_offered: proxy.tls.mode != TlsMode::Disable,
+        tls_required: proxy.tls.mode == TlsMode::Require,
+        allow_plaintext_password: proxy.allow_plaintext_password,
+    }
+}
+
+fn tls_files(proxy: &Proxy) -> Option<TlsFiles> {
+    let (certificate, key) = proxy.tls.certificate.clone()?;
+    Some(TlsFiles {
+        certificate,
+        key,
+        client_ca: proxy.tls.client_ca.clone(),
+        client_certificate_required: proxy.tls.client_certificate_required,
+    })
+}

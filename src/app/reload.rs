@@ -1,0 +1,104 @@
+//! A changed file becomes the running configuration, or changes nothing.
+
+use super::{App, door, quotas, tls_files};
+use crate::{
+    config::{Config, watch},
+    sessions::{Order, SessionHandle},
+    telemetry::names,
+    tenant::{Directory as _, Status, Tenant},
+};
+use std::{path::PathBuf, sync::Arc};
+use tokio::sync::mpsc;
+
+impl App {
+    /// Reloads on SIGHUP and when a file changes, for ever.
+    pub(super) async fn follow_changes(&mut self, mut signals: mpsc::Receiver<()>) {
+        loop {
+            let mut files = watch::changes(self.watched_files())
+                .inspect_err(|error| tracing::warn!(%error, "files are not watched: use SIGHUP"))
+                .ok();
+            let changed = async {
+                match &mut files {
+                    Some(files) => files.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(()) = signals.recv() => {}
+                Some(()) = changed => {}
+                else => std::future::pending().await,
+            }
+            self.reload().await;
+        }
+    }
+
+    fn watched_files(&self) -> Vec<PathBuf> {
+        let tls = &self.config.proxy.tls;
+        let certificate = tls.certificate.iter().flat_map(|(cert, key)| [cert, key]);
+        let mut files: Vec<_> = certificate.chain(&tls.client_ca).cloned().collect();
+        files.push(self.config_path.clone());
+        files
+    }
+
+    async fn reload(&mut self) {
+        let result = match Config::load(&self.config_path) {
+            Ok(config) => self.apply(config).await,
+            Err(error) => Err(error.into()),
+        };
+        let label = match &result {
+            Ok(()) => names::OK,
+            Err(error) => {
+                tracing::error!("reload failed, nothing was changed: {error:#}");
+                names::ERROR
+            }
+        };
+        metrics::counter!(names::CONFIG_RELOADS_TOTAL, names::RESULT => label).increment(1);
+    }
+
+    async fn apply(&mut self, config: Config) -> anyhow::Result<()> {
+        let frontend = &self.frontend;
+        // First what can fail.
+        frontend.tls.load(tls_files(&config.proxy).as_ref())?;
+        for key in config.diff_restart(&self.config) {
+            tracing::warn!(key, "this change needs a restart");
+        }
+        frontend.door.store(Arc::new(door(&config.proxy)));
+        frontend.admission.set_quotas(quotas(&config.proxy));
+        frontend.authenticator.throttle().set_failures_max(config.proxy.auth_failures_per_minute);
+        let replaced = self.directory.replace(&config);
+        if replaced.is_any() {
+            frontend.pools.follow(self.directory.as_ref()).await;
+            for handle in frontend.sessions.all() {
+                self.revisit(&handle).await;
+            }
+        }
+        tracing::info!(?replaced, "configuration reloaded");
+        self.config = config;
+        Ok(())
+    }
+
+    /// Has a session go on under its tenant's new settings, or ends it.
+    async fn revisit(&self, handle: &SessionHandle) {
+        let old = handle.tenant.load_full();
+        match self.directory.tenant(old.id.as_str()).await {
+            Ok(Some(new)) if Arc::ptr_eq(&new, &old) => {}
+            Ok(Some(new)) if keeps(&old, &new, handle) => handle.tenant.store(new),
+            Ok(_) => handle.give(Order::Revoked),
+            Err(error) => tracing::error!(%error, "a session's tenant can't be looked up"),
+        }
+    }
+}
+
+/// Whether a session may go on: its tenant is served at the same place, and its key is unchanged.
+fn keeps(old: &Tenant, new: &Tenant, handle: &SessionHandle) -> bool {
+    let key = |tenant: &Tenant| tenant.keys.iter().find(|key| key.id == handle.key_id).cloned();
+    let verifier = |tenant: &Tenant| key(tenant).map(|key| key.verifier.clone());
+    let place = |tenant: &Tenant| {
+        let place = &tenant.placement;
+        (place.cluster.clone(), place.tier, place.database.clone(), place.schema.clone())
+    };
+    new.status == Status::Active
+        && place(old) == place(new)
+        && verifier(new).is_some()
+        && verifier(old) == verifier(new)
+}

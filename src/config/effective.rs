@@ -1,0 +1,199 @@
+//! The checked configuration as text again, every default filled in, every secret `[redacted]`.
+
+use super::{
+    Config, Proxy, raw,
+    units::{OneOrMore, Period, SecretText},
+    url,
+};
+use crate::tenant::{ApiKey, Cluster, Limits, Login, Secret, Tenant, Timeouts, UpstreamTls};
+use ipnet::IpNet;
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+impl Config {
+    /// As TOML, with the names of `proxy.toml`. Passwords and verifiers are `[redacted]`.
+    #[expect(clippy::missing_panics_doc, reason = "it never does")]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(&file(self)).expect("texts, numbers and lists of them are TOML")
+    }
+
+    /// As JSON, with the same names.
+    #[expect(clippy::missing_panics_doc, reason = "it never does")]
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(file(self)).expect("texts, numbers and lists of them are JSON")
+    }
+}
+
+fn file(config: &Config) -> raw::File {
+    let address = config.admin.listen.as_ref();
+    raw::File {
+        proxy: proxy(&config.proxy),
+        admin: raw::Admin {
+            listen: address.map(ToString::to_string),
+        },
+        clusters: config.clusters.iter().map(|it| cluster(it)).collect(),
+        defaults: raw::Tuning::default(),
+        tenants: config.tenants.iter().map(|it| tenant(it)).collect(),
+    }
+}
+
+fn proxy(proxy: &Proxy) -> raw::Proxy {
+    let listeners = |proxy_protocol| {
+        let all = proxy.listen.iter();
+        let some = all.filter(|listen| listen.proxy_protocol == proxy_protocol);
+        OneOrMore(some.map(|listen| listen.address.to_string()).collect())
+    };
+    let (tls_cert, tls_key) = proxy.tls.certificate.clone().unzip();
+    raw::Proxy {
+        listen: Some(listeners(false)),
+        proxy_protocol_listen: Some(listeners(true)),
+        workers: Some(proxy.workers as u64),
+        login_workers: Some(proxy.login_workers as u64),
+        max_client_connections: Some(proxy.max_client_connections.into()),
+        reserved_client_connections: Some(proxy.reserved_client_connections.into()),
+        operator_addresses: Some(networks(&proxy.operator_addresses)),
+        login_timeout: Some(Period(proxy.login_timeout)),
+        tls_mode: Some(proxy.tls.mode),
+        tls_cert,
+        tls_key,
+        tls_client_ca: proxy.tls.client_ca.clone(),
+        tls_client_cert_required: Some(proxy.tls.client_certificate_required),
+        allow_plaintext_password: Some(proxy.allow_plaintext_password),
+        auth_failures_per_minute: Some(proxy.auth_failures_per_minute.into()),
+        auth_seed_file: proxy.auth_seed_file.clone(),
+        shutdown_timeout: Some(Period(proxy.shutdown_timeout)),
+        log_format: Some(proxy.log.format),
+        log_level: Some(proxy.log.level),
+    }
+}
+
+fn cluster(cluster: &Cluster) -> raw::Cluster {
+    let (tls, tls_ca): (_, Option<&PathBuf>) = match &cluster.tls {
+        UpstreamTls::Disable => (raw::UpstreamTls::Disable, None),
+        UpstreamTls::Require => (raw::UpstreamTls::Require, None),
+        UpstreamTls::VerifyCa(ca) => (raw::UpstreamTls::VerifyCa, ca.as_ref()),
+        UpstreamTls::VerifyFull(ca) => (raw::UpstreamTls::VerifyFull, ca.as_ref()),
+    };
+    let (tls_cert, tls_key) = cluster.client_certificate.clone().unzip();
+    raw::Cluster {
+        name: Some(cluster.name.to_string()),
+        primary: Some(url::print(&cluster.primary)),
+        replicas: cluster.replicas.iter().map(url::print).collect(),
+        max_server_connections: Some(cluster.max_server_connections.into()),
+        max_parallel_connects: Some(cluster.max_parallel_connects.into()),
+        tls: Some(tls),
+        tls_ca: tls_ca.cloned(),
+        tls_cert,
+        tls_key,
+        connect_timeout: Some(Period(cluster.connect_timeout)),
+    }
+}
+
+fn tenant(tenant: &Tenant) -> raw::Tenant {
+    let placement = &tenant.placement;
+    let read_only = placement.read_only_login.as_ref();
+    let mut raw = raw::Tenant {
+        id: Some(tenant.id.to_string()),
+        cluster: Some(placement.cluster.to_string()),
+        tier: Some(placement.tier.into()),
+        database: Some(placement.database.to_string()),
+        schema: placement.schema.as_ref().map(ToString::to_string),
+        role: Some(placement.login.role.to_string()),
+        password: password(Some(&placement.login)),
+        read_only_role: read_only.map(|login| login.role.to_string()),
+        read_only_password: password(read_only),
+        status: Some(tenant.status.into()),
+        keys: tenant.keys.iter().map(|it| key(it)).collect(),
+        ..raw::Tenant::default()
+    };
+    raw.set_tuning(tuning(tenant));
+    raw
+}
+
+fn tuning(tenant: &Tenant) -> raw::Tuning {
+    let Limits {
+        max_client_connections,
+        pool_size,
+        min_pool_size,
+        max_prepared_statements,
+    } = tenant.limits;
+    let Timeouts {
+        server_idle,
+        server_lifetime,
+        server_check_delay,
+        query_wait,
+        query,
+        transaction,
+        idle_transaction,
+        client_idle,
+    } = tenant.timeouts;
+    let (mut time_zone, mut settings) = (None, std::collections::BTreeMap::new());
+    for (name, value) in &tenant.settings {
+        match &**name {
+            // It follows from the schema.
+            "search_path" if tenant.placement.schema.is_some() => {}
+            "TimeZone" => time_zone = Some(value.to_string()),
+            _ => {
+                settings.insert(name.to_string(), value.to_string());
+            }
+        }
+    }
+    raw::Tuning {
+        pool_mode: Some(tenant.pool_mode.into()),
+        pool_size: Some(pool_size.into()),
+        min_pool_size: Some(min_pool_size.into()),
+        max_client_connections: Some(max_client_connections.into()),
+        server_idle_timeout: limit(server_idle),
+        server_lifetime: limit(server_lifetime),
+        server_check_delay: limit(server_check_delay),
+        query_wait_timeout: limit(query_wait),
+        query_timeout: limit(query),
+        transaction_timeout: limit(transaction),
+        idle_transaction_timeout: limit(idle_transaction),
+        client_idle_timeout: limit(client_idle),
+        max_prepared_statements: Some(max_prepared_statements.into()),
+        time_zone,
+        tenant_setting: None,
+        forced: Some(tenant.forced.iter().map(ToString::to_string).collect()),
+        settings: Some(settings),
+    }
+}
+
+fn key(key: &ApiKey) -> raw::Key {
+    raw::Key {
+        id: Some(key.id.to_string()),
+        verifier: Some(redacted()),
+        scope: Some(key.scope.into()),
+        allow: networks(&key.allow),
+        not_before: key.not_before.map(time),
+        expires: key.expires.map(time),
+        max_client_connections: key.max_client_connections.map(u64::from),
+    }
+}
+
+fn password(login: Option<&Login>) -> Option<SecretText> {
+    login?.password.as_ref().map(|_| redacted())
+}
+
+/// Stands for a secret that there is.
+fn redacted() -> SecretText {
+    SecretText(Secret::new(String::new()))
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "every key of the raw form is optional"
+)]
+fn limit(limit: Option<Duration>) -> Option<Period> {
+    Some(Period(limit.unwrap_or_default()))
+}
+
+fn networks(networks: &[IpNet]) -> Vec<String> {
+    networks.iter().map(ToString::to_string).collect()
+}
+
+fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339(time).to_string()
+}

@@ -1,0 +1,93 @@
+//! Every metric, once: its name, its labels, its help text.
+//!
+//! Names have the unit last and `_total` for counters. Labels are closed sets; no metric has a
+//! label for the tenant, because there may be tens of thousands of them.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// Gauge: clients connected now.
+pub const CLIENT_CONNECTIONS: &str = "pgusher_client_connections";
+/// Gauge: server connections now; label [`STATE`]: [`ACTIVE`] or [`IDLE`].
+pub const SERVER_CONNECTIONS: &str = "pgusher_server_connections";
+/// Gauge: clients that wait for a server now.
+pub const CLIENTS_WAITING: &str = "pgusher_clients_waiting";
+/// Histogram, seconds: how long clients waited for a server.
+pub const CHECKOUT_WAIT_SECONDS: &str = "pgusher_checkout_wait_seconds";
+/// Counter: transactions relayed.
+pub const TRANSACTIONS_TOTAL: &str = "pgusher_transactions_total";
+/// Counter: queries relayed.
+pub const QUERIES_TOTAL: &str = "pgusher_queries_total";
+/// Counter, bytes: relayed; label [`DIRECTION`]: from the [`CLIENT`] or from the [`SERVER`].
+pub const RELAY_BYTES_TOTAL: &str = "pgusher_relay_bytes_total";
+/// Counter: logins; label [`RESULT`].
+pub const LOGINS_TOTAL: &str = "pgusher_logins_total";
+/// Counter: errors; labels [`STAGE`] and [`FAULT`].
+pub const ERRORS_TOTAL: &str = "pgusher_errors_total";
+/// Counter: cancel requests; label [`RESULT`].
+pub const CANCELS_TOTAL: &str = "pgusher_cancels_total";
+/// Counter: connections opened to PostgreSQL; label [`RESULT`].
+pub const UPSTREAM_CONNECTS_TOTAL: &str = "pgusher_upstream_connects_total";
+/// Counter: reloads of `proxy.toml`; label [`RESULT`].
+pub const CONFIG_RELOADS_TOTAL: &str = "pgusher_config_reloads_total";
+/// Gauge, always 1: label [`VERSION`].
+pub const BUILD_INFO: &str = "pgusher_build_info";
+
+/// Label: what a connection does.
+pub const STATE: &str = "state";
+/// Label: where bytes come from.
+pub const DIRECTION: &str = "direction";
+/// Label: how it ended.
+pub const RESULT: &str = "result";
+/// Label: in which stage.
+pub const STAGE: &str = "stage";
+/// Label: whose fault.
+pub const FAULT: &str = "fault";
+/// Label: of pgusher.
+pub const VERSION: &str = "version";
+
+/// Value of [`STATE`]: lent to a client.
+pub const ACTIVE: &str = "active";
+/// Value of [`STATE`]: free.
+pub const IDLE: &str = "idle";
+/// Value of [`DIRECTION`]: from the client.
+pub const CLIENT: &str = "client";
+/// Value of [`DIRECTION`]: from the server.
+pub const SERVER: &str = "server";
+/// Value of [`RESULT`]: it went well.
+pub const OK: &str = "ok";
+/// Value of [`RESULT`]: it did not.
+pub const ERROR: &str = "error";
+
+/// Gives the current recorder the help text of every metric.
+pub fn describe() {
+    describe_gauge!(CLIENT_CONNECTIONS, "Clients connected now.");
+    describe_gauge!(
+        SERVER_CONNECTIONS,
+        "Connections to PostgreSQL now, by state."
+    );
+    describe_gauge!(CLIENTS_WAITING, "Clients that wait for a server now.");
+    describe_histogram!(
+        CHECKOUT_WAIT_SECONDS,
+        Unit::Seconds,
+        "How long clients waited for a server."
+    );
+    describe_counter!(TRANSACTIONS_TOTAL, "Transactions relayed.");
+    describe_counter!(QUERIES_TOTAL, "Queries relayed.");
+    describe_counter!(
+        RELAY_BYTES_TOTAL,
+        Unit::Bytes,
+        "Bytes relayed, by the side that sent them."
+    );
+    describe_counter!(LOGINS_TOTAL, "Logins of clients, by result.");
+    describe_counter!(
+        ERRORS_TOTAL,
+        "Errors, by stage and by whose fault they are."
+    );
+    describe_counter!(CANCELS_TOTAL, "Cancel requests, by result.");
+    describe_counter!(
+        UPSTREAM_CONNECTS_TOTAL,
+        "Connections opened to PostgreSQL, by result."
+    );
+    describe_counter!(CONFIG_RELOADS_TOTAL, "Reloads of proxy.toml, by result.");
+    describe_gauge!(BUILD_INFO, "1, with the version as a label.");
+}
