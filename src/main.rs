@@ -1,7 +1,12 @@
-//! The `pgusher` program.
-fn main() -> anyhow::Result<()> {
-    let path = std::path::PathBuf::from(std::env::args().nth(3).unwrap_or_else(|| "proxy.toml".into()));
-    let config = pgusher::config::Config::load(&path)?;
-    pgusher::telemetry::logs::init(&config.proxy.log)?;
-    pgusher::app::serve(&config, path)
+//! The `pgusher` command.
+
+use std::process::ExitCode;
+
+/// Buffers and sessions come and go in tens of thousands, on several threads, for weeks: jemalloc
+/// gives memory back and doesn't fragment.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    pgusher::cli::main()
 }

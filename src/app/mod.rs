@@ -57,7 +57,9 @@ pub struct Ready {
 /// # Errors
 /// When the configuration is wrong or an address is taken.
 pub fn serve(config: &Config, config_path: PathBuf) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         let (reload, reloads) = mpsc::channel(1);
@@ -66,7 +68,9 @@ pub fn serve(config: &Config, config_path: PathBuf) -> anyhow::Result<()> {
             tracing::info!(listen = ?ready.listen, admin = ?ready.admin, "ready");
             notify_service_manager(&[sd_notify::NotifyState::Ready]);
         };
-        App::start(config, config_path)?.run(shutdown, reloads, on_ready).await
+        App::start(config, config_path)?
+            .run(shutdown, reloads, on_ready)
+            .await
     });
     runtime.shutdown_background();
     result
@@ -88,7 +92,9 @@ pub async fn run(
     let config = Config::load(config_path)?;
     // Nobody sends on it: only the file asks for a reload.
     let (_reload, reloads) = mpsc::channel(1);
-    App::start(&config, config_path.to_owned())?.run(shutdown, reloads, on_ready).await
+    App::start(&config, config_path.to_owned())?
+        .run(shutdown, reloads, on_ready)
+        .await
 }
 
 fn follow_signals(
@@ -148,7 +154,8 @@ impl App {
         let directory = Arc::new(StaticDirectory::new(config));
         let throttle = Throttle::new(config.proxy.auth_failures_per_minute);
         let tls = Arc::new(ServerTls::default());
-        tls.load(tls_files(&config.proxy).as_ref()).context("proxy.tls_cert and tls_key")?;
+        tls.load(tls_files(&config.proxy).as_ref())
+            .context("proxy.tls_cert and tls_key")?;
         let frontend = Arc::new(Frontend {
             directory: directory.clone(),
             authenticator: Authenticator::new(directory.clone(), decoy(&config.proxy)?, throttle),
@@ -165,7 +172,16 @@ impl App {
         let listeners = login.enter(|| listen(&config.proxy))?;
         let admin = config.admin.listen.map(bind_admin).transpose()?;
         let config = config.clone();
-        Ok(Self { config, config_path, directory, frontend, listeners, admin, relay, login })
+        Ok(Self {
+            config,
+            config_path,
+            directory,
+            frontend,
+            listeners,
+            admin,
+            relay,
+            login,
+        })
     }
 
     async fn run(
@@ -176,7 +192,8 @@ impl App {
     ) -> anyhow::Result<()> {
         let sessions = Arc::clone(&self.frontend.sessions);
         self.relay.spawn(watchdog::run(sessions));
-        self.relay.spawn(pool::janitor(Arc::clone(&self.frontend.pools)));
+        self.relay
+            .spawn(pool::janitor(Arc::clone(&self.frontend.pools)));
         let listeners = std::mem::take(&mut self.listeners);
         let listen = listeners.iter().map(Bound::address).collect();
         for listener in listeners {
@@ -201,11 +218,16 @@ impl App {
         };
         metrics.register(Arc::new(gauges::Gauges(Arc::clone(&self.frontend))));
         tokio::spawn(Arc::clone(&metrics).upkeep(ended.clone()));
-        let Some(listener) = self.admin.take() else { return Ok(None) };
+        let Some(listener) = self.admin.take() else {
+            return Ok(None);
+        };
         let address = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let closing = self.frontend.closing.clone();
-        let api = Api { metrics, is_ready: Arc::new(move || !closing.is_cancelled()) };
+        let api = Api {
+            metrics,
+            is_ready: Arc::new(move || !closing.is_cancelled()),
+        };
         let ended = ended.clone();
         tokio::spawn(async move {
             if let Err(error) = api::serve(listener, api, ended).await {
@@ -224,8 +246,14 @@ impl App {
         frontend.tasks.close();
         frontend.sessions.give_all(Order::Drain);
         let timeout = self.config.proxy.shutdown_timeout;
-        if tokio::time::timeout(timeout, frontend.tasks.wait()).await.is_err() {
-            tracing::warn!(clients = frontend.sessions.count(), "shutdown_timeout has passed");
+        if tokio::time::timeout(timeout, frontend.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                clients = frontend.sessions.count(),
+                "shutdown_timeout has passed"
+            );
             frontend.sessions.give_all(Order::Shutdown);
             drop(tokio::time::timeout(LAST_WORDS, frontend.tasks.wait()).await);
         }
@@ -265,8 +293,11 @@ fn bind_admin(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
 
 fn decoy(proxy: &Proxy) -> anyhow::Result<Decoy> {
     use sha2::{Digest as _, Sha256};
-    let Some(path) = &proxy.auth_seed_file else { return Ok(Decoy::random()) };
-    let seed = std::fs::read(path).with_context(|| format!("proxy.auth_seed_file {}", path.display()))?;
+    let Some(path) = &proxy.auth_seed_file else {
+        return Ok(Decoy::random());
+    };
+    let seed =
+        std::fs::read(path).with_context(|| format!("proxy.auth_seed_file {}", path.display()))?;
     Ok(Decoy::new(Sha256::digest(&seed).into()))
 }
 

@@ -64,7 +64,10 @@ impl App {
         }
         frontend.door.store(Arc::new(door(&config.proxy)));
         frontend.admission.set_quotas(quotas(&config.proxy));
-        frontend.authenticator.throttle().set_failures_max(config.proxy.auth_failures_per_minute);
+        frontend
+            .authenticator
+            .throttle()
+            .set_failures_max(config.proxy.auth_failures_per_minute);
         let replaced = self.directory.replace(&config);
         if replaced.is_any() {
             frontend.pools.follow(self.directory.as_ref()).await;
@@ -91,11 +94,22 @@ impl App {
 
 /// Whether a session may go on: its tenant is served at the same place, and its key is unchanged.
 fn keeps(old: &Tenant, new: &Tenant, handle: &SessionHandle) -> bool {
-    let key = |tenant: &Tenant| tenant.keys.iter().find(|key| key.id == handle.key_id).cloned();
+    let key = |tenant: &Tenant| {
+        tenant
+            .keys
+            .iter()
+            .find(|key| key.id == handle.key_id)
+            .cloned()
+    };
     let verifier = |tenant: &Tenant| key(tenant).map(|key| key.verifier.clone());
     let place = |tenant: &Tenant| {
         let place = &tenant.placement;
-        (place.cluster.clone(), place.tier, place.database.clone(), place.schema.clone())
+        (
+            place.cluster.clone(),
+            place.tier,
+            place.database.clone(),
+            place.schema.clone(),
+        )
     };
     new.status == Status::Active
         && place(old) == place(new)

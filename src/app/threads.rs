@@ -7,8 +7,11 @@ pub(super) struct Threads(Option<Runtime>);
 
 impl Threads {
     pub(super) fn new(name: &str, count: usize) -> std::io::Result<Self> {
-        let runtime =
-            Builder::new_multi_thread().worker_threads(count).thread_name(name).enable_all().build()?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(count)
+            .thread_name(name)
+            .enable_all()
+            .build()?;
         Ok(Self(Some(runtime)))
     }
 
@@ -27,7 +30,9 @@ impl Threads {
     }
 
     fn runtime(&self) -> &Runtime {
-        self.0.as_ref().expect("the runtime is there until it is dropped")
+        self.0
+            .as_ref()
+            .expect("the runtime is there until it is dropped")
     }
 }
 

@@ -19,10 +19,12 @@ impl Config {
         toml::to_string(&file(self)).expect("texts, numbers and lists of them are TOML")
     }
 
-    /// As JSON, with the same names.
+    /// As JSON, with the same names. As in TOML, a key without a value is not there.
     #[expect(clippy::missing_panics_doc, reason = "it never does")]
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::to_value(file(self)).expect("texts, numbers and lists of them are JSON")
+        let table = toml::Table::try_from(file(self));
+        let table = table.expect("texts, numbers and lists of them are TOML");
+        serde_json::to_value(table).expect("what is TOML without dates is JSON")
     }
 }
 

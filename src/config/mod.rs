@@ -23,7 +23,7 @@ pub use directory::{Replaced, StaticDirectory};
 pub use error::{ConfigError, Fault, Problem, UrlError};
 pub use location::KeyPath;
 
-use crate::tenant::{Cluster, Tenant};
+use crate::tenant::{Cluster, Tenant, UpstreamTls};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -227,6 +227,26 @@ impl Config {
             tracing::warn!(%warning, "configuration");
         }
         Ok(config)
+    }
+
+    /// The certificates, keys and CAs that are named, sorted, each once: to be watched together
+    /// with `proxy.toml`. A change of their content does not change the configuration.
+    ///
+    /// Files of passwords are not among them; they are read again whenever `proxy.toml` is.
+    pub fn tls_files(&self) -> Vec<PathBuf> {
+        let tls = &self.proxy.tls;
+        let mut files: Vec<&PathBuf> = tls.client_ca.iter().collect();
+        files.extend(tls.certificate.iter().flat_map(|(chain, key)| [chain, key]));
+        for cluster in &self.clusters {
+            let certificate = cluster.client_certificate.iter();
+            files.extend(certificate.flat_map(|(chain, key)| [chain, key]));
+            if let UpstreamTls::VerifyCa(ca) | UpstreamTls::VerifyFull(ca) = &cluster.tls {
+                files.extend(ca);
+            }
+        }
+        files.sort_unstable();
+        files.dedup();
+        files.into_iter().cloned().collect()
     }
 
     /// Which keys differ from `old` that only a restart can change.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::tenant::{Address, Directory as _, PoolMode, Scope, Status, Tier, UpstreamTls};
+use crate::tenant::{Address, Directory as _, PoolMode, Scope, Status, Tier};
 use std::{collections::HashMap, fmt::Write as _, fs, time::Instant};
 
 const REFERENCE: &str = include_str!("../../proxy.toml");
@@ -429,6 +429,8 @@ fn a_tls_key_without_effect_is_an_error() {
     }
     let text = cluster("tls = \"verify-full\"\ntls_ca = \"ca\"\ntls_cert = \"c\"\ntls_key = \"k\"");
     let config = parse_at(directory.path(), &text).unwrap();
+    let files = ["c", "ca", "k"].map(|name| directory.path().join(name));
+    assert_eq!(config.tls_files(), files);
     let ca = directory.path().join("ca");
     assert_eq!(config.clusters[0].tls, UpstreamTls::VerifyFull(Some(ca)));
 }
@@ -486,6 +488,7 @@ fn the_effective_configuration_reads_back_as_the_same() {
     assert_eq!(parse(&again).unwrap(), config, "{printed}");
     let json = config.to_json();
     assert_eq!(json["tenants"][0]["query_timeout"], "1m 30s");
+    assert!(!json.to_string().contains("null"), "{json}");
     assert_eq!(json["tenants"][0]["keys"][0]["verifier"], "[redacted]");
 }
 
@@ -534,34 +537,33 @@ fn many(count: usize) -> String {
     text
 }
 
+/// Whether ten times as many tenants take about ten times as long; quadratic work takes a hundred
+/// times. A busy machine may spoil a measurement, not five.
+fn is_proportional(time: impl Fn(usize) -> Duration) -> bool {
+    (0..5).any(|_| time(10_000) < time(1_000) * 40)
+}
+
 #[tokio::test]
-async fn ten_thousand_tenants_are_read_in_time_and_in_proportion() {
-    let time = |count| {
+async fn ten_thousand_tenants_are_read_in_proportion() {
+    assert!(is_proportional(|count| {
         let text = many(count);
         let start = Instant::now();
-        let config = parse(&text).unwrap();
-        (config, start.elapsed())
-    };
-    let (_, small) = time(1_000);
-    let (config, large) = time(10_000);
-    eprintln!("1,000 tenants: {small:?}; 10,000 tenants: {large:?}");
-    // Linear work is 10 times as much, quadratic 100 times.
-    assert!(large < small * 40, "{small:?} {large:?}");
-    let directory = StaticDirectory::new(&config);
+        assert_eq!(parse(&text).unwrap().tenants.len(), count);
+        start.elapsed()
+    }));
+    let directory = StaticDirectory::new(&parse(&many(10_000)).unwrap());
     let tenant = directory.tenant("tenant-9999").await.unwrap().unwrap();
     assert_eq!(tenant.keys.len(), 2);
 }
 
 #[test]
 fn ten_thousand_errors_are_found_in_proportion() {
-    let time = |count| {
+    assert!(is_proportional(|count| {
         let text = many(count).replace("pool_size = 5", "pool_size = 0");
         let start = Instant::now();
         assert_eq!(parse(&text).unwrap_err().len(), count);
         start.elapsed()
-    };
-    let (small, large) = (time(1_000), time(10_000));
-    assert!(large < small * 40, "{small:?} {large:?}");
+    }));
 }
 
 mod properties {

@@ -125,7 +125,7 @@ impl Wishes {
         };
         match own {
             "pool_mode" => {
-                self.pool_mode = Some(PoolMode::from_str(value).map_err(|_| bad_value())?);
+                self.pool_mode = Some(PoolMode::from_str(value).map_err(|_error| bad_value())?);
             }
             "auth" => {
                 self.method = match value {
@@ -193,14 +193,14 @@ fn parse_options(options: &str) -> Result<Vec<(String, String)>, ParameterError>
 fn split_words(options: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut chars = options.chars().peekable();
-    while chars.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+    while chars.next_if(char::is_ascii_whitespace).is_some() {}
     while chars.peek().is_some() {
         let mut word = String::new();
         while let Some(c) = chars.next_if(|c| !c.is_ascii_whitespace()) {
             word.extend(if c == '\\' { chars.next() } else { Some(c) });
         }
         words.push(word);
-        while chars.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+        while chars.next_if(char::is_ascii_whitespace).is_some() {}
     }
     words
 }

@@ -29,7 +29,7 @@ impl std::fmt::Debug for Budget {
         f.debug_struct("Budget")
             .field("max", &self.max)
             .field("used", &self.used)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

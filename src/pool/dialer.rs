@@ -110,7 +110,9 @@ impl Dialer {
         let check_delay = self.0.tenant.timeouts.server_check_delay;
         if check_delay.is_some_and(|delay| pooled.server.returned_at.elapsed() >= delay) {
             let asked = Box::pin(pooled.server.ask("", CHECK_TIMEOUT)).await;
-            return asked.map(drop).map_err(|_| "it did not answer the check");
+            return asked
+                .map(drop)
+                .map_err(|_error| "it did not answer the check");
         }
         Ok(())
     }

@@ -343,7 +343,7 @@ impl Inside {
             .config(config)
             .runtime(Runtime::Tokio1)
             .build()
-            .map_err(|_| UpstreamError::Login("the pool could not be made"))?;
+            .map_err(|_error| UpstreamError::Login("the pool could not be made"))?;
         let confirmed = Cache::builder().max_capacity(CONFIRMED_MAX).build();
         Ok(Self {
             route,

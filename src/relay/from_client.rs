@@ -408,7 +408,7 @@ impl Relay<'_> {
             (tag::DESCRIBE, b'S', true) => return Ok(self.describe_unnamed(header)),
             (tag::DESCRIBE, b'S', false) => return Ok(self.describe_named(header)),
             (tag::CLOSE, b'S', false) => {
-                self.client.names.remove(&name.to_vec());
+                self.client.names.remove(name);
                 self.client.to_server.skip(header.message_bytes);
                 self.server.replies.push(Expect::SayCloseComplete);
             }

@@ -71,7 +71,7 @@ impl Relay<'_> {
                 return Ok(());
             }
             let peeked = peek(self.client.to_client.unscanned());
-            let Some(header) = peeked.map_err(|_| RelayError::OutOfStep)? else {
+            let Some(header) = peeked.map_err(|_error| RelayError::OutOfStep)? else {
                 return Ok(());
             };
             if !self.server_message(header)? {

@@ -14,7 +14,9 @@ const KEEP_BYTES: usize = 1024;
 
 /// Client names to shared statements. Takes no memory until a statement is named.
 #[derive(Default)]
-pub struct Names(Option<Box<HashMap<Box<[u8]>, Arc<Statement>>>>);
+pub struct Names(Option<Box<ByName>>);
+
+type ByName = HashMap<Box<[u8]>, Arc<Statement>>;
 
 impl Names {
     /// The statement of this name.

@@ -40,13 +40,13 @@ pub enum LogError {
 /// [`LogError`] when `PGUSHER_LOG` can't be read, or on a second call.
 pub fn init(log: &Log) -> Result<(), LogError> {
     let value = std::env::var(ENVIRONMENT).ok();
-    let filter = filter(log, value.as_deref())?;
+    let filter = filter(*log, value.as_deref())?;
     let is_terminal = std::io::stderr().is_terminal();
     subscriber(log.format, filter, is_terminal, std::io::stderr).try_init()?;
     Ok(())
 }
 
-fn filter(log: &Log, value: Option<&str>) -> Result<EnvFilter, LogError> {
+fn filter(log: Log, value: Option<&str>) -> Result<EnvFilter, LogError> {
     match value.filter(|value| !value.trim().is_empty()) {
         None => Ok(EnvFilter::new(log.level.as_str())),
         Some(value) => EnvFilter::try_new(value).map_err(|source| LogError::Filter {
@@ -101,7 +101,7 @@ mod tests {
         };
         let buffer = Buffer::default();
         let writer = buffer.clone();
-        let filter = filter(&log, value).unwrap();
+        let filter = filter(log, value).unwrap();
         let subscriber = subscriber(format, filter, false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(tenant = "acme", "client connected");
@@ -141,7 +141,7 @@ mod tests {
             format: LogFormat::Text,
             level: LogLevel::Info,
         };
-        let error = filter(&log, Some("pgusher=loud")).unwrap_err();
+        let error = filter(log, Some("pgusher=loud")).unwrap_err();
         assert!(
             error
                 .to_string()

@@ -103,7 +103,9 @@ impl Metrics {
         tokio::task::spawn_blocking(move || {
             let collectors = this.collectors.lock().clone();
             with_local_recorder(&this.recorder, || {
-                collectors.iter().for_each(|collector| collector.collect());
+                for collector in &collectors {
+                    collector.collect();
+                }
             });
             this.handle.render()
         })
@@ -210,13 +212,14 @@ mod tests {
         );
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn upkeep_ends_when_told() {
         let stop = CancellationToken::new();
         let task = tokio::spawn(Metrics::new().unwrap().upkeep(stop.clone()));
-        tokio::time::advance(UPKEEP_PERIOD * 3).await;
+        tokio::task::yield_now().await;
         assert!(!task.is_finished());
         stop.cancel();
-        task.await.unwrap();
+        let ended = tokio::time::timeout(UPKEEP_PERIOD, task).await;
+        ended.expect("it ends at once").unwrap();
     }
 }

@@ -151,12 +151,10 @@ impl Replies {
     #[inline]
     pub fn observe(&mut self, message: u8) -> Verdict {
         match message {
-            tag::DATA_ROW | tag::COPY_DATA => self.seen(),
             tag::READY => self.ready(),
             tag::BIND_COMPLETE => self.answered(|e| *e == Expect::Bind),
             tag::COMMAND_COMPLETE | tag::EMPTY_QUERY | tag::PORTAL_SUSPENDED => self.executed(),
-            tag::PARSE_COMPLETE => self.parsed_or_closed(),
-            tag::CLOSE_COMPLETE => self.parsed_or_closed(),
+            tag::PARSE_COMPLETE | tag::CLOSE_COMPLETE => self.parsed_or_closed(),
             tag::ROW_DESCRIPTION | tag::NO_DATA => self.described(),
             tag::ERROR => self.failed(),
             tag::COPY_IN => self.copy_in(),

@@ -50,7 +50,11 @@ impl Settings {
     pub fn with(&self, name: &str, value: Option<&str>) -> Self {
         let mut pairs = self.0.clone();
         match (self.position(name), value) {
-            (Ok(at), Some(value)) => pairs[at].1 = value.into(),
+            (Ok(at), Some(value)) => pairs
+                .iter_mut()
+                .skip(at)
+                .take(1)
+                .for_each(|p| p.1 = value.into()),
             (Ok(at), None) => drop(pairs.remove(at)),
             (Err(at), Some(value)) => pairs.insert(at, (name.into(), value.into())),
             (Err(_), None) => {}

@@ -1,0 +1,119 @@
+//! The form of the API keys that pgusher makes: `pgu_<key id>_<secret><checksum>`.
+//!
+//! The prefix makes a leaked key easy to find, the checksum tells a key from something alike
+//! without asking anyone, the id names it without showing it. Any other secret works as well: what
+//! decides is the verifier.
+
+use crate::tenant::{KeyId, Secret};
+use rand::{TryRng, rngs::SysRng};
+use zeroize::Zeroizing;
+
+const PREFIX: &str = "pgu_";
+/// A subset of base62 that is also allowed in a [`KeyId`].
+const ID_ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+const ID_LENGTH: usize = 8;
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const SECRET_BYTES: usize = 32;
+/// 62^43 > 256^32.
+const SECRET_LENGTH: usize = 43;
+/// 62^6 > 2^32.
+const CHECKSUM_LENGTH: usize = 6;
+
+/// A new key.
+pub(super) struct NewKey {
+    /// Not secret.
+    pub(super) id: KeyId,
+    /// The whole key.
+    pub(super) text: Secret,
+}
+
+/// Makes a key with 256 random bits.
+///
+/// # Errors
+/// When the system has no randomness.
+pub(super) fn create() -> anyhow::Result<NewKey> {
+    let mut id_bytes = [0; 8];
+    SysRng.try_fill_bytes(&mut id_bytes)?;
+    let mut secret = Zeroizing::new([0; SECRET_BYTES]);
+    SysRng.try_fill_bytes(&mut *secret)?;
+    // 36^8 ids out of 2^64: the bias is far below anything that matters for a name.
+    let id = encode(&mut id_bytes, ID_ALPHABET, ID_LENGTH);
+    let secret = Zeroizing::new(encode(&mut *secret, ALPHABET, SECRET_LENGTH));
+    let mut text = format!("{PREFIX}{id}_{}", *secret);
+    text.push_str(&checksum(&text));
+    Ok(NewKey {
+        id: KeyId::new(&id)?,
+        text: Secret::new(text),
+    })
+}
+
+/// CRC-32 of everything before it.
+fn checksum(text: &str) -> String {
+    encode(
+        &mut crc32(text.as_bytes()).to_be_bytes(),
+        ALPHABET,
+        CHECKSUM_LENGTH,
+    )
+}
+
+/// The last `length` digits of a big-endian number, which is used up.
+fn encode(number: &mut [u8], alphabet: &[u8], length: usize) -> String {
+    let base = alphabet.len() as u32;
+    let mut digits: Vec<char> = Vec::with_capacity(length);
+    for _ in 0..length {
+        let remainder = number.iter_mut().fold(0, |remainder, byte| {
+            let value = remainder * 256 + u32::from(*byte);
+            *byte = (value / base) as u8;
+            value % base
+        });
+        digits.extend(
+            alphabet
+                .get(remainder as usize)
+                .map(|byte| char::from(*byte)),
+        );
+    }
+    digits.iter().rev().collect()
+}
+
+/// CRC-32 as of ISO 3309.
+fn crc32(bytes: &[u8]) -> u32 {
+    let shift = |crc: u32| (crc >> 1) ^ (0xEDB8_8320 * (crc & 1));
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| shift(crc))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_the_usual_one() {
+        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+        assert_eq!(crc32(b""), 0);
+    }
+
+    #[test]
+    fn a_number_is_written_in_its_base() {
+        assert_eq!(encode(&mut [0, 0, 61], ALPHABET, 2), "0z");
+        assert_eq!(encode(&mut [0, 62], ALPHABET, 2), "10");
+        assert_eq!(encode(&mut u32::MAX.to_be_bytes(), ALPHABET, 6), "4gfFC3");
+        assert_eq!(encode(&mut [0xFF; 32], ALPHABET, 43).len(), 43);
+        assert!(!encode(&mut [0xFF; 32], ALPHABET, 43).starts_with('0'));
+    }
+
+    #[test]
+    fn a_key_names_itself_and_proves_its_form() {
+        let key = create().unwrap();
+        let text = key.text.expose();
+        let rest = text.strip_prefix("pgu_").unwrap();
+        let (id, secret) = rest.split_once('_').unwrap();
+        assert_eq!(id, key.id.as_str());
+        assert_eq!(id.len(), ID_LENGTH);
+        assert_eq!(secret.len(), SECRET_LENGTH + CHECKSUM_LENGTH);
+        assert!(secret.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        let (body, sum) = text.split_at(text.len() - CHECKSUM_LENGTH);
+        assert_eq!(checksum(body), sum);
+        assert_ne!(create().unwrap().text, key.text);
+    }
+}

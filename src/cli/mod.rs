@@ -1,0 +1,177 @@
+//! The command line: what it accepts, what it prints, how it ends.
+//!
+//! stdout is data, stderr is talk. It ends with 0, with 1 when something went wrong, and with 2
+//! when the command or the configuration is wrong.
+
+mod api_key;
+mod check;
+mod health;
+mod key;
+mod output;
+mod verifier;
+
+use crate::{
+    app,
+    config::{Config, ConfigError, Log, LogFormat, LogLevel},
+    demo::DemoArgs,
+    telemetry::logs,
+};
+use clap::{Args, Parser, Subcommand};
+use output::Output;
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nPostgreSQL protocol 3.0, 3.2");
+
+const EXAMPLES: &str = "\
+Start:
+  pgusher key create                      make an API key, and the line for proxy.toml
+  pgusher check --config proxy.toml       is the file right, and what does it mean?
+  pgusher serve --config proxy.toml       serve
+  psql postgres://TENANT:KEY@127.0.0.1:6432/TENANT
+  pgusher demo                            all of it, with a PostgreSQL of its own
+
+A change of proxy.toml is noticed by itself (or at SIGHUP); a file with an error changes nothing.
+Exit status: 0 well, 1 something went wrong, 2 wrong command or configuration.";
+
+/// A PostgreSQL proxy that routes by tenant.
+#[derive(Debug, Parser)]
+#[command(name = "pgusher", version = VERSION, after_help = EXAMPLES)]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve clients until SIGTERM or Ctrl-C
+    Serve(ConfigFile),
+    /// Start a private PostgreSQL with a replica, tenants, and the proxy before them; Ctrl-C ends all
+    Demo(DemoArgs),
+    /// Check proxy.toml and print what it means, defaults filled in, secrets redacted
+    Check(check::CheckArgs),
+    /// Make API keys and their verifiers
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Ask a running pgusher whether it is well; for a container's health check
+    Health(health::HealthArgs),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration; proxy.toml itself explains every key
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PGUSHER_CONFIG",
+        default_value = "proxy.toml"
+    )]
+    config: PathBuf,
+}
+
+/// The command is wrong in a way that the parser can't see.
+#[derive(Debug, thiserror::Error)]
+enum UsageError {
+    /// A key as an argument.
+    #[error(
+        "a key on the command line can be seen by every process; pipe it: printf %s \"$KEY\" | pgusher key verifier"
+    )]
+    KeyOnCommandLine,
+    /// Nothing to make a verifier from.
+    #[error("there is no key on stdin; pipe it: printf %s \"$KEY\" | pgusher key verifier")]
+    NoKey,
+    /// A key that no client can send.
+    #[error("the key has more than {0} bytes")]
+    LongKey(usize),
+    /// The variable is not there.
+    #[error("the environment variable {0:?} is not set or is empty")]
+    Environment(String),
+    /// Not a URL that we can ask.
+    #[error("{0:?} is no URL; write \"http://127.0.0.1:6433/healthz\"")]
+    Url(String),
+}
+
+/// What a command reads and writes, so that tests can stand in.
+struct Io<'a> {
+    input: &'a mut dyn BufRead,
+    output: &'a mut dyn Write,
+    /// stderr.
+    talk: &'a mut dyn Write,
+    /// Whether a person types the input.
+    is_interactive: bool,
+}
+
+/// Runs the command of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help goes to stdout and is no failure; a closed pipe is none either.
+            error.print().ok();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let mut io = Io {
+        input: &mut io::stdin().lock(),
+        output: &mut Output(io::stdout().lock()),
+        talk: &mut io::stderr(),
+        is_interactive: io::stdin().is_terminal(),
+    };
+    match run(cli, &mut io) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            writeln!(io.talk, "pgusher: {error:#}").ok();
+            exit_code(&error)
+        }
+    }
+}
+
+fn run(cli: Cli, io: &mut Io<'_>) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Serve(file) => serve(file.config)?,
+        Command::Demo(args) => demo(args)?,
+        Command::Check(args) => check::run(&args, io)?,
+        Command::Key(command) => key::run(command, io)?,
+        Command::Health(args) => health::run(&args, io)?,
+    }
+    io.output.flush()?;
+    Ok(())
+}
+
+fn serve(path: PathBuf) -> anyhow::Result<()> {
+    let (config, warnings) = Config::inspect(&path)?;
+    logs::init(&config.proxy.log)?;
+    for warning in warnings {
+        tracing::warn!(%warning, "configuration");
+    }
+    app::serve(&config, path)
+}
+
+fn demo(args: DemoArgs) -> anyhow::Result<()> {
+    logs::init(&Log {
+        format: LogFormat::Text,
+        level: LogLevel::Warn,
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(crate::demo::run(args));
+    runtime.shutdown_background();
+    result
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<ConfigError>() || error.is::<UsageError>() {
+        ExitCode::from(2)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+#[cfg(test)]
+mod tests;
