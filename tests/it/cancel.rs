@@ -77,8 +77,8 @@ fn a_wrong_key_cancels_nothing() {
     let mut wrong = client.secret.clone();
     *wrong.last_mut().unwrap() ^= 1;
     connect.cancel_key(client.pid, &wrong);
-    connect.cancel_key(client.pid, &client.secret[..3]);
-    connect.cancel_key(client.pid, &[]);
+    connect.cancel_malformed(client.pid, &client.secret[..3]);
+    connect.cancel_malformed(client.pid, &[]);
     connect.cancel_key(client.pid, &[client.secret.clone(), vec![0]].concat());
     connect.cancel_key(client.pid.wrapping_add(1), &client.secret);
     connect.cancel_key(0, &client.secret);

@@ -109,15 +109,42 @@ fn a_clients_startup_parameters_are_honoured() {
         assert_eq!(client.value("show application_name"), "the client's name");
         assert_eq!(client.value("show extra_float_digits"), "2");
         assert_eq!(client.value("select '2020-01-02'::date"), "02.01.2020");
-        client.exec("set timezone = 'UTC'; reset timezone");
-        assert_eq!(client.value("show timezone"), "Asia/Tokyo");
+    }
+}
+
+#[test]
+fn reset_returns_to_what_the_client_said_at_startup() {
+    for mode in MODES {
+        let proxy = pooled(mode, 2);
+        let connect = proxy.connect("acme").parameter("TimeZone", "Asia/Tokyo");
+        let mut client = connect.options("-c work_mem=7MB").login();
+        for reset in [
+            "reset timezone; reset work_mem",
+            "reset all",
+            "discard all",
+            "set timezone = default; reset work_mem",
+        ] {
+            client.exec("set timezone = 'UTC'");
+            client.exec("set work_mem = '9MB'");
+            client.exec(reset);
+            assert_eq!(
+                client.value("show timezone"),
+                "Asia/Tokyo",
+                "{mode:?} {reset}"
+            );
+            assert_eq!(client.value("show work_mem"), "7MB", "{mode:?} {reset}");
+            assert_eq!(
+                client.parameters["TimeZone"], "Asia/Tokyo",
+                "{mode:?} {reset}"
+            );
+        }
     }
 }
 
 #[test]
 fn options_are_read_as_postgresql_reads_them() {
     for mode in MODES {
-        let proxy = pooled(mode, 1);
+        let proxy = pooled(mode, 2);
         let cases = [
             ("-c work_mem=7MB", "work_mem", "7MB"),
             ("-cwork_mem=7MB", "work_mem", "7MB"),

@@ -332,15 +332,27 @@ fn a_client_gone_between_parse_and_sync_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_client_that_says_farewell_behind_its_question_gets_the_answer() {
+    for mode in MODES {
+        let proxy = pooled(mode, 1);
+        for connect in [proxy.place("acme").direct(), proxy.connect("acme")] {
+            let mut client = connect.login();
+            let request = Request::new().query("select 'asked before', pg_sleep(0.2)");
+            client.send(&request.terminate());
+            assert_eq!(firsts(&client.rest()), ["asked before"], "{mode:?}");
+        }
+    }
+}
+
+#[test]
 fn a_half_closed_client_still_gets_its_answer() {
     for mode in MODES {
         let proxy = pooled(mode, 1);
-        let direct = proxy.place("acme").direct();
-        for connect in [direct, proxy.connect("acme")] {
+        for connect in [proxy.place("acme").direct(), proxy.connect("acme")] {
             let mut client = connect.login();
-            client.send(&Request::new().query("select 'asked before'").terminate());
+            client.send(&Request::new().query("select 'asked before', pg_sleep(0.2)"));
             client.half_close();
-            assert_eq!(firsts(&client.rest()), ["asked before"]);
+            assert_eq!(firsts(&client.rest()), ["asked before"], "{mode:?}");
         }
     }
 }

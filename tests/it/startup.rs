@@ -169,6 +169,7 @@ fn client_certificates_are_verified_and_can_be_required() {
             .tls()
             .set_path("tls_client_ca", "ca.crt")
             .set("tls_client_cert_required", is_required)
+            .set("tls_mode", if is_required { "require" } else { "allow" })
             .start();
         let own = proxy.authority().sign("client");
         let with = proxy.connect("acme").tls(proxy.tls_with(None, Some(&own)));

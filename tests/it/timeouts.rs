@@ -86,7 +86,7 @@ fn a_transaction_has_its_time() {
         client.exec("begin; insert into t values (1)");
         let end = Instant::now() + DEADLINE;
         let ended = loop {
-            assert!(Instant::now() < end, "the transaction goes on");
+            assert!(Instant::now() < end, "the transaction goes on in {mode:?}");
             client.send(&Request::new().query("select pg_sleep(0.05)"));
             let frames =
                 std::iter::from_fn(|| client.next_or_end().filter(|frame| frame.tag != b'Z'));

@@ -175,7 +175,11 @@ impl Client {
             Ok(0) => return None,
             Ok(count) => self.unread.extend(&chunk[..count]),
             Err(error) => match error.kind() {
-                ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => {
+                // InvalidData is a TLS alert: a refusal.
+                ErrorKind::ConnectionReset
+                | ErrorKind::UnexpectedEof
+                | ErrorKind::BrokenPipe
+                | ErrorKind::InvalidData => {
                     return None;
                 }
                 ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}

@@ -243,6 +243,14 @@ impl Connect {
         );
     }
 
+    /// As [`Self::cancel_key`], with a packet that may be refused in words.
+    pub fn cancel_malformed(&self, pid: i32, secret: &[u8]) {
+        let mut connection = self.open();
+        connection.send_bytes(&cancel_request(pid, secret));
+        connection.half_close();
+        assert!(connection.rest().iter().all(|frame| frame.tag == b'E'));
+    }
+
     /// Asks to cancel what this client runs.
     pub fn cancel(&self, client: &Client) {
         self.cancel_key(client.pid, &client.secret);
