@@ -60,7 +60,8 @@ impl App {
         // A file that is being written is empty for a moment.
         anyhow::ensure!(
             !config.tenants.is_empty() || self.config.tenants.is_empty(),
-            "the file names no tenant any more; to end them all, stop pgusher"
+            "{} names no tenant any more; to end them all, stop pgusher",
+            self.config_path.display()
         );
         // First what can fail.
         frontend.tls.load(tls_files(&config.proxy).as_ref())?;

@@ -257,6 +257,12 @@ impl Session {
 
     /// One transaction; in session mode, all of them. Returns why the session ends, if it does.
     async fn transact(&mut self, mut checkout: Checkout) -> Option<&'static str> {
+        if self.mode == PoolMode::Session
+            && needs_own_server(&self.client.settings)
+            && let Err(error) = Box::pin(checkout.dedicate(&self.client.settings)).await
+        {
+            return Some(self.end(&error.refusal(), "no server"));
+        }
         let lease = (self.mode, self.prepared_max);
         let mut relay = Relay::new(&mut self.client, checkout.server(), &self.pool, lease);
         match relay.run().await {
@@ -333,6 +339,20 @@ impl Session {
         };
         drop(tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await);
     }
+}
+
+/// Whether RESET must return to settings that no shared server starts with. That of the few which
+/// every driver sends is not worth a connection.
+fn needs_own_server(settings: &Settings) -> bool {
+    let common = [
+        "application_name",
+        "client_encoding",
+        "DateStyle",
+        "extra_float_digits",
+    ];
+    settings
+        .iter()
+        .any(|(name, _)| !common.iter().any(|c| c.eq_ignore_ascii_case(name)))
 }
 
 fn count_error(stage: &'static str, fault: &'static str) {

@@ -4,7 +4,7 @@ use super::{TenantPool, dialer::Pooled};
 use crate::{
     sessions::{Order, SessionHandle},
     tenant::{Scope, TenantId},
-    upstream::{Server, UpstreamError},
+    upstream::{Server, Settings, UpstreamError},
     wire::{Refusal, SqlState},
 };
 use deadpool::managed::Object;
@@ -93,6 +93,22 @@ impl Checkout {
         self.object
             .as_mut()
             .expect("a checkout holds its server until it is consumed")
+    }
+
+    /// Takes a server that starts with the client's own settings in place of this one, so that its
+    /// RESET returns to them. It is closed at the end.
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    ///
+    /// # Cancel safety
+    /// Drop the checkout when the future is dropped.
+    pub async fn dedicate(&mut self, own: &Arc<Settings>) -> Result<(), UpstreamError> {
+        let object = self.object.as_mut().expect("a checkout holds its server");
+        let pool = Object::pool(object).ok_or(UpstreamError::Login("the pool is gone"))?;
+        object.dedicate(&pool.manager().0, own).await?;
+        self.session.hold(object.server.identity());
+        Ok(())
     }
 
     /// Gives a clean server back; one that is not clean is closed. No cancel reaches it any more.

@@ -3,7 +3,7 @@
 use super::{Budget, budget::Place};
 use crate::{
     tenant::{Cluster, Scope, Tenant},
-    upstream::{Endpoint, Server, UpstreamError, Welcome, dial},
+    upstream::{Endpoint, Server, Settings, UpstreamError, Welcome, dial},
 };
 use arc_swap::ArcSwapOption;
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
@@ -59,6 +59,26 @@ impl Drop for Pooled {
     }
 }
 
+impl Pooled {
+    /// Becomes a server that starts with a client's own settings. It is that client's alone: its
+    /// place is given back, the server never.
+    pub(super) async fn dedicate(
+        &mut self,
+        route: &Route,
+        own: &Arc<Settings>,
+    ) -> Result<(), UpstreamError> {
+        let (mut server, _) = dial(&route.endpoint, &route.tenant, (route.scope, own)).await?;
+        server.applied = Arc::clone(own);
+        server.is_dedicated = true;
+        let mut pids = self.pids.lock();
+        pids.remove(&self.server.identity().key.pid);
+        pids.insert(server.identity().key.pid);
+        drop(pids);
+        self.server = server;
+        Ok(())
+    }
+}
+
 impl Dialer {
     async fn dial(route: Arc<Route>) -> Result<Pooled, UpstreamError> {
         let place = route
@@ -66,7 +86,12 @@ impl Dialer {
             .take_or_reclaim()
             .ok_or(UpstreamError::Budget)?;
         let turn = route.budget.connects().acquire().await;
-        let dialled = dial(&route.endpoint, &route.tenant, route.scope).await;
+        let dialled = dial(
+            &route.endpoint,
+            &route.tenant,
+            (route.scope, &Settings::default()),
+        )
+        .await;
         drop(turn);
         let result = if dialled.is_ok() { "ok" } else { "failed" };
         metrics::counter!("pgusher_upstream_connects_total", "result" => result).increment(1);

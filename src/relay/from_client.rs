@@ -1,6 +1,8 @@
 //! What a client sends: forwarded in place, noted in the queue of replies, names rewritten.
 
-use super::{NO_SUCH_STATEMENT, Farewell, Relay, RelayError, Rest, names::CARRIED_BYTES_MAX, traces};
+use super::{
+    Farewell, NO_SUCH_STATEMENT, Relay, RelayError, Rest, names::CARRIED_BYTES_MAX, traces,
+};
 use crate::{
     net::SMALL_BYTES,
     sessions::{Activity, Counters},
@@ -101,10 +103,16 @@ impl Relay<'_> {
 
     /// Whether the next message must wait for answers.
     fn must_wait(&mut self) -> bool {
-        if self.barrier && self.server.replies.is_empty() {
+        if self.barrier && !self.server.replies.owes_ready() {
             self.barrier = false;
         }
-        self.barrier || self.server.replies.count() > OUTSTANDING_MAX
+        let is_long = self.server.replies.count() > OUTSTANDING_MAX;
+        if is_long && !self.is_flushed {
+            // Without a Sync or Flush of the client's, the server would keep its answers.
+            self.client.to_server.insert(frontend::FLUSH);
+        }
+        self.is_flushed = is_long;
+        self.barrier || is_long
     }
 
     /// Passes what is left of the last message; whether all of it is through.
@@ -178,6 +186,18 @@ impl Relay<'_> {
             let text = text.get(HEADER_BYTES..header.message_bytes.min(text.len()));
             let text = text.unwrap_or_default();
             let is_whole = text.len() + HEADER_BYTES == header.message_bytes;
+            self.resets.extend(traces::resets(text));
+            let forgets = traces::forgets_statements(text).then(|| text.to_vec());
+            if let Some(sql) = forgets.and_then(|text| self.deallocation(&text)) {
+                self.client.to_server.skip(header.message_bytes);
+                frontend::query(self.client.to_server.insertion(), &sql);
+                self.count_query();
+                self.server.replies.push(Expect::Query);
+                return Step::Done;
+            }
+            let text = self.client.to_server.unscanned();
+            let text = text.get(HEADER_BYTES..header.message_bytes.min(text.len()));
+            let text = text.unwrap_or_default();
             self.server.is_dirty |= !is_whole || traces::leaves_state(text);
             self.barrier |= traces::forgets_statements(text);
             self.client.unnamed.clear();
@@ -186,6 +206,22 @@ impl Relay<'_> {
         self.count_query();
         self.forward(header, Expect::Query);
         Step::Done
+    }
+
+    /// DEALLOCATE of a statement that the client knows by a name of its own, in the server's words:
+    /// the shared statement goes from this server, the name from the client.
+    fn deallocation(&mut self, text: &[u8]) -> Option<String> {
+        let is_certain = self.server.replies.is_settled() && self.server.status != TxStatus::Failed;
+        let name = traces::deallocated_name(text).filter(|_| is_certain)?;
+        let statement = self.client.names.remove(name.as_bytes())?;
+        if !self.server.prepared.touch(statement.id()) {
+            self.make_on_server(&statement, (Reply::Swallow, None));
+        }
+        self.server.prepared.remove(statement.id());
+        Some(format!(
+            "DEALLOCATE {}",
+            String::from_utf8_lossy(statement.name())
+        ))
     }
 
     fn count_query(&self) {
@@ -272,13 +308,24 @@ impl Relay<'_> {
             .unscanned()
             .get(HEADER_BYTES..header.message_bytes);
         let tail = message.unwrap_or_default().get(1..).unwrap_or_default();
-        if memchr::memchr(0, tail).is_none() {
+        let Some((text, _)) = read::cstr(tail) else {
             return Err(RelayError::ClientMalformed(header.tag));
-        }
-        self.server.is_dirty |= traces::leaves_state(tail);
-        self.barrier_at_sync |= traces::forgets_statements(tail);
+        };
+        self.server.is_dirty |= traces::leaves_state(text);
+        self.barrier_at_sync |= traces::forgets_statements(text);
+        self.resets.extend(traces::resets(text));
         self.server.unnamed = self.client.unnamed.replace(Some(tail));
         self.unnamed_segment = self.segment;
+        let forgets = traces::forgets_statements(text).then(|| text.to_vec());
+        if let Some(sql) = forgets.and_then(|text| self.deallocation(&text)) {
+            self.client.to_server.skip(header.message_bytes);
+            let tail = [sql.as_bytes(), b"\0\0\0"].concat();
+            frontend::parse(self.client.to_server.insertion(), b"", &tail);
+            self.server
+                .replies
+                .push(Expect::Parse(Reply::Forward, Making::Unnamed));
+            return Ok(Step::Done);
+        }
         self.forward(header, Expect::Parse(Reply::Forward, Making::Unnamed));
         Ok(Step::Done)
     }
@@ -419,7 +466,7 @@ impl Relay<'_> {
     /// Whether the unnamed statement's Parse stands in an earlier segment that is not answered
     /// yet: an error there would leave another client's statement in its place.
     fn unnamed_is_uncertain(&mut self) -> bool {
-        let is_uncertain = self.unnamed_segment != self.segment && !self.server.replies.is_empty();
+        let is_uncertain = self.unnamed_segment != self.segment && self.server.replies.owes_ready();
         self.barrier |= is_uncertain;
         is_uncertain
     }

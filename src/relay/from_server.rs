@@ -6,7 +6,9 @@ use crate::{
     sessions::{Activity, Counters},
     tenant::PoolMode,
     upstream::{Lost, Settings, TxStatus, Verdict},
-    wire::{HEADER_BYTES, Header, Refusal, SqlState, backend, peek, read, tag::backend as tag},
+    wire::{
+        HEADER_BYTES, Header, Refusal, SqlState, backend, frontend, peek, read, tag::backend as tag,
+    },
 };
 use std::{
     sync::Arc,
@@ -123,7 +125,7 @@ impl Relay<'_> {
     fn server_message(&mut self, header: Header) -> Result<bool, RelayError> {
         let wanted = match header.tag {
             tag::READY | tag::COMMAND_COMPLETE => header.message_bytes,
-            tag::PARAMETER_STATUS if header.message_bytes <= SHORT_BYTES_MAX => {
+            tag::ERROR | tag::PARAMETER_STATUS if header.message_bytes <= SHORT_BYTES_MAX => {
                 header.message_bytes
             }
             tag::NOTIFICATION => header.message_bytes.min(HEADER_BYTES + 4),
@@ -148,7 +150,7 @@ impl Relay<'_> {
                 self.server.replies.observe(header.tag)
             }
             tag::READY => self.ready(header)?,
-            tag::ERROR => self.error(),
+            tag::ERROR => self.error(header),
             tag => self.server.replies.observe(tag),
         };
         self.client.from_server_rest = match verdict {
@@ -203,7 +205,9 @@ impl Relay<'_> {
         let status = status.ok_or(RelayError::OutOfStep)?;
         let verdict = self.server.replies.observe(header.tag);
         self.server.status = status;
-        self.reset_seen = false;
+        if !self.resets.is_empty() && verdict == Verdict::Forward {
+            self.return_to_startup();
+        }
         self.client.handle.take_query_overdue();
         if self.server.replies.take_injected_failed() {
             return Err(RelayError::Settings);
@@ -230,6 +234,23 @@ impl Relay<'_> {
         Ok(verdict)
     }
 
+    /// What the client reset returns to what it said at startup, and not to what the pool starts
+    /// with. The next transaction has it on its server; the client is told now.
+    fn return_to_startup(&mut self) {
+        let resets = std::mem::take(&mut self.resets);
+        let startup = Arc::clone(&self.client.startup);
+        let is_reset = |name: &str| resets.iter().any(|reset| reset.concerns(name));
+        for (name, value) in startup.iter().filter(|(name, _)| is_reset(name)) {
+            if self.client.settings.value(name) == Some(value) {
+                continue;
+            }
+            self.client.settings = Arc::new(self.client.settings.with(name, Some(value)));
+            if self.client.welcome.value(name).is_some() {
+                backend::parameter_status(self.client.to_client.insertion(), name, value);
+            }
+        }
+    }
+
     fn settle_lost(&mut self) {
         for lost in self.server.settle_lost() {
             match lost {
@@ -241,20 +262,43 @@ impl Relay<'_> {
         }
     }
 
-    fn error(&mut self) -> Verdict {
+    fn error(&mut self, header: Header) -> Verdict {
         let verdict = self.server.replies.observe(tag::ERROR);
         if self.server.replies.is_empty() {
             // Nothing was asked: the server's last words.
             self.server_explained = true;
         }
-        if verdict == Verdict::Forward && self.client.handle.take_query_overdue() {
+        if verdict != Verdict::Forward {
+            return verdict;
+        }
+        if self.client.handle.take_query_overdue() {
             let refusal = Refusal::error(
                 SqlState::CANCELED,
                 "canceling statement due to query_timeout",
             );
             return Verdict::Replace(refusal.encode().into());
         }
-        verdict
+        let body = self.body(header);
+        let is_stale_plan = read::error_field(body, b'C') == Some(b"0A000");
+        let reworded = self.with_client_names(body);
+        // A shared statement whose result has changed is of no use to anyone any more.
+        self.server.is_dirty |= is_stale_plan && self.mode != PoolMode::Session;
+        reworded.map_or(Verdict::Forward, |message| Verdict::Replace(message.into()))
+    }
+
+    /// The error with the client's name where it shows a shared one; `None` when it shows none.
+    fn with_client_names(&self, body: &[u8]) -> Option<Vec<u8>> {
+        if self.mode == PoolMode::Session {
+            return None;
+        }
+        let at = memchr::memmem::find(body, b"\"pgu_")? + 1;
+        let length = memchr::memchr(b'"', body.get(at..)?)?;
+        let shared = body.get(at..at + length)?;
+        let name = self.client.names.name_of(shared)?;
+        let reworded = [body.get(..at)?, name, body.get(at + length..)?].concat();
+        let mut message = Vec::with_capacity(HEADER_BYTES + reworded.len());
+        frontend::message(&mut message, tag::ERROR, &[&reworded]);
+        Some(message)
     }
 
     fn parameter_changed(&mut self, header: Header) -> Verdict {
@@ -270,17 +314,7 @@ impl Relay<'_> {
             return Verdict::Forward;
         }
         let changed = (self.client.welcome.value(name) != Some(value)).then_some(value);
-        let startup = self.client.startup.value(name).filter(|_| self.reset_seen);
         let applied = Arc::new(self.server.applied.with(name, changed));
-        if let Some(startup) = startup.filter(|startup| *startup != value) {
-            // Where RESET ALL returns to is the client's own, and not what the pool starts with.
-            let mut told = Vec::with_capacity(64);
-            backend::parameter_status(&mut told, name, startup);
-            let settings = self.client.settings.with(name, Some(startup));
-            self.client.settings = Arc::new(settings);
-            self.server.applied = applied;
-            return Verdict::Replace(told.into());
-        }
         self.client.settings = Arc::clone(&applied);
         self.server.applied = applied;
         Verdict::Forward
@@ -295,12 +329,8 @@ impl Relay<'_> {
         if leaves_nothing(tag) {
             return;
         }
-        if tag.starts_with(b"RESET") {
-            self.reset_seen = true;
-        } else if tag.starts_with(b"DISCARD ALL") {
-            self.reset_seen = true;
+        if tag.starts_with(b"DISCARD ALL") && self.mode != PoolMode::Session {
             self.server.applied = Settings::none();
-            self.client.settings = Arc::clone(&self.client.startup);
         }
         let tag = self.body(header);
         let forgets_names = tag.starts_with(b"DEALLOCATE ALL") || tag.starts_with(b"DISCARD ALL");
@@ -318,12 +348,38 @@ impl Relay<'_> {
 #[inline]
 fn leaves_nothing(tag: &[u8]) -> bool {
     const WORDS: [&[u8]; 31] = [
-        b"SELECT", b"INSERT", b"UPDATE", b"DELETE", b"MERGE", b"BEGIN", b"COMMIT", b"ROLLBACK",
-        b"FETCH", b"MOVE", b"COPY", b"SAVEPOINT", b"RELEASE", b"SHOW", b"EXPLAIN", b"START",
-        b"TRUNCATE", b"LOCK", b"NOTIFY", b"VACUUM", b"ANALYZE",
+        b"SELECT",
+        b"INSERT",
+        b"UPDATE",
+        b"DELETE",
+        b"MERGE",
+        b"BEGIN",
+        b"COMMIT",
+        b"ROLLBACK",
+        b"FETCH",
+        b"MOVE",
+        b"COPY",
+        b"SAVEPOINT",
+        b"RELEASE",
+        b"SHOW",
+        b"EXPLAIN",
+        b"START",
+        b"TRUNCATE",
+        b"LOCK",
+        b"NOTIFY",
+        b"VACUUM",
+        b"ANALYZE",
         // Temporary objects are known by the statement's text.
-        b"CREATE", b"ALTER", b"DROP", b"GRANT", b"REVOKE", b"COMMENT", b"REINDEX", b"REFRESH",
-        b"CLUSTER", b"CLOSE",
+        b"CREATE",
+        b"ALTER",
+        b"DROP",
+        b"GRANT",
+        b"REVOKE",
+        b"COMMENT",
+        b"REINDEX",
+        b"REFRESH",
+        b"CLUSTER",
+        b"CLOSE",
     ];
     let end = tag
         .iter()

@@ -182,8 +182,10 @@ pub struct Relay<'a> {
     segment: u64,
     /// In which segment the unnamed statement was parsed.
     unnamed_segment: u64,
-    /// Settings were reset by the client: its startup settings count again.
-    reset_seen: bool,
+    /// Settings that the client resets in what is not answered yet.
+    resets: Vec<traces::Reset>,
+    /// The server was told to flush, as too much is outstanding.
+    is_flushed: bool,
 }
 
 impl<'a> Relay<'a> {
@@ -224,7 +226,8 @@ impl<'a> Relay<'a> {
             barrier_at_sync: false,
             segment: 0,
             unnamed_segment: 0,
-            reset_seen: false,
+            resets: Vec::new(),
+            is_flushed: false,
         }
     }
 
@@ -261,11 +264,11 @@ impl<'a> Relay<'a> {
         loop {
             let mut progress = self.pump_client(cx)?;
             progress |= self.pump_server(cx)?;
-            if self.is_at_boundary() {
-                return Poll::Ready(Ok(End::Boundary));
-            }
             if let Some(farewell) = self.left {
                 return Poll::Ready(Ok(End::ClientLeft(farewell)));
+            }
+            if self.is_at_boundary() {
+                return Poll::Ready(Ok(End::Boundary));
             }
             if !progress {
                 break;

@@ -66,6 +66,14 @@ impl Names {
         }
     }
 
+    /// The client's name for the statement that servers know by this one.
+    pub fn name_of(&self, shared: &[u8]) -> Option<&[u8]> {
+        let mut names = self.by_name.as_ref()?.iter();
+        names
+            .find(|(_, statement)| statement.name() == shared)
+            .map(|(name, _)| &**name)
+    }
+
     /// Whether a statement of so many bytes still has room.
     pub fn has_room_for(&self, bytes: usize) -> bool {
         let count = self.by_name.as_ref().map_or(0, |names| names.len());

@@ -1,6 +1,6 @@
 //! From an address to a server that is ready: connect, TLS, startup, login.
 
-use super::{Endpoint, Identity, Server, UpstreamError};
+use super::{Endpoint, Identity, Server, Settings, UpstreamError};
 use crate::{
     net::Stream,
     tenant::{Login, Scope, Tenant},
@@ -39,7 +39,8 @@ impl Welcome {
 }
 
 /// Connects and logs in as the tenant. The tenant's context goes with the StartupMessage, so that
-/// `RESET ALL` and `DISCARD ALL` return to it.
+/// `RESET ALL` and `DISCARD ALL` return to it; so do settings of a client's `own`, which only a
+/// server that it has for itself may have.
 ///
 /// # Errors
 /// [`UpstreamError`]; at most after the endpoint's `connect_timeout`.
@@ -49,11 +50,11 @@ impl Welcome {
 pub async fn dial(
     endpoint: &Arc<Endpoint>,
     tenant: &Tenant,
-    scope: Scope,
+    (scope, own): (Scope, &Settings),
 ) -> Result<(Server, Welcome), UpstreamError> {
     tokio::time::timeout(
         endpoint.connect_timeout,
-        dial_unbounded(endpoint, tenant, scope),
+        dial_unbounded(endpoint, tenant, (scope, own)),
     )
     .await
     .map_err(|_elapsed| UpstreamError::Timeout)?
@@ -62,14 +63,15 @@ pub async fn dial(
 async fn dial_unbounded(
     endpoint: &Arc<Endpoint>,
     tenant: &Tenant,
-    scope: Scope,
+    (scope, own): (Scope, &Settings),
 ) -> Result<(Server, Welcome), UpstreamError> {
     let login = tenant
         .login(scope)
         .ok_or(UpstreamError::Login("the tenant has no such role"))?;
     let mut stream = endpoint.connect().await?;
     let mut out = Vec::with_capacity(256);
-    frontend::startup(&mut out, startup_parameters(tenant, login, scope));
+    let parameters = startup_parameters(tenant, login, scope).chain(own.iter());
+    frontend::startup(&mut out, parameters);
     send(&mut stream, &out).await?;
     authenticate(&mut stream, login).await?;
     let (key, welcome) = await_ready(&mut stream).await?;

@@ -133,6 +133,12 @@ impl Replies {
         self.queue.is_empty() && !self.unsynced
     }
 
+    /// Whether a request that ReadyForQuery answers is outstanding. What comes behind the last one
+    /// may stay unanswered until a Sync or Flush.
+    pub fn owes_ready(&self) -> bool {
+        self.queue.iter().any(Expect::ends_with_ready)
+    }
+
     /// How many requests are outstanding.
     #[inline]
     pub fn count(&self) -> usize {
@@ -365,7 +371,10 @@ impl Replies {
                 .get(1)
                 .is_some_and(|next| *next != Expect::CopyEnd)
         {
-            self.queue.remove(1);
+            // The server takes it for broken copy data.
+            if let Some(eaten) = self.queue.remove(1) {
+                self.lose(eaten);
+            }
         }
         self.seen()
     }

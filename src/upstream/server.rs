@@ -142,6 +142,8 @@ pub struct Server {
     pub status: TxStatus,
     /// Whether a command ran that may have left state on it.
     pub is_dirty: bool,
+    /// Whether it starts with one client's own settings, and can serve no other.
+    pub is_dedicated: bool,
     /// When it was logged in.
     pub born: Instant,
     /// When it was last given back.
@@ -161,6 +163,7 @@ impl Server {
             applied: Settings::none(),
             status: TxStatus::Idle,
             is_dirty: false,
+            is_dedicated: false,
             born: now,
             returned_at: now,
             identity: Arc::new(identity),
@@ -178,6 +181,7 @@ impl Server {
         self.status == TxStatus::Idle
             && self.replies.is_settled()
             && !self.is_dirty
+            && !self.is_dedicated
             && !self.identity.has_cancel_in_flight()
             && !self.identity.is_poisoned.load(Ordering::SeqCst)
     }

@@ -4,6 +4,8 @@ use super::{CancelKey, tag::frontend as tag};
 
 /// `Sync`.
 pub const SYNC: &[u8] = b"S\0\0\0\x04";
+/// `Flush`.
+pub const FLUSH: &[u8] = b"H\0\0\0\x04";
 /// `Terminate`.
 pub const TERMINATE: &[u8] = b"X\0\0\0\x04";
 /// `SSLRequest`.
