@@ -33,6 +33,15 @@ const COUNTED: usize = 10_000;
 /// What everything beside the transactions may allocate (sweeps, timers), spread over them.
 const PER_TRANSACTION_MAX: f64 = 0.1;
 
+/// Statements of one pipeline.
+const PIPELINED: usize = 10;
+
+/// Clients that share one server.
+const WAITING: usize = 4;
+
+/// What waiting for a server may allocate: a timer and a place in the queue.
+const PER_WAIT_MAX: f64 = 3.0;
+
 /// A proxy in this process.
 struct Proxy {
     address: String,
@@ -42,7 +51,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn start(pool_size: usize) -> Self {
+    fn start(pool_mode: &str, pool_size: usize) -> Self {
         let server = postgres::start().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("proxy.toml");
@@ -59,11 +68,8 @@ impl Proxy {
             "[[tenants]]\nid = \"t\"\ncluster = \"c\"\ntier = \"database\""
         )
         .unwrap();
-        writeln!(
-            text,
-            "database = \"t\"\nrole = \"t\"\npool_size = {pool_size}"
-        )
-        .unwrap();
+        writeln!(text, "database = \"t\"\nrole = \"t\"").unwrap();
+        writeln!(text, "pool_mode = \"{pool_mode}\"\npool_size = {pool_size}").unwrap();
         writeln!(text, "keys = [{{ verifier = \"{verifier}\" }}]").unwrap();
         std::fs::write(&path, text).unwrap();
         let shutdown = CancellationToken::new();
@@ -116,17 +122,15 @@ fn prepare(client: &mut Client, statement: &[u8]) {
     client.read_until_ready();
 }
 
-fn assert_no_allocation(what: &str, transactions: usize, profile: &Profile) {
+/// Prints what was counted; returns it for each transaction.
+fn report(what: &str, transactions: usize, profile: &Profile) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     let each = profile.count as f64 / transactions as f64;
     println!(
         "{what}: {} allocations in {transactions} transactions, {each:.4} each",
         profile.count
     );
-    assert!(
-        each < PER_TRANSACTION_MAX,
-        "{what}: {each:.4} allocations each\n{profile}"
-    );
+    each
 }
 
 /// Counts one client that sends a request, reads its answer, and again.
@@ -137,33 +141,63 @@ fn repeat(client: &mut Client, what: &str, request: &[u8], rows: usize) {
     };
     (0..WARM_UP).for_each(|_| once());
     let profile = allocations_of(|| (0..COUNTED).for_each(|_| once()));
-    assert_no_allocation(what, COUNTED, &profile);
+    let each = report(what, COUNTED, &profile);
+    assert!(
+        each < PER_TRANSACTION_MAX,
+        "{what}: {each:.4} allocations each\n{profile}"
+    );
 }
 
-// One test, as the counter counts the whole process.
-#[test]
-fn a_transaction_allocates_nothing() {
-    let proxy = Proxy::start(2);
+/// Counts a few kinds of transactions.
+fn repeat_kinds(proxy: &Proxy, mode: &str) {
     let mut client = proxy.client();
-
     let mut request = Vec::new();
     frontend::query(&mut request, "select 42");
-    repeat(&mut client, "simple query", &request, 1);
+    repeat(&mut client, &format!("{mode}, query"), &request, 1);
 
     prepare(&mut client, b"my statement");
     request.clear();
     execute(&mut request, b"my statement");
     request.extend_from_slice(frontend::SYNC);
-    repeat(&mut client, "prepared statement", &request, 1);
+    repeat(&mut client, &format!("{mode}, prepared"), &request, 1);
 
     request.clear();
     frontend::parse(&mut request, b"", b"select $1\0\0\0");
     execute(&mut request, b"");
     request.extend_from_slice(frontend::SYNC);
-    repeat(&mut client, "unnamed statement", &request, 1);
+    repeat(&mut client, &format!("{mode}, unnamed"), &request, 1);
 
     request.clear();
-    (0..10).for_each(|_| execute(&mut request, b"my statement"));
+    (0..PIPELINED).for_each(|_| execute(&mut request, b"my statement"));
     request.extend_from_slice(frontend::SYNC);
-    repeat(&mut client, "pipeline of ten", &request, 10);
+    let what = format!("{mode}, pipeline of {PIPELINED}");
+    repeat(&mut client, &what, &request, PIPELINED);
+}
+
+/// Counts clients that find their only server lent and wait for it.
+fn wait_for_each_other(proxy: &Proxy) -> f64 {
+    let mut clients: Vec<Client> = (0..WAITING).map(|_| proxy.client()).collect();
+    let mut request = Vec::new();
+    frontend::query(&mut request, "select 42");
+    let mut all = |rounds: usize| {
+        for _ in 0..rounds {
+            clients.iter_mut().for_each(|client| client.send(&request));
+            for client in &mut clients {
+                assert_eq!(client.read_until_ready(), 1);
+            }
+        }
+    };
+    all(WARM_UP);
+    let rounds = COUNTED / WAITING;
+    let profile = allocations_of(|| all(rounds));
+    report("transaction, waiting", rounds * WAITING, &profile)
+}
+
+// One test, as the counter counts the whole process.
+#[test]
+fn a_transaction_allocates_nothing() {
+    repeat_kinds(&Proxy::start("transaction", 2), "transaction");
+    repeat_kinds(&Proxy::start("session", 2), "session");
+    let each = wait_for_each_other(&Proxy::start("transaction", 1));
+    assert!(each < PER_WAIT_MAX, "{each:.4} allocations for each wait");
 }
