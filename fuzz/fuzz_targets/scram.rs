@@ -1,6 +1,7 @@
 //! What a client sends to log in, without having the key.
 #![no_main]
 
+#[allow(dead_code, reason = "it serves other targets, too")]
 #[path = "../../benches/micro/fixture.rs"]
 mod fixture;
 
