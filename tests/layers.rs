@@ -267,7 +267,9 @@ fn uses_in(file: &str, text: &str) -> Vec<Use> {
             }
             "crate" => uses.extend(roots(&tokens, at)),
             "super" if at < 2 || word(at - 2) != "super" => {
-                let supers = (0..).take_while(|n| word(at + 2 * n) == "super").count();
+                let supers = (0..tokens.len())
+                    .take_while(|n| word(at + 2 * n) == "super")
+                    .count();
                 if supers == depth + inline.len() {
                     uses.extend(roots(&tokens, at + 2 * (supers - 1)));
                 }

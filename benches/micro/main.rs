@@ -5,6 +5,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     unreachable_pub,
     reason = "a bench ends when something is not as it should be"
 )]

@@ -71,7 +71,7 @@ fn thousand_rows(bencher: Bencher<'_, '_>) {
     );
 }
 
-/// A thousand DataRows.
+/// A thousand rows, as a server sends them.
 pub fn rows() -> Vec<u8> {
     let mut out = Vec::new();
     let length = u32::try_from(VALUE_BYTES).unwrap().to_be_bytes();

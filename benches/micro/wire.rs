@@ -52,7 +52,7 @@ fn rewrite_bind(bencher: Bencher<'_, '_>) {
             let (name, _) = read::cstr(rest).unwrap();
             let statement = names.get(black_box(name)).unwrap();
             flow.rewrite_front(HEADER_BYTES + NAMES_BYTES, |front, out| {
-                out.extend_from_slice(&front[..HEADER_BYTES + 1]);
+                out.extend_from_slice(&front[..=HEADER_BYTES]);
                 out.extend_from_slice(statement.name());
                 out.push(0);
             });

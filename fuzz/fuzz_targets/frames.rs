@@ -7,12 +7,17 @@ mod fixture;
 use libfuzzer_sys::fuzz_target;
 use pgusher::{
     net::{Flow, Socket, Stream},
+    pool::TenantPool,
     relay::{Client, End, Farewell, Relay},
-    tenant::{Address, PoolMode, Scope, TenantId, UpstreamTls},
+    tenant::{Address, PoolMode, Scope, Tenant, TenantId, UpstreamTls},
     upstream::{Endpoint, Identity, Server, Settings},
 };
 use std::{
-    future::poll_fn, io::Write as _, net::Shutdown, os::unix::net::UnixStream, sync::Arc,
+    future::poll_fn,
+    io::Write as _,
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -21,6 +26,10 @@ const SIDE_BYTES_MAX: usize = 16 * 1024;
 
 /// Transactions of one session; each uses up some bytes.
 const TRANSACTIONS_MAX: usize = 10_000;
+
+// Made once, as they are dear.
+static TENANT: LazyLock<Arc<Tenant>> = LazyLock::new(|| fixture::tenant(Vec::new()));
+static POOL: LazyLock<Arc<TenantPool>> = LazyLock::new(|| fixture::pool(&TENANT, 1));
 
 // The first byte says the mode, the second how much of the rest is the client's.
 fuzz_target!(|bytes: &[u8]| {
@@ -42,14 +51,14 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 async fn relay(mode: PoolMode, from_client: &[u8], from_server: &[u8]) {
-    let tenant = fixture::tenant(Vec::new());
-    let pool = fixture::pool(&tenant, 1);
+    let tenant = &*TENANT;
+    let pool = &*POOL;
     let buffers = fixture::buffers();
     let flows = (Flow::new(buffers.clone()), Flow::new(buffers));
     let state = (Settings::none(), Arc::default());
     let (near_client, _far_client) = stream(from_client);
     let (near_server, _far_server) = stream(from_server);
-    let mut client = Client::new(near_client, flows, state, fixture::session(&tenant));
+    let mut client = Client::new(near_client, flows, state, fixture::session(tenant));
     let endpoint = Arc::new(Endpoint {
         address: Address::Unix("/nowhere".into()),
         tls: UpstreamTls::Disable,
@@ -68,13 +77,13 @@ async fn relay(mode: PoolMode, from_client: &[u8], from_server: &[u8]) {
         }
         // Two statements at most, so that some go.
         let lease = (mode, 2);
-        match Relay::new(&mut client, &mut server, &pool, lease)
+        match Relay::new(&mut client, &mut server, pool, lease)
             .run()
             .await
         {
             Ok(End::Boundary) => assert!(server.replies.is_empty(), "a server that owes nothing"),
             Ok(End::ClientLeft(_)) => {
-                let mut relay = Relay::resume(&mut client, &mut server, &pool, lease);
+                let mut relay = Relay::resume(&mut client, &mut server, pool, lease);
                 // Both have left: nothing more than an end is asked for.
                 drop(relay.depart(Farewell::Gone).await);
                 return;

@@ -12,7 +12,12 @@ use pgusher::{
     tenant::{Cluster, ClusterName, Directory, Lookup, ScramVerifier, Tenant},
     wire::frontend,
 };
-use std::{io::Write as _, net::Shutdown, os::unix::net::UnixStream, sync::Arc};
+use std::{
+    io::Write as _,
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    sync::{Arc, LazyLock},
+};
 use tokio::sync::watch;
 
 /// One tenant.
@@ -31,6 +36,19 @@ impl Directory for Only {
         watch::channel(0).1
     }
 }
+
+/// Made once, as its throttle is dear.
+static AUTHENTICATOR: LazyLock<Authenticator> = LazyLock::new(|| {
+    let verifiers = [1, 2].map(|byte| ScramVerifier {
+        iterations: 1,
+        salt: [5; 16].into(),
+        stored_key: [byte; 32],
+        server_key: [byte; 32],
+    });
+    let tenant = fixture::tenant(verifiers.into());
+    let throttle = Throttle::new(u32::MAX);
+    Authenticator::new(Arc::new(Only(tenant)), Decoy::new([0; 32]), throttle)
+});
 
 // The first byte: how the rest is framed, and how it is divided into two messages.
 fuzz_target!(|bytes: &[u8]| {
@@ -58,15 +76,6 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 async fn log_in(sent: &[u8], method: Method) {
-    let verifiers = [1, 2].map(|byte| ScramVerifier {
-        iterations: 1,
-        salt: [5; 16].into(),
-        stored_key: [byte; 32],
-        server_key: [byte; 32],
-    });
-    let tenant = fixture::tenant(verifiers.into());
-    let throttle = Throttle::new(u32::MAX);
-    let authenticator = Authenticator::new(Arc::new(Only(tenant)), Decoy::new([0; 32]), throttle);
     let (near, mut far) = UnixStream::pair().unwrap();
     far.write_all(sent).unwrap();
     far.shutdown(Shutdown::Write).unwrap();
@@ -83,6 +92,6 @@ async fn log_in(sent: &[u8], method: Method) {
         peer: Peer::Unix,
         method,
     };
-    let result = authenticator.authenticate(&mut conversation, claim).await;
+    let result = AUTHENTICATOR.authenticate(&mut conversation, claim).await;
     assert!(result.is_err(), "nobody knows a key with these verifiers");
 }

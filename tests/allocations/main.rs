@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stdout,
     unreachable_pub,
     reason = "a test ends when something is not as it should be"
 )]
@@ -181,7 +182,9 @@ fn wait_for_each_other(proxy: &Proxy) -> f64 {
     frontend::query(&mut request, "select 42");
     let mut all = |rounds: usize| {
         for _ in 0..rounds {
-            clients.iter_mut().for_each(|client| client.send(&request));
+            for client in &mut clients {
+                client.send(&request);
+            }
             for client in &mut clients {
                 assert_eq!(client.read_until_ready(), 1);
             }
