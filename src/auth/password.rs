@@ -28,7 +28,7 @@ pub(super) async fn authenticate(
         return Err(AuthError::BadKey("the password is too long"));
     }
     let password = std::str::from_utf8(password)
-        .map_err(|_| AuthError::BadKey("the password is not valid UTF-8"))?;
+        .map_err(|_error| AuthError::BadKey("the password is not valid UTF-8"))?;
     matching(password, verifiers).ok_or(AuthError::BadKey("no key matches the password"))
 }
 

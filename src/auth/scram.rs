@@ -49,7 +49,7 @@ pub(super) async fn authenticate(
         .ok_or(AuthError::BadKey("no key to try"))?;
     let (server_first, waiting) = server
         .on_client_first_message_with_secret(first, secret(main))
-        .map_err(|_| ConversationError::Unexpected)?;
+        .map_err(|_error| ConversationError::Unexpected)?;
     out.clear();
     backend::authentication_sasl_continue(&mut out, server_first.clone());
     conversation
@@ -226,7 +226,7 @@ mod tests {
         ) {
             let stored = verifiers(&["one"]);
             for message in [&first[..], text.as_bytes()] {
-                drop(initial_response(message));
+                let _ = initial_response(message);
                 let server = ScramServerAuth::new();
                 if let Ok((_, waiting)) =
                     server.on_client_first_message_with_secret(message, secret(&stored[0]))

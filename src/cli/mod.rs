@@ -153,8 +153,13 @@ fn serve(path: PathBuf) -> anyhow::Result<()> {
 }
 
 fn demo(args: DemoArgs) -> anyhow::Result<()> {
-    logs::init(&Log { format: LogFormat::Text, level: LogLevel::Warn })?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    logs::init(&Log {
+        format: LogFormat::Text,
+        level: LogLevel::Warn,
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(crate::demo::run(args));
     runtime.shutdown_background();
     result

@@ -167,7 +167,7 @@ fn a_new_key_comes_with_a_line_that_proxy_toml_takes() {
         "[[clusters]]\nname = \"m\"\nprimary = \"postgres://db\"\n[[tenants]]\nid = \"a\"\ncluster = \"m\"\ntier = \"row\"\ndatabase = \"a\"\nrole = \"a\"\nkeys = [\n{}\n]\n",
         json["line"].as_str().unwrap()
     );
-    let config = crate::config::Config::parse(&text, Path::new("")).unwrap();
+    let config = Config::parse(&text, Path::new("")).unwrap();
     assert_eq!(
         config.tenants[0].keys[0].id.as_str(),
         json["id"].as_str().unwrap()

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 
 /// The longest time that can be written. Anything longer is a mistake, and sums stay far from
 /// overflow.
-const PERIOD_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+const PERIOD_MAX: Duration = Duration::from_hours(8760);
 
 /// A time, written `"500ms"`, `"15s"`, `"10m"`, `"1h"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use super::{
 pub(super) const SUPERUSER: &str = "postgres";
 
 /// From the start of the process until it lets us in.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_mins(1);
 
 /// How often a server that ended by itself is started before that is an error.
 const RESTART_ATTEMPTS: u32 = 3;

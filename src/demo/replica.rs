@@ -17,7 +17,7 @@ use super::{
 };
 
 /// How long it may stay behind.
-const CATCH_UP_DEADLINE: Duration = Duration::from_secs(60);
+const CATCH_UP_DEADLINE: Duration = Duration::from_mins(1);
 
 /// How often we look.
 const LOOK_EVERY: Duration = Duration::from_millis(20);

@@ -38,6 +38,9 @@ pub enum ParameterError {
     /// A setting that the operator forces.
     #[error("permission denied to set parameter \"{0}\"")]
     Forced(String),
+    /// A name that no setting can have.
+    #[error("invalid configuration parameter name \"{0}\"")]
+    Name(String),
     /// Too many settings.
     #[error("too many startup parameters")]
     TooMany,
@@ -53,6 +56,7 @@ impl ParameterError {
             Self::UnknownOwn(_) => SqlState("42704"),
             Self::OwnValue { .. } => SqlState::INVALID_VALUE,
             Self::Forced(_) => SqlState::FORBIDDEN,
+            Self::Name(_) => SqlState("42602"),
         };
         Refusal::fatal(sqlstate, self.to_string())
     }
@@ -111,6 +115,11 @@ impl Wishes {
         if let Some(own) = lower.strip_prefix("pgusher.") {
             return self.wish_own(own, value);
         }
+        // Also keeps the SQL that sets them the same in every client encoding.
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '$');
+        if name.is_empty() || !name.chars().all(is_allowed) {
+            return Err(ParameterError::Name(name.to_owned()));
+        }
         self.settings = self.settings.with(name, Some(value));
         if self.settings.iter().count() > SETTINGS_MAX {
             return Err(ParameterError::TooMany);
@@ -125,7 +134,7 @@ impl Wishes {
         };
         match own {
             "pool_mode" => {
-                self.pool_mode = Some(PoolMode::from_str(value).map_err(|_| bad_value())?);
+                self.pool_mode = Some(PoolMode::from_str(value).map_err(|_error| bad_value())?);
             }
             "auth" => {
                 self.method = match value {
@@ -193,14 +202,14 @@ fn parse_options(options: &str) -> Result<Vec<(String, String)>, ParameterError>
 fn split_words(options: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut chars = options.chars().peekable();
-    while chars.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+    while chars.next_if(char::is_ascii_whitespace).is_some() {}
     while chars.peek().is_some() {
         let mut word = String::new();
         while let Some(c) = chars.next_if(|c| !c.is_ascii_whitespace()) {
             word.extend(if c == '\\' { chars.next() } else { Some(c) });
         }
         words.push(word);
-        while chars.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+        while chars.next_if(char::is_ascii_whitespace).is_some() {}
     }
     words
 }

@@ -241,7 +241,7 @@ mod tests {
         buffer.append(&[2; 10]);
         assert_eq!(buffer.bytes(), [1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]);
         assert_eq!(buffer.capacity(), SMALL_BYTES);
-        buffer.append(&[3; LARGE_BYTES * 2]);
+        buffer.append(&vec![3; LARGE_BYTES * 2]);
         assert_eq!(buffer.len(), 13 + LARGE_BYTES * 2);
         assert_eq!(&buffer.bytes()[..4], [1, 1, 1, 2]);
     }

@@ -50,7 +50,7 @@ pub async fn read(socket: &mut Socket) -> Result<Option<Peer>, HeaderError> {
 }
 
 fn parse(header: &[u8]) -> Result<Option<Peer>, HeaderError> {
-    let header = Header::try_from(header).map_err(|_| HeaderError::Malformed)?;
+    let header = Header::try_from(header).map_err(|_error| HeaderError::Malformed)?;
     if header.command == Command::Local {
         return Ok(None);
     }

@@ -110,7 +110,9 @@ impl Dialer {
         let check_delay = self.0.tenant.timeouts.server_check_delay;
         if check_delay.is_some_and(|delay| pooled.server.returned_at.elapsed() >= delay) {
             let asked = Box::pin(pooled.server.ask("", CHECK_TIMEOUT)).await;
-            return asked.map(drop).map_err(|_| "it did not answer the check");
+            return asked
+                .map(drop)
+                .map_err(|_error| "it did not answer the check");
         }
         Ok(())
     }
@@ -139,10 +141,11 @@ impl Manager for Dialer {
 /// known: no system call unless there is something to read.
 async fn has_something_to_say(server: &mut Server) -> bool {
     let mut byte = [0; 1];
-    std::future::poll_fn(|cx| {
+    // Unconstrained: the look must be a real one, even at the end of the task's budget.
+    tokio::task::coop::unconstrained(std::future::poll_fn(|cx| {
         let mut room = ReadBuf::new(&mut byte);
         let polled = Pin::new(&mut server.stream).poll_read(cx, &mut room);
         Poll::Ready(polled.is_ready())
-    })
+    }))
     .await
 }

@@ -258,6 +258,14 @@ impl TenantPool {
         }
     }
 
+    /// Idle servers beyond the minimum that is kept.
+    pub(super) fn surplus(&self) -> usize {
+        let inside = self.inside.load();
+        let status = inside.servers.status();
+        let minimum = inside.route.tenant.limits.min_pool_size as usize;
+        status.available.min(status.size.saturating_sub(minimum))
+    }
+
     /// Closes up to `count` idle servers.
     pub fn close_idle(&self, count: usize) {
         let mut left = count;
@@ -343,7 +351,7 @@ impl Inside {
             .config(config)
             .runtime(Runtime::Tokio1)
             .build()
-            .map_err(|_| UpstreamError::Login("the pool could not be made"))?;
+            .map_err(|_error| UpstreamError::Login("the pool could not be made"))?;
         let confirmed = Cache::builder().max_capacity(CONFIRMED_MAX).build();
         Ok(Self {
             route,

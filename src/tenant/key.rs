@@ -53,10 +53,10 @@ impl FromStr for ScramVerifier {
         let (head, keys) = rest.split_once('$').ok_or(VerifierError)?;
         let (iterations, salt) = head.split_once(':').ok_or(VerifierError)?;
         let (stored, server) = keys.split_once(':').ok_or(VerifierError)?;
-        let bytes = |text: &str| STANDARD.decode(text).map_err(|_| VerifierError);
-        let key = |text: &str| <[u8; 32]>::try_from(bytes(text)?).map_err(|_| VerifierError);
+        let bytes = |text: &str| STANDARD.decode(text).map_err(|_error| VerifierError);
+        let key = |text: &str| <[u8; 32]>::try_from(bytes(text)?).map_err(|_error| VerifierError);
         let verifier = Self {
-            iterations: iterations.parse().map_err(|_| VerifierError)?,
+            iterations: iterations.parse().map_err(|_error| VerifierError)?,
             salt: bytes(salt)?.into(),
             stored_key: key(stored)?,
             server_key: key(server)?,

@@ -210,7 +210,7 @@ async fn scram(stream: &mut Stream, login: &Login, offered: &[u8]) -> Result<(),
     let proof = sasl_reply(stream, 12).await?;
     scram
         .finish(&proof)
-        .map_err(|_| UpstreamError::Login("PostgreSQL did not prove itself"))
+        .map_err(|_error| UpstreamError::Login("PostgreSQL did not prove itself"))
 }
 
 async fn sasl_reply(stream: &mut Stream, kind: u32) -> Result<Vec<u8>, UpstreamError> {

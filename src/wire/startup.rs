@@ -155,7 +155,7 @@ fn parse_startup(minor: u16, mut rest: &[u8]) -> Result<StartupPacket, OpeningEr
 fn text(bytes: &[u8]) -> Result<(&str, &[u8]), OpeningError> {
     let (text, rest) = read::cstr(bytes).ok_or(OpeningError::Layout)?;
     Ok((
-        std::str::from_utf8(text).map_err(|_| OpeningError::Encoding)?,
+        std::str::from_utf8(text).map_err(|_error| OpeningError::Encoding)?,
         rest,
     ))
 }

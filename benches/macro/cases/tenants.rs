@@ -16,7 +16,7 @@ use crate::report::Report;
 use crate::stage::Stage;
 
 /// Longer than this is no start.
-const START_LIMIT: Duration = Duration::from_secs(120);
+const START_LIMIT: Duration = Duration::from_mins(2);
 /// Clients of the load.
 const CLIENTS: u32 = 16;
 

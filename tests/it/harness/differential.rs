@@ -1,0 +1,99 @@
+//! The same messages to PostgreSQL and through the proxy, and the same answers from both.
+
+use super::{
+    Client, Frame, Mode,
+    proxy::{is_left_out, pooled},
+};
+
+/// The names of the ways to PostgreSQL, in which a script is run.
+const WAYS: [&str; 3] = ["PostgreSQL itself", "session mode", "transaction mode"];
+
+/// A `RowDescription` without the oids of tables that a test made.
+fn described(body: &[u8]) -> String {
+    let (count, mut rest) = body.split_at(2);
+    let mut shown = format!("T({}", count.escape_ascii());
+    while !rest.is_empty() {
+        let name_end = rest
+            .iter()
+            .position(|byte| *byte == 0)
+            .expect("a column's name");
+        let (column, after) = rest.split_at(name_end + 19);
+        let (name, facts) = column.split_at(name_end);
+        let table = u32::from_be_bytes(facts[1..5].try_into().unwrap());
+        let table = if table < 16384 { table } else { 16384 };
+        shown += &format!(
+            " {} of {table} {}",
+            name.escape_ascii(),
+            facts[5..].escape_ascii()
+        );
+        rest = after;
+    }
+    shown + ")"
+}
+
+/// What a client sees of an answer: not the place in PostgreSQL's source.
+fn seen(frames: &[Frame]) -> Vec<String> {
+    let show = |frame: &Frame| match frame.tag {
+        b'E' | b'N' => format!("{}({:?})", frame.kind(), frame.fields().without_source()),
+        b'T' => described(&frame.body),
+        _ => format!("{}({})", frame.kind(), frame.body.escape_ascii()),
+    };
+    frames.iter().map(show).collect()
+}
+
+/// Runs a script over each way, in a database of its own, and compares what it returns.
+pub fn same_everywhere(script: impl Fn(&mut Client) -> Vec<Frame>) {
+    same_in(&WAYS, &script);
+}
+
+/// As [`same_everywhere`], for what keeps state between transactions.
+pub fn same_in_session_mode(script: impl Fn(&mut Client) -> Vec<Frame>) {
+    same_in(&WAYS[..2], &script);
+}
+
+fn same_in(ways: &[&str], script: &dyn Fn(&mut Client) -> Vec<Frame>) {
+    let mut expected: Option<Vec<String>> = None;
+    for way in ways {
+        let mode = if *way == WAYS[2] {
+            Mode::Transaction
+        } else {
+            Mode::Session
+        };
+        let proxy = pooled(mode, 2);
+        let connect = match *way == WAYS[0] {
+            true => proxy.place("acme").direct(),
+            false => proxy.connect("acme"),
+        };
+        let mut client = connect.login();
+        let answers = seen(&script(&mut client));
+        client.is_in_step();
+        match &expected {
+            None => expected = Some(answers),
+            Some(expected) => compare(way, expected, &answers),
+        }
+        if is_left_out() && expected.as_ref().is_some_and(Vec::is_empty) {
+            panic!("the script asks nothing");
+        }
+    }
+}
+
+fn compare(way: &str, expected: &[String], answers: &[String]) {
+    let same = expected
+        .iter()
+        .zip(answers)
+        .take_while(|(one, other)| one == other)
+        .count();
+    let around = |all: &[String]| {
+        let from = same.saturating_sub(3);
+        let lines = all.iter().skip(from).take(8);
+        lines
+            .map(|line| line.chars().take(300).collect::<String>())
+            .collect::<Vec<_>>()
+    };
+    assert!(
+        expected == answers,
+        "in {way}, message {same} differs:\nexpected {:#?}\ngot      {:#?}",
+        around(expected),
+        around(answers)
+    );
+}

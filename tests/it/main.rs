@@ -1,0 +1,33 @@
+//! What pgusher does, seen from outside: the program, real PostgreSQL, real clients.
+//!
+//! One module a behaviour. Each test starts a proxy of its own; PostgreSQL is started once for all
+//! of them, except where a test ends it. `PGUSHER_TEST_DIRECT=1` leaves the proxy out, which shows
+//! what PostgreSQL itself answers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::exit,
+    unreachable_pub,
+    dead_code,
+    reason = "a test ends when something is not as it should be"
+)]
+
+mod auth;
+mod bad_input;
+mod cancel;
+mod context;
+mod copy;
+mod failure;
+mod function_call;
+mod harness;
+mod modes;
+mod pipelining;
+mod prepared;
+mod quotas;
+mod relay_extended;
+mod relay_simple;
+mod reload;
+mod shutdown;
+mod startup;
+mod timeouts;
