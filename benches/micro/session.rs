@@ -31,8 +31,8 @@ fn replies(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn intern_known(bencher: Bencher<'_, '_>) {
     let statements = Statements::default();
-    let held = statements.intern(0, b"select * from t where id = $1\0\0\0");
-    bencher.bench_local(|| statements.intern(0, black_box(held.tail())));
+    let held = statements.intern(0, b"select * from t where id = $1\0\0\0", |_| false);
+    bencher.bench_local(|| statements.intern(0, black_box(held.tail()), |_| false));
 }
 
 /// A statement that is new each time; those that nobody holds are swept.
@@ -42,7 +42,7 @@ fn intern_new(bencher: Bencher<'_, '_>) {
     let mut number = 0_u64;
     bencher.bench_local(|| {
         number += 1;
-        statements.intern(0, black_box(&number.to_be_bytes()))
+        statements.intern(0, black_box(&number.to_be_bytes()), |_| false)
     });
 }
 
