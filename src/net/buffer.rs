@@ -16,6 +16,12 @@ pub const SMALL_BYTES: usize = 8 * 1024;
 /// Memory of a large buffer, while bulk data flows.
 pub const LARGE_BYTES: usize = 64 * 1024;
 
+/// Memory of a new outbox: a few rewritten messages.
+const OUTBOX_BYTES: usize = 512;
+
+/// An outbox that has grown beyond this is not kept for reuse.
+const OUTBOX_KEPT_BYTES_MAX: usize = 4 * 1024;
+
 /// Memory kept for reuse. What comes back beyond the bound is freed.
 #[derive(Debug, Clone)]
 pub struct BufferPool(Arc<Shelves>);
@@ -24,15 +30,31 @@ pub struct BufferPool(Arc<Shelves>);
 struct Shelves {
     small: ArrayQueue<Box<[u8]>>,
     large: ArrayQueue<Box<[u8]>>,
+    outboxes: ArrayQueue<Vec<u8>>,
 }
 
 impl BufferPool {
-    /// A pool that keeps at most so many pieces of each size.
+    /// A pool that keeps at most so many pieces of each size, and as many outboxes as small ones.
     pub fn new(small_count: usize, large_count: usize) -> Self {
         Self(Arc::new(Shelves {
             small: ArrayQueue::new(small_count.max(1)),
             large: ArrayQueue::new(large_count.max(1)),
+            outboxes: ArrayQueue::new(small_count.max(1)),
         }))
+    }
+
+    /// An empty outbox, with some memory.
+    pub(super) fn take_outbox(&self) -> Vec<u8> {
+        let kept = self.0.outboxes.pop();
+        kept.unwrap_or_else(|| Vec::with_capacity(OUTBOX_BYTES))
+    }
+
+    /// Takes an outbox back. What has grown large or exceeds the bound is freed.
+    pub(super) fn put_outbox(&self, mut outbox: Vec<u8>) {
+        if outbox.capacity() > 0 && outbox.capacity() <= OUTBOX_KEPT_BYTES_MAX {
+            outbox.clear();
+            drop(self.0.outboxes.push(outbox));
+        }
     }
 
     fn take_small(&self) -> Box<[u8]> {
@@ -78,6 +100,11 @@ impl Buffer {
             end: 0,
             pool,
         }
+    }
+
+    /// Where the memory comes from.
+    pub(super) fn pool(&self) -> &BufferPool {
+        &self.pool
     }
 
     /// The bytes that are here.

@@ -81,19 +81,20 @@ impl Flow {
 
     /// Puts bytes in front of the unscanned ones.
     pub fn insert(&mut self, bytes: &[u8]) {
-        self.settle();
-        self.outbox.extend_from_slice(bytes);
+        self.insertion().extend_from_slice(bytes);
     }
 
     /// The end of what will be sent before the unscanned bytes, to build messages in.
     pub fn insertion(&mut self) -> &mut Vec<u8> {
         self.settle();
+        self.hold_outbox();
         &mut self.outbox
     }
 
     /// Takes the next `count` unscanned bytes away and lets `rewrite` append others in their place.
     pub fn rewrite_front(&mut self, count: usize, rewrite: impl FnOnce(&[u8], &mut Vec<u8>)) {
         self.settle();
+        self.hold_outbox();
         let front = self.inbox.bytes().get(..count).unwrap_or_default();
         rewrite(front, &mut self.outbox);
         self.inbox.consume(count);
@@ -101,10 +102,18 @@ impl Flow {
 
     fn settle(&mut self) {
         if self.approved > 0 {
+            self.hold_outbox();
             let approved = self.inbox.bytes().get(..self.approved).unwrap_or_default();
             self.outbox.extend_from_slice(approved);
             self.inbox.consume(self.approved);
             self.approved = 0;
+        }
+    }
+
+    /// Makes sure that the outbox has memory: an idle flow's is lent to others.
+    fn hold_outbox(&mut self) {
+        if self.outbox.capacity() == 0 {
+            self.outbox = self.inbox.pool().take_outbox();
         }
     }
 
@@ -225,7 +234,8 @@ impl Flow {
     pub fn give_back(&mut self) {
         self.inbox.give_back();
         if self.outbox.is_empty() {
-            self.outbox = Vec::new();
+            let outbox = std::mem::take(&mut self.outbox);
+            self.inbox.pool().put_outbox(outbox);
             self.sent = 0;
         }
     }
@@ -267,6 +277,21 @@ mod tests {
         assert_eq!(flow.unscanned(), b"gh");
         assert_eq!(flow.unsent(), 7);
         assert_eq!(sent(&mut flow), b"ab12c3f");
+    }
+
+    #[test]
+    fn an_idle_flow_lends_its_outbox_to_the_next() {
+        let pool = BufferPool::new(1, 1);
+        let (mut one, mut two) = (Flow::new(pool.clone()), Flow::new(pool));
+        one.insert(b"x");
+        let lent = one.outbox.as_ptr();
+        one.give_back();
+        assert_eq!(one.unsent(), 1, "bytes wait in it");
+        one.drop_unsent();
+        one.give_back();
+        two.insert(b"yz");
+        assert_eq!(two.outbox.as_ptr(), lent);
+        assert_eq!(sent(&mut two), b"yz");
     }
 
     #[test]

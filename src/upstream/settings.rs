@@ -80,13 +80,11 @@ impl Settings {
     }
 
     fn position(&self, name: &str) -> Result<usize, usize> {
-        let key = |text: &str| {
-            text.bytes()
-                .map(|b| b.to_ascii_lowercase())
-                .collect::<Vec<_>>()
-        };
-        let name = key(name);
-        self.0.binary_search_by(|(other, _)| key(other).cmp(&name))
+        fn key(text: &str) -> impl Iterator<Item = u8> {
+            text.bytes().map(|b| b.to_ascii_lowercase())
+        }
+        self.0
+            .binary_search_by(|(other, _)| key(other).cmp(key(name)))
     }
 
     /// What prepared statements depend on: the path by which names are found.

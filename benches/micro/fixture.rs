@@ -1,0 +1,98 @@
+//! A tenant, its cluster and one of its sessions.
+
+use pgusher::{
+    net::{BufferPool, Peer},
+    pool::{Budget, TenantPool},
+    sessions::SessionHandle,
+    tenant::{
+        Address, ApiKey, Cluster, ClusterName, KeyId, Limits, Login, Placement, PoolMode, Scope,
+        ScramVerifier, Status, Tenant, TenantId, Tier, Timeouts, UpstreamTls,
+    },
+    wire::CancelKey,
+};
+use std::{sync::Arc, time::Duration};
+
+/// A tenant with its own database and these keys.
+pub fn tenant(verifiers: Vec<ScramVerifier>) -> Arc<Tenant> {
+    let keys = verifiers.into_iter().map(|verifier| {
+        Arc::new(ApiKey {
+            id: KeyId::new("k").unwrap(),
+            verifier,
+            scope: Scope::ReadWrite,
+            allow: Vec::new(),
+            not_before: None,
+            expires: None,
+            max_client_connections: None,
+        })
+    });
+    Arc::new(Tenant {
+        id: TenantId::new("t").unwrap(),
+        status: Status::Active,
+        placement: Placement {
+            cluster: ClusterName::new("c").unwrap(),
+            tier: Tier::Database,
+            database: "t".into(),
+            schema: None,
+            login: Login {
+                role: "t".into(),
+                password: None,
+            },
+            read_only_login: None,
+        },
+        pool_mode: PoolMode::Transaction,
+        limits: Limits::default(),
+        timeouts: Timeouts::default(),
+        settings: Vec::new(),
+        forced: Vec::new(),
+        keys: keys.collect(),
+    })
+}
+
+/// A pool of the tenant's servers on this port.
+pub fn pool(tenant: &Arc<Tenant>, port: u16) -> Arc<TenantPool> {
+    let cluster = Arc::new(Cluster {
+        name: ClusterName::new("c").unwrap(),
+        primary: Address::Tcp {
+            host: "127.0.0.1".into(),
+            port,
+        },
+        replicas: Vec::new(),
+        max_server_connections: 90,
+        max_parallel_connects: 8,
+        connect_timeout: Duration::from_secs(5),
+        tls: UpstreamTls::Disable,
+        client_certificate: None,
+    });
+    let budget = Arc::new(Budget::new(90, 8));
+    TenantPool::new(tenant, &cluster, &budget, Scope::ReadWrite, None).unwrap()
+}
+
+/// A session of the tenant.
+pub fn session(tenant: &Arc<Tenant>) -> Arc<SessionHandle> {
+    Arc::new(SessionHandle::new(
+        cancel_key(),
+        Arc::clone(tenant),
+        (KeyId::new("k").unwrap(), Scope::ReadWrite),
+        Peer::Unix,
+        Arc::default(),
+    ))
+}
+
+/// Some key.
+pub fn cancel_key() -> CancelKey {
+    CancelKey {
+        pid: 7,
+        secret: [0, 0, 0, 9].into(),
+    }
+}
+
+/// Buffers as the program has them.
+pub fn buffers() -> BufferPool {
+    BufferPool::new(64, 8)
+}
+
+/// A runtime on this thread, where allocations are counted.
+pub fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
+}
