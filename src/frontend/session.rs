@@ -151,12 +151,11 @@ async fn greet(
     let wanted = Arc::new(arrival.wishes.settings.clone());
     let (settings, reported) = settle(&pool, handle, &wanted).await?;
     // A reload in this moment leaves the new pool without a server to ask.
-    let welcome = match pool.welcome() {
-        Some(welcome) => welcome,
-        None => {
-            settle(&pool, handle, &wanted).await?;
-            pool.welcome().unwrap_or_default()
-        }
+    let welcome = if let Some(welcome) = pool.welcome() {
+        welcome
+    } else {
+        settle(&pool, handle, &wanted).await?;
+        pool.welcome().unwrap_or_default()
     };
     let mut out = Vec::with_capacity(512);
     backend::authentication_ok(&mut out);

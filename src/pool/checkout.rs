@@ -101,6 +101,9 @@ impl Checkout {
     /// # Errors
     /// [`UpstreamError`].
     ///
+    /// # Panics
+    /// Never: the server is there until the checkout is consumed.
+    ///
     /// # Cancel safety
     /// Drop the checkout when the future is dropped.
     pub async fn dedicate(&mut self, own: &Arc<Settings>) -> Result<(), UpstreamError> {

@@ -163,6 +163,10 @@ impl RelayError {
 }
 
 /// A client and the server that is lent to it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts about the two ends that don't exclude each other"
+)]
 pub struct Relay<'a> {
     client: &'a mut Client,
     server: &'a mut Server,

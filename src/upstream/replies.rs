@@ -92,6 +92,10 @@ pub enum Verdict {
 }
 
 /// The queue.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts about the server that don't exclude each other"
+)]
 #[derive(Debug, Default)]
 pub struct Replies {
     queue: VecDeque<Expect>,

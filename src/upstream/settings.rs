@@ -1,6 +1,7 @@
 //! Session settings that differ from what a server connection starts with.
 
 use std::{
+    fmt::Write as _,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
 };
@@ -145,7 +146,11 @@ fn push_literal(sql: &mut String, text: &str) {
             '\'' => sql.push_str("''"),
             '\\' => sql.push_str("\\\\"),
             c if c.is_ascii() => sql.push(c),
-            c => sql.push_str(&format!("\\U{:08x}", u32::from(c))),
+            c => {
+                // Writing to a String can't fail.
+                let written = write!(sql, "\\U{:08x}", u32::from(c));
+                debug_assert!(written.is_ok(), "a String takes everything");
+            }
         }
     }
     sql.push('\'');
