@@ -23,8 +23,9 @@ const TLS_HANDSHAKE: u8 = 0x16;
 pub(super) enum Handshake {
     /// To log in.
     Startup(Box<Conversation>, StartupPacket),
-    /// To cancel a statement.
-    Cancel(CancelKey),
+    /// To cancel a statement. The connection stays open until that is done: its end is how the
+    /// client knows.
+    Cancel(Box<Conversation>, CancelKey),
 }
 
 /// Why there is no handshake.
@@ -105,7 +106,7 @@ pub(super) async fn open(
             Err(error) => return Err(HandshakeError::Opening(conversation, error)),
         };
         match opening {
-            Opening::Cancel(key) => return Ok(Handshake::Cancel(key)),
+            Opening::Cancel(key) => return Ok(Handshake::Cancel(conversation, key)),
             Opening::Startup(_) if door.tls_required && !conversation.stream.is_tls() => {
                 return Err(HandshakeError::TlsRequired(conversation));
             }

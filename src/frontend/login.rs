@@ -38,9 +38,10 @@ pub(super) async fn serve(frontend: Arc<Frontend>, socket: Socket, peer: Peer) {
         }
     };
     match handshake {
-        Handshake::Cancel(key) => {
+        Handshake::Cancel(conversation, key) => {
             let outcome = sessions::cancel(&frontend.sessions, &key).await;
             metrics::counter!("pgusher_cancels_total", "result" => outcome.as_str()).increment(1);
+            drop(conversation);
         }
         Handshake::Startup(conversation, packet) => {
             Box::pin(start(frontend, *conversation, packet, (peer, deadline))).await;

@@ -84,7 +84,7 @@ impl Relay<'_> {
                 return Ok(false);
             }
             match self.client_message(header)? {
-                Step::Done => {}
+                Step::Done => self.has_begun = true,
                 Step::NeedsMore => return Ok(true),
                 Step::MustWait => return Ok(false),
             }

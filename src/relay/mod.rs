@@ -178,6 +178,8 @@ pub struct Relay<'a> {
     /// What the server runs was cancelled: only the deadline counts now.
     is_cancelled: bool,
     left: Option<Farewell>,
+    /// A message of the client's was dealt with: before that nothing has begun that could be over.
+    has_begun: bool,
     /// The client's next message waits until everything sent so far is answered.
     barrier: bool,
     /// The same, from the next Sync on.
@@ -226,6 +228,7 @@ impl<'a> Relay<'a> {
             client_is_gone: false,
             is_cancelled: false,
             left: None,
+            has_begun: false,
             barrier: false,
             barrier_at_sync: false,
             segment: 0,
@@ -291,7 +294,7 @@ impl<'a> Relay<'a> {
     /// Whether the server can be given back: idle, nothing owed in either direction. In session
     /// mode the client keeps it.
     fn is_at_boundary(&self) -> bool {
-        self.mode != PoolMode::Session && self.is_settled()
+        self.mode != PoolMode::Session && self.has_begun && self.is_settled()
     }
 
     /// Whether the server is idle and owes nothing, and no message is half through.
