@@ -285,6 +285,24 @@ fn a_client_gone_in_mid_query_has_its_query_cancelled() {
 }
 
 #[test]
+fn a_reset_of_a_waiting_client_is_noticed_at_once() {
+    for mode in MODES {
+        let proxy = pooled(mode, 1);
+        let mut client = proxy.connect("acme").login();
+        client.send(&Request::new().query("select pg_sleep(60)"));
+        pid_of_sleeper(&proxy.place("acme"));
+        let start = std::time::Instant::now();
+        client.reset();
+        proxy.connect("acme").login().exec("select 1");
+        let taken = start.elapsed();
+        assert!(
+            taken < std::time::Duration::from_millis(1500),
+            "{mode:?}: {taken:?}"
+        );
+    }
+}
+
+#[test]
 fn a_client_gone_within_a_message_leaves_nothing_behind() {
     for mode in MODES {
         let proxy = pooled(mode, 1);
