@@ -3,9 +3,9 @@
 use super::{App, door, quotas, tls_files};
 use crate::{
     config::{Config, watch},
-    sessions::{Order, SessionHandle},
+    sessions::SessionHandle,
     telemetry::names,
-    tenant::{Directory as _, Status, Tenant},
+    tenant::Directory as _,
 };
 use std::{path::PathBuf, sync::Arc};
 use tokio::sync::mpsc;
@@ -74,6 +74,8 @@ impl App {
             for handle in frontend.sessions.all() {
                 self.revisit(&handle).await;
             }
+            // A login under way may have put its older view of a tenant back.
+            frontend.pools.follow(self.directory.as_ref()).await;
         }
         tracing::info!(?replaced, "configuration reloaded");
         self.config = config;
@@ -84,35 +86,8 @@ impl App {
     async fn revisit(&self, handle: &SessionHandle) {
         let old = handle.tenant.load_full();
         match self.directory.tenant(old.id.as_str()).await {
-            Ok(Some(new)) if Arc::ptr_eq(&new, &old) => {}
-            Ok(Some(new)) if keeps(&old, &new, handle) => handle.tenant.store(new),
-            Ok(_) => handle.give(Order::Revoked),
+            Ok(new) => handle.follow(new),
             Err(error) => tracing::error!(%error, "a session's tenant can't be looked up"),
         }
     }
-}
-
-/// Whether a session may go on: its tenant is served at the same place, and its key is unchanged.
-fn keeps(old: &Tenant, new: &Tenant, handle: &SessionHandle) -> bool {
-    let key = |tenant: &Tenant| {
-        tenant
-            .keys
-            .iter()
-            .find(|key| key.id == handle.key_id)
-            .cloned()
-    };
-    let verifier = |tenant: &Tenant| key(tenant).map(|key| key.verifier.clone());
-    let place = |tenant: &Tenant| {
-        let place = &tenant.placement;
-        (
-            place.cluster.clone(),
-            place.tier,
-            place.database.clone(),
-            place.schema.clone(),
-        )
-    };
-    new.status == Status::Active
-        && place(old) == place(new)
-        && verifier(new).is_some()
-        && verifier(old) == verifier(new)
 }

@@ -2,6 +2,7 @@
 
 use super::session::Session;
 use crate::{
+    net::SMALL_BYTES,
     relay::Rest,
     sessions::{Counters, Order},
     wire::{Header, Refusal, backend, peek, tag::frontend as tag},
@@ -32,18 +33,18 @@ impl Session {
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Wants> {
         self.client.handle.listen(cx);
         loop {
-            if ready!(self.client.to_client.poll_send(&mut self.client.stream, cx)).is_err() {
-                return Poll::Ready(Wants::Leave);
-            }
             match self.client.handle.order() {
                 Some(Order::CancelWait) => self.client.handle.obeyed_cancel(),
                 Some(order) => return Poll::Ready(Wants::Ordered(order)),
                 None => {}
             }
+            if ready!(self.client.to_client.poll_send(&mut self.client.stream, cx)).is_err() {
+                return Poll::Ready(Wants::Leave);
+            }
             if let Some(wants) = self.scan() {
                 return Poll::Ready(wants);
             }
-            if self.client.to_client.unsent() > 0 {
+            if !self.client.to_client.is_sent() {
                 continue;
             }
             match self.client.to_server.poll_fill(&mut self.client.stream, cx) {
@@ -75,6 +76,12 @@ impl Session {
                     return error.refusal().map(Wants::Refused);
                 }
             };
+            // A client that is slow to send must not hold a server meanwhile.
+            let wanted = header.message_bytes.min(SMALL_BYTES);
+            if self.client.to_server.unscanned().len() < wanted {
+                self.client.to_server.make_room_for_message(wanted);
+                return None;
+            }
             if let Some(wants) = self.message(header) {
                 return Some(wants);
             }
@@ -90,12 +97,17 @@ impl Session {
             }
             // Left over from a copy that has failed; PostgreSQL ignores them, too.
             tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}
-            tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE => {
+            tag::PARSE
+            | tag::BIND
+            | tag::DESCRIBE
+            | tag::EXECUTE
+            | tag::CLOSE
+            | tag::QUERY
+            | tag::FUNCTION_CALL => {
                 if !self.is_skipping {
                     return Some(Wants::Server);
                 }
             }
-            tag::QUERY | tag::FUNCTION_CALL => return Some(Wants::Server),
             other => {
                 return crate::relay::RelayError::ClientMessage(other)
                     .refusal()

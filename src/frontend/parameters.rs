@@ -38,6 +38,9 @@ pub enum ParameterError {
     /// A setting that the operator forces.
     #[error("permission denied to set parameter \"{0}\"")]
     Forced(String),
+    /// A name that no setting can have.
+    #[error("invalid configuration parameter name \"{0}\"")]
+    Name(String),
     /// Too many settings.
     #[error("too many startup parameters")]
     TooMany,
@@ -53,6 +56,7 @@ impl ParameterError {
             Self::UnknownOwn(_) => SqlState("42704"),
             Self::OwnValue { .. } => SqlState::INVALID_VALUE,
             Self::Forced(_) => SqlState::FORBIDDEN,
+            Self::Name(_) => SqlState("42602"),
         };
         Refusal::fatal(sqlstate, self.to_string())
     }
@@ -110,6 +114,11 @@ impl Wishes {
         let lower = name.to_ascii_lowercase();
         if let Some(own) = lower.strip_prefix("pgusher.") {
             return self.wish_own(own, value);
+        }
+        // Also keeps the SQL that sets them the same in every client encoding.
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '$');
+        if name.is_empty() || !name.chars().all(is_allowed) {
+            return Err(ParameterError::Name(name.to_owned()));
         }
         self.settings = self.settings.with(name, Some(value));
         if self.settings.iter().count() > SETTINGS_MAX {

@@ -4,9 +4,9 @@ use super::{Frontend, Wishes, idle::Wants};
 use crate::{
     admission::Admitted,
     net::{Flow, Peer, Stream},
-    pool::{Checkout, TenantPool},
+    pool::{Checkout, CheckoutError, TenantPool},
     relay::{Client, End, Farewell, Relay, RelayError},
-    sessions::{Activity, SessionHandle},
+    sessions::{Activity, Order, SessionHandle},
     tenant::PoolMode,
     upstream::{AskError, Settings, UpstreamError, Welcome},
     wire::{Refusal, SqlState, backend},
@@ -16,6 +16,9 @@ use tokio::io::AsyncWriteExt as _;
 
 /// How long a server may take to be reset.
 const CLEAN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Servers that are tried when the session's settings can't be put on one.
+const SETTINGS_TRIES_MAX: u32 = 2;
 
 /// How long a client may take to read its last words.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +40,7 @@ pub(super) struct Session {
     pool: Arc<TenantPool>,
     mode: PoolMode,
     prepared_max: usize,
+    settings_failures: u32,
 }
 
 /// Serves a client until it leaves.
@@ -60,6 +64,13 @@ pub(super) async fn begin(
             clock,
         )
     });
+    // Whatever changed while the client logged in: from here on it is told.
+    if let Ok(now) = frontend.directory.tenant(tenant.id.as_str()).await {
+        handle.follow(now);
+    }
+    if frontend.closing.is_cancelled() {
+        handle.give(Order::Drain);
+    }
     let reason = serve(&frontend, stream, to_server, &arrival, &handle).await;
     frontend.sessions.leave(&handle);
     let count =
@@ -96,6 +107,7 @@ async fn serve(
                 pool,
                 mode: arrival.wishes.pool_mode.unwrap_or(tenant.pool_mode),
                 prepared_max: tenant.limits.max_prepared_statements as usize,
+                settings_failures: 0,
             };
             handle.enter(Activity::Idle);
             let reason = session.run().await;
@@ -137,8 +149,15 @@ async fn greet(
         .pool(&tenant, &cluster, handle.scope)
         .map_err(|error: UpstreamError| error.refusal())?;
     let wanted = Arc::new(arrival.wishes.settings.clone());
-    let (settings, reported) = settle(&pool, handle, wanted).await?;
-    let welcome = pool.welcome().unwrap_or_default();
+    let (settings, reported) = settle(&pool, handle, &wanted).await?;
+    // A reload in this moment leaves the new pool without a server to ask.
+    let welcome = match pool.welcome() {
+        Some(welcome) => welcome,
+        None => {
+            settle(&pool, handle, &wanted).await?;
+            pool.welcome().unwrap_or_default()
+        }
+    };
     let mut out = Vec::with_capacity(512);
     backend::authentication_ok(&mut out);
     for (name, value) in &welcome.parameters {
@@ -155,9 +174,11 @@ async fn greet(
 async fn settle(
     pool: &TenantPool,
     handle: &Arc<SessionHandle>,
-    wanted: Arc<Settings>,
+    wanted: &Arc<Settings>,
 ) -> Result<(Arc<Settings>, crate::upstream::Report), Refusal> {
-    if let Some(known) = pool.confirmed(&wanted) {
+    if pool.welcome().is_some()
+        && let Some(known) = pool.confirmed(wanted)
+    {
         return Ok(known);
     }
     handle.enter(Activity::Waiting);
@@ -166,7 +187,7 @@ async fn settle(
         .await
         .map_err(|error| error.refusal())?;
     let server = checkout.server();
-    let sql = server.applied.sql_towards(&wanted);
+    let sql = server.applied.sql_towards(wanted);
     let mut report = Vec::new();
     if !sql.is_empty() {
         report = server
@@ -174,16 +195,16 @@ async fn settle(
             .await
             .map_err(|error| invalid(&error))?;
     }
-    server.applied = Arc::clone(&wanted);
+    server.applied = Arc::clone(wanted);
     let welcome = pool.welcome().unwrap_or_default();
     report.retain(|(name, _)| wanted.value(name).is_some());
     let settings = wanted.as_reported(&report, |name, value| welcome.value(name) == Some(value));
     let settings = Arc::new(settings);
-    if settings == wanted {
+    if settings == *wanted {
         checkout.server().applied = Arc::clone(&settings);
     }
     checkout.release(pool);
-    pool.confirm(wanted, (Arc::clone(&settings), report.clone()));
+    pool.confirm(Arc::clone(wanted), (Arc::clone(&settings), report.clone()));
     Ok((settings, report))
 }
 
@@ -214,18 +235,21 @@ impl Session {
                 Wants::Ordered(order) => return self.end(&order.refusal(), "told to end"),
             }
             self.client.handle.enter(Activity::Waiting);
-            let checkout = match self.pool.checkout(&self.client.handle).await {
-                Ok(checkout) => checkout,
+            match self.pool.checkout(&self.client.handle).await {
+                Ok(checkout) => {
+                    if let Some(reason) = self.transact(checkout).await {
+                        return reason;
+                    }
+                }
+                Err(CheckoutError::Ordered(order)) if order != Order::CancelWait => {
+                    return self.end(&order.refusal(), "told to end");
+                }
                 Err(error) => {
                     self.client.handle.enter(Activity::Idle);
                     self.client.handle.obeyed_cancel();
                     count_error("checkout", "target");
                     self.refuse(&error.refusal());
-                    continue;
                 }
-            };
-            if let Some(reason) = self.transact(checkout).await {
-                return reason;
             }
         }
     }
@@ -236,12 +260,19 @@ impl Session {
         let mut relay = Relay::new(&mut self.client, checkout.server(), &self.pool, lease);
         match relay.run().await {
             Ok(End::Boundary) => {
+                self.settings_failures = 0;
                 if checkout.server().is_clean() {
                     checkout.release(&self.pool);
                 } else {
                     Box::pin(clean_and_release(checkout, &self.pool)).await;
                 }
                 self.client.handle.enter(Activity::Idle);
+                None
+            }
+            // The client's statement has not run yet: another server may take it.
+            Err(RelayError::Settings) if self.settings_failures < SETTINGS_TRIES_MAX => {
+                self.settings_failures += 1;
+                self.client.to_client.drop_unscanned();
                 None
             }
             ended => Some(Box::pin(self.part(ended, checkout)).await),

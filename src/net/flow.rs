@@ -32,6 +32,8 @@ pub struct Flow {
     approved: usize,
     outbox: Vec<u8>,
     sent: usize,
+    /// TLS took bytes that may not have reached the socket.
+    unflushed: bool,
 }
 
 impl Flow {
@@ -42,6 +44,7 @@ impl Flow {
             approved: 0,
             outbox: Vec::new(),
             sent: 0,
+            unflushed: false,
         }
     }
 
@@ -52,6 +55,7 @@ impl Flow {
             approved: 0,
             outbox: Vec::new(),
             sent: 0,
+            unflushed: false,
         }
     }
 
@@ -109,6 +113,11 @@ impl Flow {
         self.outbox.len() - self.sent + self.approved
     }
 
+    /// Whether everything approved and inserted has reached the socket.
+    pub fn is_sent(&self) -> bool {
+        self.unsent() == 0 && !self.unflushed
+    }
+
     /// Whether nothing is in it, in any state.
     pub fn is_empty(&self) -> bool {
         self.unsent() == 0 && self.inbox.is_empty()
@@ -148,7 +157,7 @@ impl Flow {
     /// # Errors
     /// As the stream's write.
     pub fn poll_send(&mut self, to: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.unsent() == 0 {
+        if self.is_sent() {
             return Poll::Ready(Ok(()));
         }
         if self.outbox.len() > self.sent && self.approved <= JOIN_BYTES {
@@ -160,9 +169,11 @@ impl Flow {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.account_sent(count);
+            self.unflushed = to.needs_flush();
         }
-        if to.needs_flush() {
-            return Pin::new(to).poll_flush(cx);
+        if self.unflushed {
+            ready!(Pin::new(to).poll_flush(cx))?;
+            self.unflushed = false;
         }
         Poll::Ready(Ok(()))
     }
@@ -199,6 +210,7 @@ impl Flow {
     pub fn drop_unsent(&mut self) {
         self.outbox.clear();
         self.sent = 0;
+        self.unflushed = false;
         self.inbox.consume(self.approved);
         self.approved = 0;
     }
@@ -220,8 +232,9 @@ impl Flow {
 
     /// Drops everything.
     pub fn clear(&mut self) {
-        self.inbox.consume(usize::MAX / 2);
+        self.inbox.consume(self.inbox.len());
         self.approved = 0;
+        self.unflushed = false;
         self.outbox.clear();
         self.sent = 0;
     }

@@ -129,9 +129,9 @@ impl Budget {
     /// Closes one idle server of the pool that has most of them.
     fn reclaim_idle(&self) {
         let pools: Vec<_> = self.pools.lock().iter().filter_map(Weak::upgrade).collect();
-        let richest = pools.iter().max_by_key(|pool| pool.occupancy().idle);
+        let richest = pools.iter().max_by_key(|pool| pool.surplus());
         if let Some(pool) = richest {
-            pool.close_idle(1);
+            pool.close_idle(pool.surplus().min(1));
         }
     }
 }

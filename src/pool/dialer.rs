@@ -141,10 +141,11 @@ impl Manager for Dialer {
 /// known: no system call unless there is something to read.
 async fn has_something_to_say(server: &mut Server) -> bool {
     let mut byte = [0; 1];
-    std::future::poll_fn(|cx| {
+    // Unconstrained: the look must be a real one, even at the end of the task's budget.
+    tokio::task::coop::unconstrained(std::future::poll_fn(|cx| {
         let mut room = ReadBuf::new(&mut byte);
         let polled = Pin::new(&mut server.stream).poll_read(cx, &mut room);
         Poll::Ready(polled.is_ready())
-    })
+    }))
     .await
 }

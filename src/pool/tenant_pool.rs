@@ -258,6 +258,14 @@ impl TenantPool {
         }
     }
 
+    /// Idle servers beyond the minimum that is kept.
+    pub(super) fn surplus(&self) -> usize {
+        let inside = self.inside.load();
+        let status = inside.servers.status();
+        let minimum = inside.route.tenant.limits.min_pool_size as usize;
+        status.available.min(status.size.saturating_sub(minimum))
+    }
+
     /// Closes up to `count` idle servers.
     pub fn close_idle(&self, count: usize) {
         let mut left = count;

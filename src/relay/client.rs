@@ -22,6 +22,8 @@ pub struct Client {
     pub unnamed: Unnamed,
     /// Its settings, beyond those that a server starts with.
     pub settings: Arc<Settings>,
+    /// Its settings at login: RESET returns to them.
+    pub startup: Arc<Settings>,
     /// What it was told about the server at login.
     pub welcome: Arc<Welcome>,
     /// How others see it.
@@ -46,6 +48,7 @@ impl Client {
             to_client,
             names: Names::default(),
             unnamed: Unnamed::default(),
+            startup: Arc::clone(&settings),
             settings,
             welcome,
             handle,

@@ -50,11 +50,16 @@ impl Relay<'_> {
         }
         self.client_is_gone = true;
         if farewell == Farewell::Said {
-            return self.run_to_settled().await;
+            let done = self.run_to_settled().await;
+            if done.is_err() {
+                self.cancel().await;
+            }
+            return done;
         }
-        if !self.server.replies.is_empty() {
+        if !self.server.replies.is_settled() {
             self.cancel().await;
         }
+        self.is_cancelled = true;
         let settled = tokio::time::timeout(CLEAN_TIMEOUT, self.run_to_settled()).await;
         settled.map_err(|_elapsed| RelayError::OutOfStep)??;
         Ok(())
@@ -107,12 +112,15 @@ impl Relay<'_> {
     ) -> std::task::Poll<Result<(), RelayError>> {
         use std::task::Poll;
         loop {
+            if self.server.replies.is_copy_in() || self.server.replies.needs_sync() {
+                self.finish_requests();
+            }
             let mut progress = self.flush_requests(cx)?;
             progress |= self.pump_server(cx)?;
             let owes_nothing = self.server.replies.is_empty()
                 && self.client.from_server_rest == Rest::None
                 && self.client.to_client.unscanned().is_empty()
-                && self.client.to_client.unsent() == 0;
+                && self.client.to_client.is_sent();
             if owes_nothing {
                 return Poll::Ready(Ok(()));
             }
@@ -120,7 +128,7 @@ impl Relay<'_> {
                 break;
             }
         }
-        if self.client_is_gone {
+        if self.is_cancelled {
             return Poll::Pending;
         }
         self.client.handle.listen(cx);
@@ -141,9 +149,7 @@ impl Relay<'_> {
 
     /// Cancels what the server runs and waits until the cancel has landed.
     pub(super) async fn cancel(&self) {
-        let in_flight = self.server.identity().begin_cancel();
-        let server = in_flight.identity();
-        if let Err(error) = server.endpoint.cancel(&server.key).await {
+        if let Err(error) = self.server.identity().begin_cancel().deliver().await {
             tracing::warn!(%error, "what a departed client ran could not be cancelled");
         }
     }

@@ -1,14 +1,11 @@
 //! What a client sends: forwarded in place, noted in the queue of replies, names rewritten.
 
-use super::{
-    Farewell, Relay, RelayError, Rest,
-    names::{CARRIED_BYTES_MAX, NAMES_MAX},
-};
+use super::{Farewell, Relay, RelayError, Rest, names::CARRIED_BYTES_MAX, traces};
 use crate::{
     net::SMALL_BYTES,
     sessions::Counters,
     tenant::PoolMode,
-    upstream::{Expect, Reply, Statement},
+    upstream::{Expect, Making, Reply, Statement, TxStatus},
     wire::{HEADER_BYTES, Header, Refusal, SqlState, frontend, peek, read, tag::frontend as tag},
 };
 use std::{
@@ -22,14 +19,18 @@ const NAMED_PARSE_BYTES_MAX: usize = 1024 * 1024;
 /// Longest Describe or Close, and longest names in a Bind.
 const NAMES_BYTES_MAX: usize = SMALL_BYTES;
 
+/// Requests without an answer; more wait.
+const OUTSTANDING_MAX: usize = 4096;
+
 /// A statement name that no server has: asking for it makes PostgreSQL raise the error, and skip
 /// to the next Sync, that we word ourselves.
 const NO_SUCH_STATEMENT: &[u8] = b"pgusher: no such statement";
 
-/// Whether a message was dealt with, or must wait for more bytes.
+/// Whether a message was dealt with, or must wait for more bytes or for answers.
 enum Step {
     Done,
     NeedsMore,
+    MustWait,
 }
 
 impl Relay<'_> {
@@ -37,7 +38,7 @@ impl Relay<'_> {
     pub(super) fn pump_client(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayError> {
         let mut progress = false;
         loop {
-            self.scan_client()?;
+            let is_starved = self.scan_client()?;
             let unsent = self.client.to_server.unsent();
             let sent = self.client.to_server.poll_send(&mut self.server.stream, cx);
             progress |= self.client.to_server.unsent() < unsent;
@@ -47,7 +48,11 @@ impl Relay<'_> {
                 Poll::Ready(Err(_)) => self.client.to_server.clear(),
                 Poll::Pending => return Ok(progress),
             }
-            if self.left.is_some() || self.client_is_gone || !self.client.to_server.has_room() {
+            if !is_starved && !self.must_wait() && self.left.is_none() {
+                continue;
+            }
+            let may_read = is_starved && self.left.is_none() && !self.client_is_gone;
+            if !may_read || !self.client.to_server.has_room() {
                 return Ok(progress);
             }
             match self.client.to_server.poll_fill(&mut self.client.stream, cx) {
@@ -65,20 +70,45 @@ impl Relay<'_> {
         }
     }
 
-    fn scan_client(&mut self) -> Result<(), RelayError> {
+    /// Looks at what came; whether more bytes are needed to go on.
+    fn scan_client(&mut self) -> Result<bool, RelayError> {
         while self.left.is_none() && !self.client.to_server.is_congested() {
             if !self.pass_client_rest() {
-                return Ok(());
+                return Ok(true);
+            }
+            if self.must_wait() {
+                return Ok(false);
             }
             let Some(header) = peek(self.client.to_server.unscanned())? else {
-                return Ok(());
+                return Ok(true);
             };
+            if self.restores_settings() {
+                return Ok(false);
+            }
             match self.client_message(header)? {
                 Step::Done => {}
-                Step::NeedsMore => return Ok(()),
+                Step::NeedsMore => return Ok(true),
+                Step::MustWait => return Ok(false),
             }
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// In session mode: puts settings back that the client's own RESET took from the server.
+    fn restores_settings(&mut self) -> bool {
+        let differs = !Arc::ptr_eq(&self.client.settings, &self.server.applied);
+        if differs && self.server.status == TxStatus::Idle && self.server.replies.is_settled() {
+            self.apply_settings();
+        }
+        self.barrier
+    }
+
+    /// Whether the next message must wait for answers.
+    fn must_wait(&mut self) -> bool {
+        if self.barrier && self.server.replies.is_empty() {
+            self.barrier = false;
+        }
+        self.barrier || self.server.replies.count() > OUTSTANDING_MAX
     }
 
     /// Passes what is left of the last message; whether all of it is through.
@@ -117,15 +147,15 @@ impl Relay<'_> {
                 self.count_query();
                 self.forward(header, Expect::Execute);
             }
-            tag::SYNC => self.forward(header, Expect::Sync),
-            tag::QUERY => {
-                self.count_query();
-                self.client.unnamed.clear();
-                self.server.unnamed = 0;
-                self.forward(header, Expect::Query);
+            tag::SYNC => {
+                // If the new statement is lost to an error, what comes next must know.
+                self.barrier |= std::mem::take(&mut self.barrier_at_sync);
+                self.segment += 1;
+                self.forward(header, Expect::Sync);
             }
+            tag::QUERY => return Ok(self.query(header)),
             tag::BIND => self.forward(header, Expect::Bind),
-            tag::PARSE => self.forward(header, Expect::Parse(Reply::Forward, None)),
+            tag::PARSE => self.forward(header, Expect::Parse(Reply::Forward, Making::Private)),
             tag::DESCRIBE => self.forward(header, Expect::Describe),
             tag::CLOSE => self.forward(header, Expect::Close(Reply::Forward, None)),
             tag::COPY_DATA | tag::FLUSH => self.pass(header.message_bytes, Rest::Forward),
@@ -143,9 +173,31 @@ impl Relay<'_> {
         Ok(Step::Done)
     }
 
+    fn query(&mut self, header: Header) -> Step {
+        if self.mode != PoolMode::Session {
+            if !self.has(header.message_bytes.min(SMALL_BYTES)) {
+                return Step::NeedsMore;
+            }
+            let text = self.client.to_server.unscanned();
+            let text = text.get(HEADER_BYTES..header.message_bytes.min(text.len()));
+            let text = text.unwrap_or_default();
+            let is_whole = text.len() + HEADER_BYTES == header.message_bytes;
+            self.server.is_dirty |= !is_whole || traces::leaves_state(text);
+            self.barrier |= traces::forgets_statements(text);
+            self.client.unnamed.clear();
+            self.server.unnamed = 0;
+        }
+        self.count_query();
+        self.forward(header, Expect::Query);
+        Step::Done
+    }
+
     fn count_query(&self) {
         Counters::add(&self.client.handle.counters.queries, 1);
-        self.client.handle.enter(crate::sessions::Activity::Active);
+        if self.server.replies.is_empty() {
+            self.client.handle.enter(crate::sessions::Activity::Active);
+            self.client.handle.continue_transaction();
+        }
     }
 
     fn forward(&mut self, header: Header, expect: Expect) {
@@ -202,8 +254,10 @@ impl Relay<'_> {
 
     fn parse_too_long(&mut self, header: Header, is_unnamed: bool) -> Step {
         if is_unnamed {
+            self.server.is_dirty = true;
             self.server.unnamed = self.client.unnamed.replace(None);
-            self.forward(header, Expect::Parse(Reply::Forward, Some(0)));
+            self.unnamed_segment = self.segment;
+            self.forward(header, Expect::Parse(Reply::Forward, Making::Unnamed));
         } else {
             let refusal = Refusal::error(SqlState::TOO_LARGE, "the named statement is too long")
                 .with_detail(
@@ -224,8 +278,11 @@ impl Relay<'_> {
         if memchr::memchr(0, tail).is_none() {
             return Err(RelayError::ClientMalformed(header.tag));
         }
+        self.server.is_dirty |= traces::leaves_state(tail);
+        self.barrier_at_sync |= traces::forgets_statements(tail);
         self.server.unnamed = self.client.unnamed.replace(Some(tail));
-        self.forward(header, Expect::Parse(Reply::Forward, Some(0)));
+        self.unnamed_segment = self.segment;
+        self.forward(header, Expect::Parse(Reply::Forward, Making::Unnamed));
         Ok(Step::Done)
     }
 
@@ -247,35 +304,38 @@ impl Relay<'_> {
             self.doom(header, &refusal);
             return Ok(Step::Done);
         }
-        if self.client.names.count() >= NAMES_MAX {
+        if !self.client.names.has_room_for(header.message_bytes) {
             let refusal = Refusal::error(SqlState::TOO_LARGE, "too many prepared statements");
             self.doom(header, &refusal);
             return Ok(Step::Done);
         }
-        let statement = self
-            .pool
-            .statements
-            .intern(self.client.settings.plan_context(), tail);
-        self.client.names.insert(name, Arc::clone(&statement));
+        let statement = self.pool.statements.intern(
+            self.client.settings.plan_context(),
+            tail,
+            traces::leaves_state,
+        );
+        let name: Box<[u8]> = name.into();
+        self.client.names.insert(&name, Arc::clone(&statement));
         self.client.to_server.skip(header.message_bytes);
         if self.server.prepared.touch(statement.id()) {
-            self.server.replies.push(Expect::SayParseComplete);
+            self.server.replies.push(Expect::SayParseComplete(name));
         } else {
-            self.make_on_server(&statement, Reply::Forward);
+            self.make_on_server(&statement, (Reply::Forward, Some(name)));
         }
         Ok(Step::Done)
     }
 
     /// Parses a shared statement on the server, ahead of the unscanned bytes.
-    fn make_on_server(&mut self, statement: &Statement, reply: Reply) {
+    fn make_on_server(&mut self, statement: &Statement, (reply, name): (Reply, Option<Box<[u8]>>)) {
+        self.barrier_at_sync = true;
+        self.server.is_dirty |= statement.leaves_state();
         let out = self.client.to_server.insertion();
         if let Some(evicted) = self
             .server
             .prepared
             .insert(statement.id(), self.prepared_max)
         {
-            let name = format!("pgu_{evicted:x}");
-            frontend::close_statement(out, name.as_bytes());
+            frontend::close_statement(out, format!("pgu_{evicted:x}").as_bytes());
             self.server
                 .replies
                 .push(Expect::Close(Reply::Swallow, Some(evicted)));
@@ -283,7 +343,7 @@ impl Relay<'_> {
         frontend::parse(out, statement.name(), statement.tail());
         self.server
             .replies
-            .push(Expect::Parse(reply, Some(statement.id())));
+            .push(Expect::Parse(reply, Making::Shared(statement.id(), name)));
     }
 
     fn bind(&mut self, header: Header) -> Result<Step, RelayError> {
@@ -318,9 +378,10 @@ impl Relay<'_> {
             return Ok(Step::Done);
         };
         let names_bytes = portal.len() + 1 + name.len() + 1;
+        self.server.is_dirty |= statement.leaves_state();
         if !self.server.prepared.touch(statement.id()) {
             let statement = Arc::clone(statement);
-            self.make_on_server(&statement, Reply::Swallow);
+            self.make_on_server(&statement, (Reply::Swallow, None));
         }
         self.rewrite_bind(header, names_bytes);
         self.server.replies.push(Expect::Bind);
@@ -358,7 +419,18 @@ impl Relay<'_> {
         );
     }
 
+    /// Whether the unnamed statement's Parse stands in an earlier segment that is not answered
+    /// yet: an error there would leave another client's statement in its place.
+    fn unnamed_is_uncertain(&mut self) -> bool {
+        let is_uncertain = self.unnamed_segment != self.segment && !self.server.replies.is_empty();
+        self.barrier |= is_uncertain;
+        is_uncertain
+    }
+
     fn bind_unnamed(&mut self, header: Header) -> Step {
+        if self.unnamed_is_uncertain() {
+            return Step::MustWait;
+        }
         if !self.place_unnamed() {
             let refusal = Refusal::error(
                 SqlState::UNKNOWN_STATEMENT,
@@ -380,11 +452,13 @@ impl Relay<'_> {
         if unnamed.serial() == 0 {
             return false;
         }
+        self.server.is_dirty |= traces::leaves_state(unnamed.tail());
         frontend::parse(self.client.to_server.insertion(), b"", unnamed.tail());
         self.server
             .replies
-            .push(Expect::Parse(Reply::Swallow, Some(0)));
+            .push(Expect::Parse(Reply::Swallow, Making::Unnamed));
         self.server.unnamed = unnamed.serial();
+        self.unnamed_segment = self.segment;
         true
     }
 
@@ -408,9 +482,12 @@ impl Relay<'_> {
             (tag::DESCRIBE, b'S', true) => return Ok(self.describe_unnamed(header)),
             (tag::DESCRIBE, b'S', false) => return Ok(self.describe_named(header)),
             (tag::CLOSE, b'S', false) => {
-                self.client.names.remove(name);
+                let name: Box<[u8]> = name.into();
+                let closed = self.client.names.remove(&name);
                 self.client.to_server.skip(header.message_bytes);
-                self.server.replies.push(Expect::SayCloseComplete);
+                self.server
+                    .replies
+                    .push(Expect::SayCloseComplete(name, closed));
             }
             (tag::CLOSE, b'S', true) => {
                 self.client.unnamed.clear();
@@ -424,6 +501,9 @@ impl Relay<'_> {
     }
 
     fn describe_unnamed(&mut self, header: Header) -> Step {
+        if self.unnamed_is_uncertain() {
+            return Step::MustWait;
+        }
         if self.place_unnamed() {
             self.forward(header, Expect::Describe);
         } else {
@@ -451,7 +531,7 @@ impl Relay<'_> {
             return Step::Done;
         };
         if !self.server.prepared.touch(statement.id()) {
-            self.make_on_server(&statement, Reply::Swallow);
+            self.make_on_server(&statement, (Reply::Swallow, None));
         }
         self.client.to_server.skip(header.message_bytes);
         frontend::describe_statement(self.client.to_server.insertion(), statement.name());

@@ -5,13 +5,23 @@ use crate::{
     net::SMALL_BYTES,
     sessions::{Activity, Counters},
     tenant::PoolMode,
-    upstream::{TxStatus, Verdict},
-    wire::{HEADER_BYTES, Header, Refusal, SqlState, peek, read, tag::backend as tag},
+    upstream::{Lost, Settings, TxStatus, Verdict},
+    wire::{HEADER_BYTES, Header, Refusal, SqlState, backend, peek, read, tag::backend as tag},
 };
 use std::{
     sync::Arc,
     task::{Context, Poll},
 };
+
+/// Parameters that are reported and can't be set.
+const NOT_SETTABLE: [&str; 6] = [
+    "is_superuser",
+    "session_authorization",
+    "in_hot_standby",
+    "server_version",
+    "server_encoding",
+    "integer_datetimes",
+];
 
 /// Longest ParameterStatus or CommandComplete.
 const SHORT_BYTES_MAX: usize = SMALL_BYTES;
@@ -23,7 +33,7 @@ impl Relay<'_> {
         loop {
             self.scan_server()?;
             progress |= self.send_to_client(cx)?;
-            let stalled = self.client.to_client.unsent() > 0;
+            let stalled = !self.client.to_client.is_sent();
             if self.is_at_boundary() || stalled && !self.client.to_client.has_room() {
                 return Ok(progress);
             }
@@ -64,7 +74,9 @@ impl Relay<'_> {
 
     fn scan_server(&mut self) -> Result<(), RelayError> {
         while self.pass_server_rest() {
-            while let Some(own) = self.server.replies.own_turn() {
+            while !self.client.to_client.is_congested()
+                && let Some(own) = self.server.replies.own_turn()
+            {
                 self.client.to_client.insert(own);
             }
             if self.client.to_client.is_congested() {
@@ -110,7 +122,10 @@ impl Relay<'_> {
     /// Deals with one message; `false` when more of it must be here first.
     fn server_message(&mut self, header: Header) -> Result<bool, RelayError> {
         let wanted = match header.tag {
-            tag::READY | tag::COMMAND_COMPLETE | tag::PARAMETER_STATUS => header.message_bytes,
+            tag::READY | tag::COMMAND_COMPLETE => header.message_bytes,
+            tag::PARAMETER_STATUS if header.message_bytes <= SHORT_BYTES_MAX => {
+                header.message_bytes
+            }
             tag::NOTIFICATION => header.message_bytes.min(HEADER_BYTES + 4),
             _ => HEADER_BYTES,
         };
@@ -122,11 +137,14 @@ impl Relay<'_> {
             return Ok(false);
         }
         let verdict = match header.tag {
-            tag::PARAMETER_STATUS => self.parameter_changed(header)?,
+            tag::PARAMETER_STATUS => self.parameter_changed(header),
             tag::NOTICE => self.asynchronous(),
             tag::NOTIFICATION => self.notified(),
             tag::COMMAND_COMPLETE => {
                 self.note_command(header);
+                // The next statement has its own time, and its own errors.
+                self.client.handle.enter(Activity::Active);
+                self.client.handle.take_query_overdue();
                 self.server.replies.observe(header.tag)
             }
             tag::READY => self.ready(header)?,
@@ -185,6 +203,8 @@ impl Relay<'_> {
         let status = status.ok_or(RelayError::OutOfStep)?;
         let verdict = self.server.replies.observe(header.tag);
         self.server.status = status;
+        self.reset_seen = false;
+        self.client.handle.take_query_overdue();
         if self.server.replies.take_injected_failed() {
             return Err(RelayError::Settings);
         }
@@ -200,6 +220,7 @@ impl Relay<'_> {
                 handle.enter(Activity::Idle);
             } else {
                 handle.begin_transaction();
+                handle.enter(Activity::Active);
             }
         } else if self.mode == PoolMode::Statement {
             return Err(RelayError::TransactionBlock);
@@ -210,12 +231,12 @@ impl Relay<'_> {
     }
 
     fn settle_lost(&mut self) {
-        for id in self.server.settle_lost() {
-            if id == 0 {
-                self.server.unnamed = 0;
-                self.client.unnamed.clear();
-            } else {
-                self.client.names.remove_statement(id);
+        for lost in self.server.settle_lost() {
+            match lost {
+                Lost::Unnamed => self.client.unnamed.clear(),
+                Lost::Name(name) => drop(self.client.names.remove(&name)),
+                Lost::KeptName(name, statement) => self.client.names.insert(&name, statement),
+                Lost::Parse(_) | Lost::Close(_) => {}
             }
         }
     }
@@ -236,20 +257,33 @@ impl Relay<'_> {
         verdict
     }
 
-    fn parameter_changed(&mut self, header: Header) -> Result<Verdict, RelayError> {
+    fn parameter_changed(&mut self, header: Header) -> Verdict {
         if self.server.replies.is_injected() {
-            return Ok(Verdict::Swallow);
+            return Verdict::Swallow;
         }
-        let changed = read::parameter_status(self.body(header)).map(|(name, value)| {
-            let baseline = self.client.welcome.value(name);
-            self.client
-                .settings
-                .with(name, (baseline != Some(value)).then_some(value))
-        });
-        let changed = Arc::new(changed.ok_or(RelayError::OutOfStep)?);
-        self.server.applied = Arc::clone(&changed);
-        self.client.settings = changed;
-        Ok(Verdict::Forward)
+        let body = self.body(header);
+        // What is too long or not UTF-8 to be carried is told all the same.
+        let Some((name, value)) = read::parameter_status(body) else {
+            return Verdict::Forward;
+        };
+        if NOT_SETTABLE.contains(&name) {
+            return Verdict::Forward;
+        }
+        let changed = (self.client.welcome.value(name) != Some(value)).then_some(value);
+        let startup = self.client.startup.value(name).filter(|_| self.reset_seen);
+        let applied = Arc::new(self.server.applied.with(name, changed));
+        if let Some(startup) = startup.filter(|startup| *startup != value) {
+            // Where RESET ALL returns to is the client's own, and not what the pool starts with.
+            let mut told = Vec::with_capacity(64);
+            backend::parameter_status(&mut told, name, startup);
+            let settings = self.client.settings.with(name, Some(startup));
+            self.client.settings = Arc::new(settings);
+            self.server.applied = applied;
+            return Verdict::Replace(told.into());
+        }
+        self.client.settings = Arc::clone(&applied);
+        self.server.applied = applied;
+        Verdict::Forward
     }
 
     /// Notes what a command may have left on the server.
@@ -261,10 +295,19 @@ impl Relay<'_> {
         if leaves_nothing(tag) {
             return;
         }
+        if tag.starts_with(b"RESET") {
+            self.reset_seen = true;
+        } else if tag.starts_with(b"DISCARD ALL") {
+            self.reset_seen = true;
+            self.server.applied = Settings::none();
+            self.client.settings = Arc::clone(&self.client.startup);
+        }
+        let tag = self.body(header);
         let forgets_names = tag.starts_with(b"DEALLOCATE ALL") || tag.starts_with(b"DISCARD ALL");
         self.server.is_dirty = true;
         if forgets_names && self.mode != PoolMode::Session {
-            self.client.names.clear();
+            let replies = &self.server.replies;
+            self.client.names.retain(|name| replies.will_name(name));
             self.server.prepared.clear();
         }
     }

@@ -18,6 +18,7 @@ mod depart;
 mod from_client;
 mod from_server;
 mod names;
+mod traces;
 
 pub use client::Client;
 pub use depart::Farewell;
@@ -166,7 +167,19 @@ pub struct Relay<'a> {
     prepared_max: usize,
     server_explained: bool,
     client_is_gone: bool,
+    /// What the server runs was cancelled: only the deadline counts now.
+    is_cancelled: bool,
     left: Option<Farewell>,
+    /// The client's next message waits until everything sent so far is answered.
+    barrier: bool,
+    /// The same, from the next Sync on.
+    barrier_at_sync: bool,
+    /// How many Syncs the client has sent.
+    segment: u64,
+    /// In which segment the unnamed statement was parsed.
+    unnamed_segment: u64,
+    /// Settings were reset by the client: its startup settings count again.
+    reset_seen: bool,
 }
 
 impl<'a> Relay<'a> {
@@ -177,12 +190,13 @@ impl<'a> Relay<'a> {
         pool: &'a TenantPool,
         (mode, prepared_max): (PoolMode, usize),
     ) -> Self {
-        let relay = Self::resume(client, server, pool, (mode, prepared_max));
+        let mut relay = Self::resume(client, server, pool, (mode, prepared_max));
         relay.client.handle.take_query_overdue();
         relay.client.handle.obeyed_cancel();
         relay.client.handle.begin_transaction();
         relay.client.handle.enter(Activity::Active);
-        relay.apply_settings()
+        relay.apply_settings();
+        relay
     }
 
     /// Takes up a relay that has ended, to bring its server to an end, too.
@@ -200,22 +214,31 @@ impl<'a> Relay<'a> {
             prepared_max,
             server_explained: false,
             client_is_gone: false,
+            is_cancelled: false,
             left: None,
+            barrier: false,
+            barrier_at_sync: false,
+            segment: 0,
+            unnamed_segment: 0,
+            reset_seen: false,
         }
     }
 
-    fn apply_settings(self) -> Self {
+    /// Puts the client's settings on a settled server. The client's next message waits for them:
+    /// it must not run under another client's settings, should these fail.
+    fn apply_settings(&mut self) {
         let wanted = &self.client.settings;
-        if !std::sync::Arc::ptr_eq(wanted, &self.server.applied) {
-            let sql = self.server.applied.sql_towards(wanted);
-            if !sql.is_empty() {
-                frontend::query(self.client.to_server.insertion(), &sql);
-                self.server.replies.push(Expect::Injected);
-                self.server.unnamed = 0;
-            }
-            self.server.applied = std::sync::Arc::clone(wanted);
+        if std::sync::Arc::ptr_eq(wanted, &self.server.applied) {
+            return;
         }
-        self
+        let sql = self.server.applied.sql_towards(wanted);
+        if !sql.is_empty() {
+            frontend::query(self.client.to_server.insertion(), &sql);
+            self.server.replies.push(Expect::Injected);
+            self.server.unnamed = 0;
+            self.barrier = true;
+        }
+        self.server.applied = std::sync::Arc::clone(wanted);
     }
 
     /// Relays until the transaction is over or the client leaves.
@@ -263,10 +286,10 @@ impl<'a> Relay<'a> {
     /// Whether the server is idle and owes nothing, and no message is half through.
     fn is_settled(&self) -> bool {
         self.server.status == TxStatus::Idle
-            && self.server.replies.is_empty()
+            && self.server.replies.is_settled()
             && self.client.from_server_rest == Rest::None
             && self.client.rest == Rest::None
             && self.client.to_client.unscanned().is_empty()
-            && self.client.to_server.unsent() == 0
+            && self.client.to_server.is_sent()
     }
 }

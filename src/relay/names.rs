@@ -1,10 +1,13 @@
 //! A client's own names of prepared statements.
 
-use crate::upstream::{Statement, StatementId};
+use crate::upstream::Statement;
 use std::{collections::HashMap, sync::Arc};
 
 /// Named statements of one client at the same time; more are refused.
-pub(super) const NAMES_MAX: usize = 10_000;
+const NAMES_MAX: usize = 10_000;
+
+/// Bytes of all named statements of one client, names included; more are refused.
+const NAMES_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// An unnamed statement up to this size follows its client to another server.
 pub(super) const CARRIED_BYTES_MAX: usize = 64 * 1024;
@@ -14,46 +17,59 @@ const KEEP_BYTES: usize = 1024;
 
 /// Client names to shared statements. Takes no memory until a statement is named.
 #[derive(Default)]
-pub struct Names(Option<Box<ByName>>);
+pub struct Names {
+    by_name: Option<Box<ByName>>,
+    /// Bytes of all names and statements in it.
+    bytes: usize,
+}
 
 type ByName = HashMap<Box<[u8]>, Arc<Statement>>;
+
+fn bytes_of(name: &[u8], statement: &Statement) -> usize {
+    name.len() + statement.tail().len()
+}
 
 impl Names {
     /// The statement of this name.
     #[inline]
     pub fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
-        self.0.as_ref()?.get(name)
+        self.by_name.as_ref()?.get(name)
     }
 
     /// Gives a statement a name.
     pub fn insert(&mut self, name: &[u8], statement: Arc<Statement>) {
-        self.0
+        self.remove(name);
+        self.bytes += bytes_of(name, &statement);
+        self.by_name
             .get_or_insert_default()
             .insert(name.into(), statement);
     }
 
-    /// Takes a name away.
-    pub fn remove(&mut self, name: &[u8]) {
-        if let Some(names) = &mut self.0 {
-            names.remove(name);
+    /// Takes a name away; returns what it stood for.
+    pub fn remove(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
+        let statement = self.by_name.as_mut()?.remove(name)?;
+        self.bytes -= bytes_of(name, &statement);
+        Some(statement)
+    }
+
+    /// Takes all names away but those that are to stay.
+    pub fn retain(&mut self, stays: impl Fn(&[u8]) -> bool) {
+        if let Some(names) = &mut self.by_name {
+            names.retain(|name, _| stays(name));
+            self.bytes = names
+                .iter()
+                .map(|(name, statement)| bytes_of(name, statement))
+                .sum();
+            if names.is_empty() {
+                self.by_name = None;
+            }
         }
     }
 
-    /// Takes every name of a statement that could not be made away.
-    pub fn remove_statement(&mut self, id: StatementId) {
-        if let Some(names) = &mut self.0 {
-            names.retain(|_, statement| statement.id() != id);
-        }
-    }
-
-    /// Takes all names away.
-    pub fn clear(&mut self) {
-        self.0 = None;
-    }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.0.as_ref().map_or(0, |names| names.len())
+    /// Whether a statement of so many bytes still has room.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        let count = self.by_name.as_ref().map_or(0, |names| names.len());
+        count < NAMES_MAX && self.bytes + bytes <= NAMES_BYTES_MAX
     }
 }
 

@@ -45,8 +45,7 @@ pub async fn cancel(sessions: &Sessions, key: &CancelKey) -> CancelOutcome {
         }
         return CancelOutcome::NotRunning;
     };
-    let server = in_flight.identity();
-    match server.endpoint.cancel(&server.key).await {
+    match in_flight.deliver().await {
         Ok(()) => CancelOutcome::Delivered,
         Err(error) => {
             tracing::warn!(%error, "a cancel could not be delivered");

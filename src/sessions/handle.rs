@@ -206,6 +206,16 @@ impl SessionHandle {
         }
     }
 
+    /// Goes on under the tenant's new settings, or ends: the tenant, its place or the key is gone.
+    pub fn follow(&self, new: Option<Arc<Tenant>>) {
+        let old = self.tenant.load_full();
+        match new {
+            Some(new) if Arc::ptr_eq(&old, &new) => {}
+            Some(new) if old.keeps_session(&new, &self.key_id) => self.tenant.store(new),
+            _ => self.give(Order::Revoked),
+        }
+    }
+
     /// The order that stands.
     #[inline]
     pub fn order(&self) -> Option<Order> {
@@ -252,6 +262,14 @@ impl SessionHandle {
     pub fn begin_transaction(&self) {
         self.transaction_since_ms
             .store(self.clock.load(Relaxed).max(1), Relaxed);
+    }
+
+    /// Notes that a transaction goes on, or begins.
+    #[inline]
+    pub fn continue_transaction(&self) {
+        if self.transaction_since_ms.load(Relaxed) == 0 {
+            self.begin_transaction();
+        }
     }
 
     /// Notes that no transaction is open.

@@ -65,8 +65,7 @@ fn cancel_overdue(handle: &Arc<SessionHandle>) {
     };
     handle.mark_query_overdue();
     tokio::spawn(async move {
-        let server = in_flight.identity();
-        if let Err(error) = server.endpoint.cancel(&server.key).await {
+        if let Err(error) = in_flight.deliver().await {
             tracing::warn!(%error, "an overdue statement could not be cancelled");
         }
     });

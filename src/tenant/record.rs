@@ -1,6 +1,6 @@
 //! A tenant, as the directory knows it.
 
-use super::{ApiKey, Limits, Login, Placement, PoolMode, Scope, TenantId, Timeouts};
+use super::{ApiKey, KeyId, Limits, Login, Placement, PoolMode, Scope, TenantId, Timeouts};
 use std::sync::Arc;
 
 /// Whether a tenant is served.
@@ -49,5 +49,27 @@ impl Tenant {
     /// upstream database.
     pub fn serves_database(&self, database: &str) -> bool {
         database == self.id.as_str() || database == &*self.placement.database
+    }
+
+    /// Whether a session that this key opened may go on when the tenant becomes `new`: it is
+    /// served, at the same place, and the key is the same.
+    pub fn keeps_session(&self, new: &Self, key_id: &KeyId) -> bool {
+        let verifier = |tenant: &Self| {
+            let key = tenant.keys.iter().find(|key| key.id == *key_id);
+            key.map(|key| key.verifier.clone())
+        };
+        let place = |tenant: &Self| {
+            let place = &tenant.placement;
+            (
+                place.cluster.clone(),
+                place.tier,
+                place.database.clone(),
+                place.schema.clone(),
+            )
+        };
+        new.status == Status::Active
+            && place(self) == place(new)
+            && verifier(new).is_some()
+            && verifier(self) == verifier(new)
     }
 }

@@ -61,14 +61,16 @@ impl Server {
     /// # Cancel safety
     /// Not cancel safe: drop the server when the future is dropped.
     pub async fn clean(&mut self, timeout: Duration) -> Result<(), AskError> {
-        if !self.replies.is_empty() {
+        if !self.replies.is_settled() {
             return Err(AskError::Busy);
         }
         tokio::time::timeout(timeout, self.identity().clone().cancels_landed())
             .await
             .map_err(|_elapsed| AskError::Timeout)?;
         if self.status != TxStatus::Idle {
-            self.ask("ROLLBACK", timeout).await?;
+            // What it undoes of the settings is not tracked: start afresh then.
+            let report = self.ask("ROLLBACK", timeout).await?;
+            self.is_dirty |= !report.is_empty();
         }
         if self.is_dirty {
             self.ask(RESET, timeout).await?;
@@ -82,7 +84,7 @@ impl Server {
     }
 
     async fn ask_unbounded(&mut self, sql: &str) -> Result<Report, AskError> {
-        if !self.replies.is_empty() {
+        if !self.replies.is_settled() {
             return Err(AskError::Busy);
         }
         let mut out = Vec::with_capacity(HEADER_BYTES + sql.len() + 1);

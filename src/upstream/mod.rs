@@ -20,7 +20,7 @@ pub use dial::{Welcome, dial};
 pub use endpoint::Endpoint;
 pub use error::UpstreamError;
 pub use prepared::Prepared;
-pub use replies::{Expect, Lost, Replies, Reply, Verdict};
+pub use replies::{Expect, Lost, Making, Replies, Reply, Verdict};
 pub use server::{CancelInFlight, Identity, Server, TxStatus};
 pub use settings::Settings;
 pub use statement::{Statement, StatementId, Statements};

@@ -5,11 +5,12 @@
 //! injected messages are answered without the client knowing, how replies that we make ourselves
 //! keep their place, and how we know that nothing is outstanding.
 //!
-//! After an error the server skips everything up to the next Sync; so does the queue.
+//! After an error in the extended protocol the server skips everything up to the next Sync, Query
+//! included; so does the queue, and what was skipped is taken back ([`Lost`]).
 //! While it copies in, the server ignores Sync; so does the queue.
 //! Reference: <https://www.postgresql.org/docs/current/protocol-flow.html>.
 
-use super::StatementId;
+use super::{Statement, StatementId};
 use crate::wire::{backend, tag::backend as tag};
 use std::{collections::VecDeque, sync::Arc};
 
@@ -22,11 +23,22 @@ pub enum Reply {
     Swallow,
 }
 
+/// What a Parse makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Making {
+    /// A statement of a client that has the server for itself.
+    Private,
+    /// The unnamed statement.
+    Unnamed,
+    /// A shared statement; with the client's name for it, when the client asked for it.
+    Shared(StatementId, Option<Box<[u8]>>),
+}
+
 /// One request without its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expect {
-    /// Parse; with the shared statement that it makes, if it is one.
-    Parse(Reply, Option<StatementId>),
+    /// Parse.
+    Parse(Reply, Making),
     /// Bind.
     Bind,
     /// Describe.
@@ -35,10 +47,10 @@ pub enum Expect {
     Execute,
     /// Close; with the shared statement that it removes, if it is one.
     Close(Reply, Option<StatementId>),
-    /// `ParseComplete` that we say ourselves.
-    SayParseComplete,
-    /// `CloseComplete` that we say ourselves.
-    SayCloseComplete,
+    /// `ParseComplete` that we say ourselves, for this client name.
+    SayParseComplete(Box<[u8]>),
+    /// `CloseComplete` that we say ourselves, for this client name and what it stood for.
+    SayCloseComplete(Box<[u8]>, Option<Arc<Statement>>),
     /// A request that we know must fail, with the error that the client gets instead.
     Doomed(Arc<[u8]>),
     /// Sync.
@@ -59,6 +71,10 @@ impl Expect {
             self,
             Self::Sync | Self::Query | Self::FunctionCall | Self::Injected
         )
+    }
+    /// Whether it is part of a sequence that a Sync must end.
+    fn awaits_sync(&self) -> bool {
+        !self.ends_with_ready() && *self != Self::CopyEnd
     }
 }
 
@@ -81,17 +97,27 @@ pub struct Replies {
     queue: VecDeque<Expect>,
     /// The server waits for copy data, and no end of it was sent yet.
     copy_in_open: bool,
+    /// Extended messages were sent, and no Sync behind them.
+    unsynced: bool,
+    /// The server skips everything up to a Sync that was not sent yet.
+    skipping: bool,
     injected_failed: bool,
     lost: Vec<Lost>,
 }
 
-/// A side effect on the server that an error kept from happening.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A side effect that an error kept from happening.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lost {
-    /// The statement was not made.
+    /// The server does not have the statement.
     Parse(StatementId),
-    /// The statement was not removed.
+    /// The server still has the statement.
     Close(StatementId),
+    /// The unnamed statement was not made.
+    Unnamed,
+    /// The client's name was not given.
+    Name(Box<[u8]>),
+    /// The client's name was not taken away from the statement.
+    KeptName(Box<[u8]>, Arc<Statement>),
 }
 
 impl Replies {
@@ -100,7 +126,15 @@ impl Replies {
         self.queue.is_empty()
     }
 
+    /// Whether everything was answered and no Sync is owed: only then does the last ReadyForQuery
+    /// still say what state the server is in.
+    #[inline]
+    pub fn is_settled(&self) -> bool {
+        self.queue.is_empty() && !self.unsynced
+    }
+
     /// How many requests are outstanding.
+    #[inline]
     pub fn count(&self) -> usize {
         self.queue.len()
     }
@@ -110,17 +144,25 @@ impl Replies {
         self.copy_in_open
     }
 
+    /// Whether extended messages were sent and no Sync behind them.
+    pub fn needs_sync(&self) -> bool {
+        self.unsynced
+    }
+
     /// Whether what comes now belongs to a Query of our own.
     #[inline]
     pub fn is_injected(&self) -> bool {
         self.queue.front() == Some(&Expect::Injected)
     }
 
-    /// Whether the last request sent is one that a Sync must follow.
-    pub fn needs_sync(&self) -> bool {
-        self.queue
-            .back()
-            .is_some_and(|last| !last.ends_with_ready() && *last != Expect::CopyEnd)
+    /// Whether a request that is not answered yet gives this name to a statement.
+    pub fn will_name(&self, wanted: &[u8]) -> bool {
+        self.queue.iter().any(|expect| match expect {
+            Expect::Parse(_, Making::Shared(_, Some(name))) | Expect::SayParseComplete(name) => {
+                **name == *wanted
+            }
+            _ => false,
+        })
     }
 
     /// Notes a request that goes to the server.
@@ -128,9 +170,14 @@ impl Replies {
     pub fn push(&mut self, expect: Expect) {
         match expect {
             Expect::Sync if self.copy_in_open => return,
+            Expect::Sync => {
+                self.unsynced = false;
+                self.skipping = false;
+            }
+            _ if self.skipping => return self.lose(expect),
             Expect::CopyEnd if self.queue.is_empty() => return,
             Expect::CopyEnd => self.copy_in_open = false,
-            _ => {}
+            _ => self.unsynced = expect.awaits_sync(),
         }
         self.queue.push_back(expect);
     }
@@ -139,8 +186,8 @@ impl Replies {
     #[inline]
     pub fn own_turn(&mut self) -> Option<&'static [u8]> {
         let bytes = match self.queue.front()? {
-            Expect::SayParseComplete => backend::PARSE_COMPLETE,
-            Expect::SayCloseComplete => backend::CLOSE_COMPLETE,
+            Expect::SayParseComplete(_) => backend::PARSE_COMPLETE,
+            Expect::SayCloseComplete(..) => backend::CLOSE_COMPLETE,
             _ => return None,
         };
         self.queue.pop_front();
@@ -152,7 +199,7 @@ impl Replies {
     pub fn observe(&mut self, message: u8) -> Verdict {
         match message {
             tag::READY => self.ready(),
-            tag::BIND_COMPLETE => self.answered(|e| *e == Expect::Bind),
+            tag::BIND_COMPLETE => self.bound(),
             tag::COMMAND_COMPLETE | tag::EMPTY_QUERY | tag::PORTAL_SUSPENDED => self.executed(),
             tag::PARSE_COMPLETE | tag::CLOSE_COMPLETE => self.parsed_or_closed(),
             tag::ROW_DESCRIPTION | tag::NO_DATA => self.described(),
@@ -167,7 +214,8 @@ impl Replies {
         std::mem::take(&mut self.injected_failed)
     }
 
-    /// Side effects that errors kept from happening since the last call.
+    /// Side effects that errors kept from happening since the last call, in order. Undo them from
+    /// the last to the first.
     pub fn take_lost(&mut self) -> Vec<Lost> {
         std::mem::take(&mut self.lost)
     }
@@ -185,13 +233,12 @@ impl Replies {
         }
     }
 
-    fn answered(&mut self, is_it: impl Fn(&Expect) -> bool) -> Verdict {
+    fn bound(&mut self) -> Verdict {
         match self.queue.front() {
-            Some(front) if is_it(front) => {
+            Some(Expect::Bind) => {
                 self.queue.pop_front();
                 Verdict::Forward
             }
-            Some(Expect::Injected) => Verdict::Swallow,
             _ => Verdict::Unexpected,
         }
     }
@@ -203,7 +250,14 @@ impl Replies {
                 self.pass_copy_end();
                 Verdict::Forward
             }
-            Some(Expect::Query | Expect::FunctionCall) => Verdict::Forward,
+            Some(Expect::Query) => {
+                // A copy of this statement is over; the next statement may copy again.
+                while self.queue.get(1) == Some(&Expect::CopyEnd) {
+                    self.queue.remove(1);
+                }
+                Verdict::Forward
+            }
+            Some(Expect::FunctionCall) => Verdict::Forward,
             Some(Expect::Injected) => Verdict::Swallow,
             _ => Verdict::Unexpected,
         }
@@ -244,41 +298,75 @@ impl Replies {
     }
 
     fn failed(&mut self) -> Verdict {
+        self.copy_in_open = false;
         let verdict = match self.queue.front() {
             Some(Expect::Injected) => {
                 self.injected_failed = true;
-                Verdict::Swallow
+                return Verdict::Swallow;
+            }
+            // ReadyForQuery follows by itself; or it is a fatal error that nobody asked for.
+            None | Some(Expect::Query | Expect::FunctionCall | Expect::Sync) => {
+                return Verdict::Forward;
             }
             Some(Expect::Doomed(instead)) => Verdict::Replace(Arc::clone(instead)),
-            // A fatal error of the server itself may come at any time.
-            _ => Verdict::Forward,
+            Some(_) => Verdict::Forward,
         };
-        self.copy_in_open = false;
-        while self
-            .queue
-            .front()
-            .is_some_and(|front| !front.ends_with_ready())
-        {
-            match self.queue.pop_front() {
-                Some(Expect::Parse(_, Some(id))) => self.lost.push(Lost::Parse(id)),
-                Some(Expect::Close(_, Some(id))) => self.lost.push(Lost::Close(id)),
-                _ => {}
-            }
-        }
+        self.skip_to_sync();
         verdict
     }
 
-    /// The server now waits for data. It ignores the Syncs that it meets before the end of it.
+    /// Forgets what the server skips: everything up to a Sync, which may still be to come.
+    fn skip_to_sync(&mut self) {
+        while self
+            .queue
+            .front()
+            .is_some_and(|front| *front != Expect::Sync)
+        {
+            if let Some(skipped) = self.queue.pop_front() {
+                self.lose(skipped);
+            }
+        }
+        if self.queue.is_empty() {
+            self.skipping = true;
+            self.unsynced = true;
+        }
+    }
+
+    fn lose(&mut self, expect: Expect) {
+        match expect {
+            Expect::Parse(_, Making::Unnamed) => self.lost.push(Lost::Unnamed),
+            Expect::Parse(_, Making::Shared(id, name)) => {
+                self.lost.push(Lost::Parse(id));
+                self.lost.extend(name.map(Lost::Name));
+            }
+            Expect::Close(_, Some(id)) => self.lost.push(Lost::Close(id)),
+            Expect::SayParseComplete(name) => self.lost.push(Lost::Name(name)),
+            Expect::SayCloseComplete(name, Some(statement)) => {
+                self.lost.push(Lost::KeptName(name, statement));
+            }
+            _ => {}
+        }
+    }
+
+    /// The server now waits for data. It ignores a Sync that it meets before any; whatever else it
+    /// meets is an error to it, and is lost.
     fn copy_in(&mut self) -> Verdict {
-        let mut ended = false;
-        let mut front = true;
-        self.queue.retain(|expect| {
-            ended |= *expect == Expect::CopyEnd;
-            let ignored = !front && !ended && *expect == Expect::Sync;
-            front = false;
-            !ignored
-        });
-        self.copy_in_open = !ended;
+        let is_extended = self.queue.front().is_some_and(Expect::awaits_sync);
+        while self.queue.get(1) == Some(&Expect::Sync) {
+            self.queue.remove(1);
+        }
+        self.copy_in_open = self.queue.len() == 1;
+        if is_extended && !self.queue.contains(&Expect::Sync) {
+            self.unsynced = true;
+        }
+        if !is_extended
+            && self
+                .queue
+                .get(1)
+                .is_some_and(|next| *next != Expect::CopyEnd)
+        {
+            self.queue.remove(1);
+        }
         self.seen()
     }
 

@@ -1,6 +1,6 @@
 //! A logged-in server connection and all that is known of its state.
 
-use super::{Endpoint, Prepared, Replies, Settings, StatementId, replies::Lost};
+use super::{Endpoint, Prepared, Replies, Settings, UpstreamError, replies::Lost};
 use crate::{
     net::Stream,
     tenant::{Scope, TenantId},
@@ -9,7 +9,7 @@ use crate::{
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Instant,
 };
@@ -51,6 +51,8 @@ pub struct Identity {
     pub endpoint: Arc<Endpoint>,
     cancels_in_flight: AtomicU32,
     cancels_done: Notify,
+    /// A cancel may or may not still come: the server can't be used again.
+    is_poisoned: AtomicBool,
 }
 
 impl Identity {
@@ -63,6 +65,7 @@ impl Identity {
             endpoint,
             cancels_in_flight: AtomicU32::new(0),
             cancels_done: Notify::new(),
+            is_poisoned: AtomicBool::new(false),
         }
     }
 
@@ -98,9 +101,20 @@ impl Identity {
 pub struct CancelInFlight(Arc<Identity>);
 
 impl CancelInFlight {
-    /// The server that is being cancelled.
-    pub fn identity(&self) -> &Identity {
-        &self.0
+    /// Sends the cancel and waits until it has landed. When that can't be known, the server is
+    /// not used again.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; at most after the endpoint's `connect_timeout`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future poisons the server.
+    pub async fn deliver(self) -> Result<(), UpstreamError> {
+        let server = &self.0;
+        server.is_poisoned.store(true, Ordering::SeqCst);
+        server.endpoint.cancel(&server.key).await?;
+        server.is_poisoned.store(false, Ordering::SeqCst);
+        Ok(())
     }
 }
 
@@ -162,25 +176,28 @@ impl Server {
     /// left on it, no cancel on its way.
     pub fn is_clean(&self) -> bool {
         self.status == TxStatus::Idle
-            && self.replies.is_empty()
+            && self.replies.is_settled()
             && !self.is_dirty
             && !self.identity.has_cancel_in_flight()
+            && !self.identity.is_poisoned.load(Ordering::SeqCst)
     }
 
-    /// Takes into account what errors kept from happening; returns the statements that were not
-    /// made.
-    pub fn settle_lost(&mut self) -> Vec<StatementId> {
-        let mut not_made = Vec::new();
-        for lost in self.replies.take_lost() {
+    /// Undoes what errors kept from happening, from the last to the first; returns what concerns
+    /// the client, in that order.
+    pub fn settle_lost(&mut self) -> Vec<Lost> {
+        let mut of_client = Vec::new();
+        for lost in self.replies.take_lost().into_iter().rev() {
             match lost {
-                Lost::Parse(id) => {
-                    self.prepared.remove(id);
-                    not_made.push(id);
-                }
+                Lost::Parse(id) => self.prepared.remove(id),
                 Lost::Close(id) => self.prepared.restore(id),
+                Lost::Unnamed => {
+                    self.unnamed = 0;
+                    of_client.push(lost);
+                }
+                lost => of_client.push(lost),
             }
         }
-        not_made
+        of_client
     }
 
     /// Notes that everything on the server is as it was after the login.

@@ -132,15 +132,23 @@ fn push_name(sql: &mut String, before: &str, name: &str) {
     }
 }
 
-/// Appends a string literal that means the same whatever `standard_conforming_strings` says.
+/// Appends a string literal in pure ASCII: it means the same whatever
+/// `standard_conforming_strings` and `client_encoding` the server has at the moment.
 fn push_literal(sql: &mut String, text: &str) {
-    let text = text.replace('\0', "");
-    if text.contains('\\') {
-        sql.push_str(" E'");
-        sql.push_str(&text.replace('\\', "\\\\").replace('\'', "''"));
+    let is_plain = |c: char| c.is_ascii() && c != '\\';
+    sql.push_str(if text.chars().all(is_plain) {
+        "'"
     } else {
-        sql.push('\'');
-        sql.push_str(&text.replace('\'', "''"));
+        " E'"
+    });
+    for c in text.chars() {
+        match c {
+            '\0' => {}
+            '\'' => sql.push_str("''"),
+            '\\' => sql.push_str("\\\\"),
+            c if c.is_ascii() => sql.push(c),
+            c => sql.push_str(&format!("\\U{:08x}", u32::from(c))),
+        }
     }
     sql.push('\'');
 }
@@ -183,6 +191,15 @@ mod tests {
             "RESET \"a\".\"b\";SELECT pg_catalog.set_config('x', E'it''s \\\\ 1',false);"
         );
         assert_eq!(to.sql_towards(&to), "");
+    }
+
+    #[test]
+    fn literals_are_pure_ascii() {
+        let sql = Settings::default().sql_towards(&settings(&[("my.x", "é'😀")]));
+        assert_eq!(
+            sql,
+            r"SELECT pg_catalog.set_config('my.x', E'\U000000e9''\U0001f600',false);"
+        );
     }
 
     #[test]

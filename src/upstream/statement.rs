@@ -21,7 +21,16 @@ pub struct Statement {
     name: Box<[u8]>,
     /// Eight bytes of plan context, then query, NUL, and parameter types.
     key: Box<[u8]>,
+    leaves_state: bool,
 }
+
+impl PartialEq for Statement {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Statement {}
 
 impl Statement {
     /// Its number.
@@ -32,6 +41,11 @@ impl Statement {
     /// Its name on servers.
     pub fn name(&self) -> &[u8] {
         &self.name
+    }
+
+    /// Whether its text names something that stays on the server after it.
+    pub fn leaves_state(&self) -> bool {
+        self.leaves_state
     }
 
     /// Query, NUL and parameter types.
@@ -82,7 +96,12 @@ const SWEEP_MIN: usize = 1024;
 
 impl Statements {
     /// The statement of this text and context, made when it is new.
-    pub fn intern(&self, context: u64, tail: &[u8]) -> Arc<Statement> {
+    pub fn intern(
+        &self,
+        context: u64,
+        tail: &[u8],
+        leaves_state: impl FnOnce(&[u8]) -> bool,
+    ) -> Arc<Statement> {
         let mut key = Vec::with_capacity(8 + tail.len());
         key.extend(context.to_be_bytes());
         key.extend_from_slice(tail);
@@ -97,6 +116,7 @@ impl Statements {
             id,
             name,
             key: key.into(),
+            leaves_state: leaves_state(tail),
         });
         shared.set.insert(ByKey(Arc::clone(&statement)));
         statement
@@ -125,10 +145,19 @@ mod tests {
     #[test]
     fn the_same_text_in_the_same_context_is_one_statement() {
         let statements = Statements::default();
-        let one = statements.intern(0, b"select 1\0\0\0");
-        assert_eq!(statements.intern(0, b"select 1\0\0\0").id(), one.id());
-        assert_ne!(statements.intern(1, b"select 1\0\0\0").id(), one.id());
-        assert_ne!(statements.intern(0, b"select 1\0\0\x01").id(), one.id());
+        let one = statements.intern(0, b"select 1\0\0\0", |_| false);
+        assert_eq!(
+            statements.intern(0, b"select 1\0\0\0", |_| false).id(),
+            one.id()
+        );
+        assert_ne!(
+            statements.intern(1, b"select 1\0\0\0", |_| false).id(),
+            one.id()
+        );
+        assert_ne!(
+            statements.intern(0, b"select 1\0\0\x01", |_| false).id(),
+            one.id()
+        );
         assert_eq!(one.tail(), b"select 1\0\0\0");
     }
 
@@ -136,7 +165,7 @@ mod tests {
     fn statements_that_nobody_holds_are_forgotten() {
         let statements = Statements::default();
         for n in 0..SWEEP_MIN * 4 {
-            statements.intern(0, n.to_string().as_bytes());
+            statements.intern(0, n.to_string().as_bytes(), |_| false);
         }
         assert!(statements.count() <= SWEEP_MIN + 1);
     }

@@ -31,7 +31,7 @@ fn seen(replies: &mut Replies, messages: &[u8]) -> Vec<u8> {
 #[test]
 fn an_injected_parse_is_answered_without_the_client_knowing() {
     let mut replies = queue([
-        Expect::Parse(Reply::Swallow, Some(1)),
+        Expect::Parse(Reply::Swallow, Making::Shared(1, None)),
         Expect::Bind,
         Expect::Execute,
         Expect::Sync,
@@ -45,9 +45,9 @@ fn our_own_parse_complete_keeps_its_place() {
     let mut replies = queue([
         Expect::Bind,
         Expect::Execute,
-        Expect::SayParseComplete,
+        Expect::SayParseComplete((*b"n").into()),
         Expect::Describe,
-        Expect::SayCloseComplete,
+        Expect::SayCloseComplete((*b"n").into(), None),
         Expect::Sync,
     ]);
     assert_eq!(seen(&mut replies, b"2CtTZ"), b"2C1tT3Z");
@@ -55,7 +55,10 @@ fn our_own_parse_complete_keeps_its_place() {
 
 #[test]
 fn our_own_replies_come_at_once_when_nothing_is_before_them() {
-    let mut replies = queue([Expect::SayParseComplete, Expect::SayCloseComplete]);
+    let mut replies = queue([
+        Expect::SayParseComplete((*b"n").into()),
+        Expect::SayCloseComplete((*b"n").into(), None),
+    ]);
     assert_eq!(seen(&mut replies, b""), b"13");
 }
 
@@ -63,15 +66,19 @@ fn our_own_replies_come_at_once_when_nothing_is_before_them() {
 fn after_an_error_everything_up_to_sync_is_skipped_our_own_replies_too() {
     let mut replies = queue([
         Expect::Bind,
-        Expect::SayParseComplete,
-        Expect::Parse(Reply::Forward, Some(7)),
+        Expect::SayParseComplete((*b"n").into()),
+        Expect::Parse(Reply::Forward, Making::Shared(7, None)),
         Expect::Close(Reply::Swallow, Some(8)),
         Expect::Sync,
         Expect::Bind,
         Expect::Sync,
     ]);
     assert_eq!(seen(&mut replies, b"EZ2Z"), b"EZ2Z");
-    assert_eq!(replies.take_lost(), [Lost::Parse(7), Lost::Close(8)]);
+    let name = (*b"n").into();
+    assert_eq!(
+        replies.take_lost(),
+        [Lost::Name(name), Lost::Parse(7), Lost::Close(8)]
+    );
     assert!(replies.is_empty());
 }
 
@@ -104,7 +111,7 @@ fn the_sync_sent_before_copy_data_is_ignored_by_the_server_and_by_us() {
     // Execute, Sync, then data: the server meets the first Sync while it copies in.
     let mut replies = queue([Expect::Bind, Expect::Execute, Expect::Sync]);
     assert_eq!(seen(&mut replies, b"2G"), b"2G");
-    assert!(replies.is_copy_in());
+    assert!(replies.is_copy_in() && replies.needs_sync());
     replies.push(Expect::CopyEnd);
     replies.push(Expect::Sync);
     assert_eq!(seen(&mut replies, b"CZ"), b"CZ");
@@ -156,6 +163,65 @@ fn several_statements_of_one_query_are_one_answer() {
 }
 
 #[test]
+fn a_flushed_batch_is_answered_but_not_settled_before_its_sync() {
+    let mut replies = queue([Expect::Bind, Expect::Execute]);
+    assert_eq!(seen(&mut replies, b"2C"), b"2C");
+    assert!(replies.is_empty() && !replies.is_settled() && replies.needs_sync());
+    replies.push(Expect::Sync);
+    assert_eq!(seen(&mut replies, b"Z"), b"Z");
+    assert!(replies.is_settled());
+}
+
+#[test]
+fn without_a_sync_an_error_skips_what_is_sent_later_too() {
+    let mut replies = queue([
+        Expect::Parse(Reply::Forward, Making::Unnamed),
+        Expect::Query,
+    ]);
+    assert_eq!(seen(&mut replies, b"E"), b"E");
+    assert!(replies.is_empty() && !replies.is_settled());
+    replies.push(Expect::Query);
+    replies.push(Expect::SayParseComplete((*b"m").into()));
+    assert!(replies.is_empty(), "the server skips them");
+    assert_eq!(
+        replies.take_lost(),
+        [Lost::Unnamed, Lost::Name((*b"m").into())]
+    );
+    replies.push(Expect::Sync);
+    assert_eq!(seen(&mut replies, b"Z"), b"Z");
+    assert!(replies.is_settled());
+}
+
+#[test]
+fn a_query_ends_an_extended_sequence_that_did_not_fail() {
+    let mut replies = queue([Expect::Bind, Expect::Execute, Expect::Query]);
+    assert_eq!(seen(&mut replies, b"2CCZ"), b"2CCZ");
+    assert!(replies.is_settled());
+}
+
+#[test]
+fn two_copies_of_one_query_each_wait_for_their_own_end() {
+    let mut replies = queue([Expect::Query]);
+    assert_eq!(seen(&mut replies, b"G"), b"G");
+    replies.push(Expect::CopyEnd);
+    assert_eq!(seen(&mut replies, b"CG"), b"CG");
+    assert!(replies.is_copy_in());
+    replies.push(Expect::CopyEnd);
+    assert_eq!(seen(&mut replies, b"CZ"), b"CZ");
+    assert!(replies.is_settled());
+}
+
+#[test]
+fn what_the_server_meets_in_place_of_copy_data_is_lost() {
+    let mut extended = queue([Expect::Execute, Expect::Sync, Expect::Bind, Expect::Sync]);
+    assert_eq!(seen(&mut extended, b"GEZ"), b"GEZ");
+    assert!(extended.is_settled());
+    let mut simple = queue([Expect::Query, Expect::Query]);
+    assert_eq!(seen(&mut simple, b"GEZ"), b"GEZ");
+    assert!(simple.is_settled());
+}
+
+#[test]
 fn an_answer_to_nothing_is_unexpected() {
     assert_eq!(Replies::default().observe(b'Z'), Verdict::Unexpected);
     assert_eq!(queue([Expect::Bind]).observe(b'Z'), Verdict::Unexpected);
@@ -164,13 +230,13 @@ fn an_answer_to_nothing_is_unexpected() {
 
 fn any_expect() -> impl Strategy<Value = Expect> {
     prop_oneof![
-        Just(Expect::Parse(Reply::Swallow, Some(1))),
-        Just(Expect::Parse(Reply::Forward, None)),
+        Just(Expect::Parse(Reply::Swallow, Making::Shared(1, None))),
+        Just(Expect::Parse(Reply::Forward, Making::Private)),
         Just(Expect::Bind),
         Just(Expect::Describe),
         Just(Expect::Execute),
-        Just(Expect::SayParseComplete),
-        Just(Expect::SayCloseComplete),
+        Just(Expect::SayParseComplete((*b"n").into())),
+        Just(Expect::SayCloseComplete((*b"n").into(), None)),
         Just(Expect::Sync),
         Just(Expect::Query),
         Just(Expect::Injected),
