@@ -363,6 +363,25 @@ fn a_client_that_says_farewell_behind_its_question_gets_the_answer() {
 }
 
 #[test]
+fn a_farewell_is_heard_however_close_it_follows_an_error() {
+    for mode in MODES {
+        let proxy = pooled(mode, 1);
+        for request in [
+            Request::new().query("selec").sync(),
+            Request::new().parse("", "selec").sync(),
+        ] {
+            for _ in 0..60 {
+                let mut client = proxy.connect("acme").login();
+                client.send(&request);
+                client.until('E');
+                client.send(&Request::new().terminate());
+                client.rest();
+            }
+        }
+    }
+}
+
+#[test]
 fn a_half_closed_client_still_gets_its_answer() {
     for mode in MODES {
         let proxy = pooled(mode, 1);

@@ -86,6 +86,7 @@ fn a_unix_socket_serves_and_is_made_anew() {
         .set("listen", format!("unix:{}", path.display()))
         .start();
     let connect = proxy.connect("acme").address(Address::Unix(path.clone()));
+    eventually("it listens there", || connect.bare().is_ok());
     let mut client = connect.login();
     client.is_in_step();
     assert_eq!(connect.clone().password("wrong").refused().code(), "28P01");
@@ -103,6 +104,7 @@ fn a_unix_socket_serves_and_is_made_anew() {
     proxy.end();
     assert!(path.exists());
     proxy.start_again();
+    eventually("it listens there too", || connect.bare().is_ok());
     connect.login().is_in_step();
     proxy.signal("TERM");
     proxy.end();
