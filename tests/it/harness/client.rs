@@ -137,12 +137,12 @@ impl Client {
         thread::spawn(move || (0..times).any(|_| socket.write_all(&bytes).is_err()))
     }
 
-    /// Closes the sending half.
+    /// Closes the sending half, unless the other side has closed everything already.
     pub fn half_close(&self) {
         let Stream::Tcp(socket) = &self.stream else {
             panic!("only over TCP")
         };
-        socket.shutdown(Shutdown::Write).unwrap();
+        socket.shutdown(Shutdown::Write).ok();
     }
 
     /// Closes with a RST: no farewell reaches the other side.
