@@ -153,7 +153,7 @@ impl Caller {
         self.connect.cancel(&self.client);
         let frames = self.client.until_ready();
         match code(&frames).as_str() {
-            "" => assert_eq!(firsts(&frames), [self.mark.clone()]),
+            "" => assert_eq!(firsts(&frames), [self.mark.as_str()]),
             code => assert_eq!(code, "57014"),
         }
         // A cancel that comes late may still hit the next statement, as with PostgreSQL itself.

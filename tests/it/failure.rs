@@ -226,7 +226,7 @@ type Leave = fn(Client);
 
 const WAYS_TO_LEAVE: [(&str, Leave); 4] = [
     ("terminate", |mut client| {
-        client.send(&Request::new().terminate())
+        client.send(&Request::new().terminate());
     }),
     ("reset", Client::reset),
     ("close", drop),

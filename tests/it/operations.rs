@@ -8,7 +8,7 @@ use std::{
     fs,
     io::Write,
     net::Ipv4Addr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 use tempfile::TempDir;
@@ -124,7 +124,7 @@ fn some_file() -> ProxyFile {
 }
 
 /// Exit code, standard output, standard error.
-fn check(path: &PathBuf, more: &[&str]) -> (Option<i32>, String, String) {
+fn check(path: &Path, more: &[&str]) -> (Option<i32>, String, String) {
     let output = pgusher(&[&["check", "--config", path.to_str().unwrap()], more].concat());
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (

@@ -114,13 +114,13 @@ fn a_cancel_key_of_one_tenant_does_nothing_to_another() {
 fn one_tenants_full_pool_is_no_others_wait() {
     let proxy = Proxy::of(tenants(&["one", "two"], Mode::Transaction)).start();
     let mut holders: Vec<_> = (0..2).map(|_| proxy.connect("one").login()).collect();
-    holders.iter_mut().for_each(|holder| {
+    for holder in &mut holders {
         holder.exec("begin");
-    });
+    }
     let mut waiters: Vec<_> = (0..5).map(|_| proxy.connect("one").login()).collect();
-    waiters
-        .iter_mut()
-        .for_each(|waiter| waiter.send(&Request::new().query("select 1")));
+    for waiter in &mut waiters {
+        waiter.send(&Request::new().query("select 1"));
+    }
     for _ in 0..5 {
         proxy.connect("two").login().is_in_step();
     }
