@@ -57,6 +57,11 @@ impl App {
 
     async fn apply(&mut self, config: Config) -> anyhow::Result<()> {
         let frontend = &self.frontend;
+        // A file that is being written is empty for a moment.
+        anyhow::ensure!(
+            !config.tenants.is_empty() || self.config.tenants.is_empty(),
+            "the file names no tenant any more; to end them all, stop pgusher"
+        );
         // First what can fail.
         frontend.tls.load(tls_files(&config.proxy).as_ref())?;
         for key in config.diff_restart(&self.config) {

@@ -7,7 +7,7 @@ use super::{AuthError, Conversation, ConversationError};
 use crate::{
     net::Stream,
     tenant::ScramVerifier,
-    wire::{backend, read},
+    wire::{Refusal, SqlState, backend, read},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -41,6 +41,9 @@ pub(super) async fn authenticate(
 
     let initial = conversation.receive_password().await?;
     let (mechanism, first) = initial_response(&initial).ok_or(ConversationError::Unexpected)?;
+    if first.contains(&0) {
+        return Err(ConversationError::Unexpected.into());
+    }
     if !mechanisms.contains(&mechanism) || (mechanism == SCRAM_PLUS) != first.starts_with(b"p=") {
         return Err(ConversationError::Unexpected.into());
     }
@@ -49,7 +52,7 @@ pub(super) async fn authenticate(
         .ok_or(AuthError::BadKey("no key to try"))?;
     let (server_first, waiting) = server
         .on_client_first_message_with_secret(first, secret(main))
-        .map_err(|_error| ConversationError::Unexpected)?;
+        .map_err(|error| negotiation_error(&error))?;
     out.clear();
     backend::authentication_sasl_continue(&mut out, server_first.clone());
     conversation
@@ -76,6 +79,19 @@ pub(super) async fn authenticate(
         .await
         .map_err(ConversationError::Io)?;
     Ok(matched)
+}
+
+/// A client that believes we offer no channel binding was lied to on the way.
+fn negotiation_error(error: &PgWireError) -> AuthError {
+    match error {
+        PgWireError::InvalidScramMessage(text) if text.contains("downgrade") => {
+            AuthError::Refused(Refusal::fatal(
+                SqlState::UNAUTHORIZED,
+                "SCRAM channel binding negotiation error",
+            ))
+        }
+        _ => ConversationError::Unexpected.into(),
+    }
 }
 
 impl Conversation {

@@ -13,6 +13,8 @@ use std::task::{Context, Poll, ready};
 pub(super) enum Wants {
     /// The next message needs a server.
     Server,
+    /// More bytes must come first.
+    Bytes,
     /// The client has left.
     Leave,
     /// The client broke the protocol.
@@ -76,14 +78,10 @@ impl Session {
                     return error.refusal().map(Wants::Refused);
                 }
             };
-            // A client that is slow to send must not hold a server meanwhile.
-            let wanted = header.message_bytes.min(SMALL_BYTES);
-            if self.client.to_server.unscanned().len() < wanted {
-                self.client.to_server.make_room_for_message(wanted);
-                return None;
-            }
-            if let Some(wants) = self.message(header) {
-                return Some(wants);
+            match self.message(header) {
+                None => {}
+                Some(Wants::Bytes) => return None,
+                wants => return wants,
             }
         }
     }
@@ -105,7 +103,7 @@ impl Session {
             | tag::QUERY
             | tag::FUNCTION_CALL => {
                 if !self.is_skipping {
-                    return Some(Wants::Server);
+                    return Some(self.wants_server(header));
                 }
             }
             other => {
@@ -116,6 +114,17 @@ impl Session {
         }
         self.client.rest = Rest::Drop(header.message_bytes);
         None
+    }
+
+    /// A server is wanted when the message is here, or as much of it as a buffer takes: a client
+    /// that is slow to send must not hold one meanwhile.
+    fn wants_server(&mut self, header: Header) -> Wants {
+        let wanted = header.message_bytes.min(SMALL_BYTES);
+        if self.client.to_server.unscanned().len() >= wanted {
+            return Wants::Server;
+        }
+        self.client.to_server.make_room_for_message(wanted);
+        Wants::Bytes
     }
 
     fn drop_rest(&mut self) {

@@ -230,6 +230,7 @@ impl Session {
         loop {
             match self.idle().await {
                 Wants::Server => {}
+                Wants::Bytes => continue,
                 Wants::Leave => return "client left",
                 Wants::Refused(refusal) => return self.end(&refusal, "protocol violation"),
                 Wants::Ordered(order) => return self.end(&order.refusal(), "told to end"),

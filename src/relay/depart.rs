@@ -1,8 +1,8 @@
 //! A client leaves in the middle: what becomes of its server.
 //!
-//! A client that says goodbye behind its last statement wants it done, as with PostgreSQL itself.
-//! A client that just closes may have closed one direction only, and still read; so its answers
-//! go on to it until it proves to be gone, and then what runs is cancelled.
+//! A client that says goodbye behind its last statement, or closes its own direction, may still
+//! read; so its answers go on to it until it proves to be gone, and then what runs is cancelled.
+//! What it did not commit is rolled back.
 
 use super::{Relay, RelayError, Rest};
 use crate::{
@@ -20,7 +20,7 @@ const CLEAN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How a client left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Farewell {
-    /// With Terminate: what it asked before is done, nobody reads the answers.
+    /// With Terminate, behind what it asked before.
     Said,
     /// Its end of the stream is closed; it may still read.
     Closed,
@@ -45,17 +45,10 @@ impl Relay<'_> {
         }
         self.client.to_server.drop_unscanned();
         self.finish_requests();
-        if farewell == Farewell::Closed && !self.read_on().await? {
+        if farewell != Farewell::Gone && !self.read_on().await? {
             return Ok(());
         }
         self.client_is_gone = true;
-        if farewell == Farewell::Said {
-            let done = self.run_to_settled().await;
-            if done.is_err() {
-                self.cancel().await;
-            }
-            return done;
-        }
         if !self.server.replies.is_settled() {
             self.cancel().await;
         }
@@ -65,7 +58,8 @@ impl Relay<'_> {
         Ok(())
     }
 
-    /// Says what the client left out: the end of its copy, and a Sync.
+    /// Says what the client left out: the end of its copy, and a Sync. What was not synced must not
+    /// be committed by our Sync: it is made to fail first, as it would by the client's absence.
     fn finish_requests(&mut self) {
         let out = self.client.to_server.insertion();
         if self.server.replies.is_copy_in() {
@@ -73,6 +67,8 @@ impl Relay<'_> {
             self.server.replies.push(Expect::CopyEnd);
         }
         if self.server.replies.needs_sync() {
+            frontend::describe_statement(out, super::NO_SUCH_STATEMENT);
+            self.server.replies.push(Expect::Doomed((*b"").into()));
             out.extend_from_slice(frontend::SYNC);
             self.server.replies.push(Expect::Sync);
         }

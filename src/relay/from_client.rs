@@ -1,9 +1,9 @@
 //! What a client sends: forwarded in place, noted in the queue of replies, names rewritten.
 
-use super::{Farewell, Relay, RelayError, Rest, names::CARRIED_BYTES_MAX, traces};
+use super::{NO_SUCH_STATEMENT, Farewell, Relay, RelayError, Rest, names::CARRIED_BYTES_MAX, traces};
 use crate::{
     net::SMALL_BYTES,
-    sessions::Counters,
+    sessions::{Activity, Counters},
     tenant::PoolMode,
     upstream::{Expect, Making, Reply, Statement, TxStatus},
     wire::{HEADER_BYTES, Header, Refusal, SqlState, frontend, peek, read, tag::frontend as tag},
@@ -21,10 +21,6 @@ const NAMES_BYTES_MAX: usize = SMALL_BYTES;
 
 /// Requests without an answer; more wait.
 const OUTSTANDING_MAX: usize = 4096;
-
-/// A statement name that no server has: asking for it makes PostgreSQL raise the error, and skip
-/// to the next Sync, that we word ourselves.
-const NO_SUCH_STATEMENT: &[u8] = b"pgusher: no such statement";
 
 /// Whether a message was dealt with, or must wait for more bytes or for answers.
 enum Step {
@@ -194,8 +190,9 @@ impl Relay<'_> {
 
     fn count_query(&self) {
         Counters::add(&self.client.handle.counters.queries, 1);
-        if self.server.replies.is_empty() {
-            self.client.handle.enter(crate::sessions::Activity::Active);
+        // What is sent behind a running statement does not extend its time.
+        if self.client.handle.state().activity != Activity::Active {
+            self.client.handle.enter(Activity::Active);
             self.client.handle.continue_transaction();
         }
     }

@@ -317,28 +317,13 @@ impl Relay<'_> {
 /// over. What is not known to leave nothing, leaves something.
 #[inline]
 fn leaves_nothing(tag: &[u8]) -> bool {
-    const WORDS: [&[u8]; 21] = [
-        b"SELECT",
-        b"INSERT",
-        b"UPDATE",
-        b"DELETE",
-        b"MERGE",
-        b"BEGIN",
-        b"COMMIT",
-        b"ROLLBACK",
-        b"FETCH",
-        b"MOVE",
-        b"COPY",
-        b"SAVEPOINT",
-        b"RELEASE",
-        b"SHOW",
-        b"EXPLAIN",
-        b"START",
-        b"TRUNCATE",
-        b"LOCK",
-        b"NOTIFY",
-        b"VACUUM",
-        b"ANALYZE",
+    const WORDS: [&[u8]; 31] = [
+        b"SELECT", b"INSERT", b"UPDATE", b"DELETE", b"MERGE", b"BEGIN", b"COMMIT", b"ROLLBACK",
+        b"FETCH", b"MOVE", b"COPY", b"SAVEPOINT", b"RELEASE", b"SHOW", b"EXPLAIN", b"START",
+        b"TRUNCATE", b"LOCK", b"NOTIFY", b"VACUUM", b"ANALYZE",
+        // Temporary objects are known by the statement's text.
+        b"CREATE", b"ALTER", b"DROP", b"GRANT", b"REVOKE", b"COMMENT", b"REINDEX", b"REFRESH",
+        b"CLUSTER", b"CLOSE",
     ];
     let end = tag
         .iter()
@@ -360,7 +345,6 @@ mod tests {
             &b"SET\0"[..],
             b"LISTEN\0",
             b"PREPARE\0",
-            b"CREATE TABLE\0",
             b"DISCARD ALL\0",
             b"DECLARE CURSOR\0",
             b"DO\0",

@@ -36,6 +36,10 @@ use std::{
     task::{Context, Poll},
 };
 
+/// A statement name that no server has: asking for it makes PostgreSQL raise the error, and skip
+/// to the next Sync, that we word ourselves.
+const NO_SUCH_STATEMENT: &[u8] = b"pgusher: no such statement";
+
 /// What is left of a message that was not here whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
