@@ -7,7 +7,7 @@ use crate::harness::{
     proxy::{one_tenant, pooled},
     tags,
 };
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 const MODES: [Mode; 2] = [Mode::Session, Mode::Transaction];
 
@@ -295,10 +295,7 @@ fn a_reset_of_a_waiting_client_is_noticed_at_once() {
         client.reset();
         proxy.connect("acme").login().exec("select 1");
         let taken = start.elapsed();
-        assert!(
-            taken < std::time::Duration::from_millis(1500),
-            "{mode:?}: {taken:?}"
-        );
+        assert!(taken < Duration::from_millis(1500), "{mode:?}: {taken:?}");
     }
 }
 
@@ -366,16 +363,17 @@ fn a_client_that_says_farewell_behind_its_question_gets_the_answer() {
 fn a_farewell_is_heard_however_close_it_follows_an_error() {
     for mode in MODES {
         let proxy = pooled(mode, 1);
-        for request in [
-            Request::new().query("selec").sync(),
-            Request::new().parse("", "selec").sync(),
-        ] {
-            for _ in 0..60 {
-                let mut client = proxy.connect("acme").login();
+        let simple = Request::new().query("selec").sync();
+        let parse = Request::new().parse("", "selec").sync();
+        for (name, request) in [("simple", simple), ("parse", parse)] {
+            for round in 0..60 {
+                let connect = proxy.connect("acme");
+                let mut client = connect.login().patience(Duration::from_secs(3));
                 client.send(&request);
                 client.until('E');
                 client.send(&Request::new().terminate());
-                client.rest();
+                let has_ended = client.ends();
+                assert!(has_ended, "{mode:?}, {name}, round {round}");
             }
         }
     }

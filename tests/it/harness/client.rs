@@ -282,6 +282,28 @@ impl Client {
         frames
     }
 
+    /// Whether the connection ends, whatever comes before.
+    pub fn ends(&mut self) -> bool {
+        let end = Instant::now() + self.patience;
+        self.set_timeout(self.patience);
+        let mut chunk = [0; 16384];
+        while Instant::now() < end {
+            let count = match &mut self.stream {
+                Stream::Tcp(socket) => socket.read(&mut chunk),
+                Stream::Unix(socket) => socket.read(&mut chunk),
+                Stream::Tls(tls) => tls.read(&mut chunk),
+            };
+            match count {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => {
+                    return !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+                }
+            }
+        }
+        false
+    }
+
     /// The connection ends with a FATAL error of this SQLSTATE as its last message.
     pub fn ends_with(&mut self, code: &str) -> Fields {
         let frames = self.rest();
