@@ -1,32 +1,13 @@
 //! Bytes that no client should send: a clear error or a clean end, and nobody else is harmed.
 
 use crate::harness::{
-    Client, Mode, Proxy, Request, code_of_end,
+    Bystander, Mode, Request, code_of_end,
     differential::same_everywhere,
-    eventually,
     frames::code,
-    proxy::{one_tenant, pooled},
+    proxy::pooled,
     request::{c_strings, startup},
     tags,
 };
-
-/// Someone else, who must not notice.
-struct Bystander(Client);
-
-impl Bystander {
-    fn of(proxy: &Proxy) -> Self {
-        let mut client = proxy.connect("acme").login();
-        client.exec("create table if not exists bystander (i int)");
-        Self(client)
-    }
-
-    fn is_unharmed(&mut self, proxy: &mut Proxy) {
-        self.0.is_in_step();
-        proxy.connect("acme").login().is_in_step();
-        assert!(proxy.is_alive());
-        assert!(!proxy.log().contains("panicked"), "{}", proxy.log());
-    }
-}
 
 /// Bytes without any meaning, always the same.
 fn noise(seed: u32, length: usize) -> Vec<u8> {
@@ -325,77 +306,6 @@ fn long_names_are_postgresqls_to_judge() {
         frames.extend(client.ask(&Request::new().run_prepared(odd, &[]).sync()));
         frames
     });
-}
-
-#[test]
-fn a_client_that_stops_reading_holds_up_nobody() {
-    for mode in [Mode::Session, Mode::Transaction] {
-        let mut proxy = pooled(mode, 3);
-        let mut bystander = Bystander::of(&proxy);
-        let mut stalled = proxy.connect("acme").login();
-        stalled.send(
-            &Request::new().query("select repeat('x', 1000) from generate_series(1, 500000)"),
-        );
-        let place = proxy.place("acme");
-        let mut admin = place.admin();
-        let sql = format!(
-            "select count(*) from pg_stat_activity where usename = '{}' and wait_event = 'ClientWrite'",
-            place.role()
-        );
-        eventually("PostgreSQL waits for the reader", || {
-            admin.value(&sql) == "1"
-        });
-        for _ in 0..10 {
-            bystander.is_unharmed(&mut proxy);
-        }
-        stalled.reset();
-        let sql = sql.replace("wait_event = 'ClientWrite'", "state <> 'idle'");
-        eventually("its query is over", || admin.value(&sql) == "0");
-    }
-}
-
-#[test]
-fn a_client_that_sends_without_reading_holds_up_nobody() {
-    let mut proxy = pooled(Mode::Transaction, 3);
-    let mut bystander = Bystander::of(&proxy);
-    let before = proxy.resident_bytes();
-    let mut flooding = proxy
-        .connect("acme")
-        .login()
-        .patience(std::time::Duration::from_secs(1));
-    let mut request = Request::new();
-    for _ in 0..1000 {
-        request = request.query("select repeat('x', 10000)");
-    }
-    // Blocks when all buffers are full: then the proxy must have stopped reading.
-    let writer = flooding.send_aside_until_blocked(&request, 2000);
-    bystander.is_unharmed(&mut proxy);
-    assert!(
-        writer.join().unwrap(),
-        "the proxy took everything without being read"
-    );
-    let grown = proxy.resident_bytes().saturating_sub(before);
-    assert!(grown < 10 << 20, "{grown} bytes held for one client");
-    assert_eq!(flooding.next().kind(), 'T');
-    flooding.reset();
-    bystander.is_unharmed(&mut proxy);
-}
-
-#[test]
-fn a_thousand_silent_connections_harm_nobody() {
-    let mut proxy = one_tenant(|tenant| tenant.pool_size(2));
-    let mut bystander = Bystander::of(&proxy);
-    let before = proxy.resident_bytes();
-    let connect = proxy.connect("acme");
-    let silent: Vec<_> = (0..300).map(|_| connect.open()).collect();
-    bystander.is_unharmed(&mut proxy);
-    let grown = proxy.resident_bytes().saturating_sub(before);
-    assert!(
-        grown < 300 * 64 * 1024,
-        "{grown} bytes for 300 connections that say nothing"
-    );
-    drop(silent);
-    bystander.is_unharmed(&mut proxy);
 }
 
 #[test]

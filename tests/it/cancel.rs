@@ -177,9 +177,9 @@ fn a_cancel_works_when_all_pools_are_full() {
         .start();
     let connect = proxy.connect("acme");
     let mut clients = [connect.login(), connect.login()];
-    clients
-        .iter_mut()
-        .for_each(|client| start_sleep(client, 30));
+    for client in &mut clients {
+        start_sleep(client, 30);
+    }
     wait_until_sleeping(&place, 2);
     let mut waiter = connect.login();
     waiter.send(&Request::new().query("select 'at last'"));
@@ -212,18 +212,18 @@ fn a_storm_of_cancels_never_hits_another_client() {
                 assert_eq!(firsts(&frames), ["mine"]);
             }
         });
-        let mut cancelled = 0;
+        let mut hits = 0;
         while Instant::now() < end {
             let frames = target.query("select 'yours', pg_sleep(0.002)");
             match error(&frames) {
                 Some(error) => {
                     assert_eq!(error.code(), "57014");
-                    cancelled += 1;
+                    hits += 1;
                 }
                 None => assert_eq!(firsts(&frames), ["yours"]),
             }
         }
-        assert!(cancelled > 0, "no cancel arrived at all");
+        assert!(hits > 0, "no cancel arrived at all");
     });
     target.is_in_step();
 }

@@ -197,9 +197,8 @@ fn megabytes_are_copied_in_and_out() {
         let mut client = proxy.connect("acme").login();
         client.exec("create unlogged table t (i int, s text)");
         start_copy(&mut client);
-        let chunk: String = (0..1000)
-            .map(|row| format!("{row}\t{}\n", "y".repeat(100)))
-            .collect();
+        let row = |row: u32| [&row.to_string(), "\t", &"y".repeat(100), "\n"].concat();
+        let chunk: String = (0..1000).map(row).collect();
         let mut request = Request::new();
         for _ in 0..200 {
             request = request.copy_data(chunk.as_bytes());
@@ -252,7 +251,7 @@ fn a_client_that_dies_within_a_copy_message_leaves_nothing_behind() {
         let mut client = proxy.connect("acme").login();
         table(&mut client);
         start_copy(&mut client);
-        let half = Request::new().copy_data(&[b'x'; 100_000]);
+        let half = Request::new().copy_data(&b"x".repeat(100_000));
         client.send_bytes(&half.bytes()[..50_000]);
         client.reset();
         nothing_stays(&proxy.place("acme"), &mut proxy.connect("acme").login());

@@ -7,7 +7,7 @@ use crate::harness::{
     proxy::{one_tenant, pooled},
     tags,
 };
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 const MODES: [Mode; 2] = [Mode::Session, Mode::Transaction];
 
@@ -226,7 +226,7 @@ type Leave = fn(Client);
 
 const WAYS_TO_LEAVE: [(&str, Leave); 4] = [
     ("terminate", |mut client| {
-        client.send(&Request::new().terminate())
+        client.send(&Request::new().terminate());
     }),
     ("reset", Client::reset),
     ("close", drop),
@@ -281,6 +281,21 @@ fn a_client_gone_in_mid_query_has_its_query_cancelled() {
             leave(client);
             assert_undone(&proxy);
         }
+    }
+}
+
+#[test]
+fn a_reset_of_a_waiting_client_is_noticed_at_once() {
+    for mode in MODES {
+        let proxy = pooled(mode, 1);
+        let mut client = proxy.connect("acme").login();
+        client.send(&Request::new().query("select pg_sleep(60)"));
+        pid_of_sleeper(&proxy.place("acme"));
+        let start = std::time::Instant::now();
+        client.reset();
+        proxy.connect("acme").login().exec("select 1");
+        let taken = start.elapsed();
+        assert!(taken < Duration::from_millis(1500), "{mode:?}: {taken:?}");
     }
 }
 
@@ -340,6 +355,26 @@ fn a_client_that_says_farewell_behind_its_question_gets_the_answer() {
             let request = Request::new().query("select 'asked before', pg_sleep(0.2)");
             client.send(&request.terminate());
             assert_eq!(firsts(&client.rest()), ["asked before"], "{mode:?}");
+        }
+    }
+}
+
+#[test]
+fn a_farewell_is_heard_however_close_it_follows_an_error() {
+    for mode in MODES {
+        let proxy = pooled(mode, 1);
+        let simple = Request::new().query("selec").sync();
+        let parse = Request::new().parse("", "selec").sync();
+        for (name, request) in [("simple", simple), ("parse", parse)] {
+            for round in 0..60 {
+                let connect = proxy.connect("acme");
+                let mut client = connect.login().patience(Duration::from_secs(3));
+                client.send(&request);
+                client.until('E');
+                client.send(&Request::new().terminate());
+                let has_ended = client.ends();
+                assert!(has_ended, "{mode:?}, {name}, round {round}");
+            }
         }
     }
 }

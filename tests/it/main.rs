@@ -13,15 +13,23 @@
     reason = "a test ends when something is not as it should be"
 )]
 
+mod admin;
 mod auth;
 mod bad_input;
+mod big;
 mod cancel;
+mod concurrency;
 mod context;
 mod copy;
+mod drivers;
+mod encryption;
 mod failure;
+mod flood;
+mod forgetting;
 mod function_call;
 mod harness;
 mod modes;
+mod operations;
 mod pipelining;
 mod prepared;
 mod quotas;
@@ -30,4 +38,6 @@ mod relay_simple;
 mod reload;
 mod shutdown;
 mod startup;
+mod tenants;
 mod timeouts;
+mod upstream;

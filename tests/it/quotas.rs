@@ -164,9 +164,9 @@ fn a_cluster_has_so_many_servers() {
         .cluster("max_server_connections", 2)
         .start();
     let mut holders = [proxy.connect("one").login(), proxy.connect("one").login()];
-    holders.iter_mut().for_each(|holder| {
+    for holder in &mut holders {
         holder.exec("begin");
-    });
+    }
     let refusal = match proxy.connect("two").try_login() {
         Err(frames) => error(&frames).expect("an error"),
         Ok(mut client) => {

@@ -94,9 +94,7 @@ fn a_transaction_has_its_time() {
             if let Some(error) = error(&frames) {
                 break error;
             }
-            if frames.is_empty() {
-                panic!("the connection ended without a word");
-            }
+            assert!(!frames.is_empty(), "the connection ended without a word");
         };
         assert_eq!(ended.code(), "25P04", "{ended:?}");
         let mut next = proxy.connect("acme").login();

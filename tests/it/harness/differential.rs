@@ -1,9 +1,7 @@
 //! The same messages to PostgreSQL and through the proxy, and the same answers from both.
 
-use super::{
-    Client, Frame, Mode,
-    proxy::{is_left_out, pooled},
-};
+use super::{Client, Frame, Mode, proxy::pooled};
+use std::fmt::Write;
 
 /// The names of the ways to PostgreSQL, in which a script is run.
 const WAYS: [&str; 3] = ["PostgreSQL itself", "session mode", "transaction mode"];
@@ -21,11 +19,8 @@ fn described(body: &[u8]) -> String {
         let (name, facts) = column.split_at(name_end);
         let table = u32::from_be_bytes(facts[1..5].try_into().unwrap());
         let table = if table < 16384 { table } else { 16384 };
-        shown += &format!(
-            " {} of {table} {}",
-            name.escape_ascii(),
-            facts[5..].escape_ascii()
-        );
+        let (name, facts) = (name.escape_ascii(), facts[5..].escape_ascii());
+        write!(shown, " {name} of {table} {facts}").expect("a string takes all");
         rest = after;
     }
     shown + ")"
@@ -60,9 +55,10 @@ fn same_in(ways: &[&str], script: &dyn Fn(&mut Client) -> Vec<Frame>) {
             Mode::Session
         };
         let proxy = pooled(mode, 2);
-        let connect = match *way == WAYS[0] {
-            true => proxy.place("acme").direct(),
-            false => proxy.connect("acme"),
+        let connect = if *way == WAYS[0] {
+            proxy.place("acme").direct()
+        } else {
+            proxy.connect("acme")
         };
         let mut client = connect.login();
         let answers = seen(&script(&mut client));
@@ -71,9 +67,7 @@ fn same_in(ways: &[&str], script: &dyn Fn(&mut Client) -> Vec<Frame>) {
             None => expected = Some(answers),
             Some(expected) => compare(way, expected, &answers),
         }
-        if is_left_out() && expected.as_ref().is_some_and(Vec::is_empty) {
-            panic!("the script asks nothing");
-        }
+        assert!(expected.as_ref().is_some_and(|answers| !answers.is_empty()));
     }
 }
 

@@ -1,11 +1,13 @@
 //! The actors of the tests, one file each: PostgreSQL, a place in it, the proxy, a client.
 
+pub mod bystander;
 pub mod certificates;
 pub mod client;
 pub mod connect;
 pub mod differential;
 pub mod errors;
 pub mod frames;
+pub mod login;
 pub mod place;
 pub mod port;
 pub mod postgres;
@@ -17,6 +19,7 @@ pub mod scram;
 pub mod tls;
 pub mod wait;
 
+pub use bystander::Bystander;
 pub use client::Client;
 pub use connect::Connect;
 pub use errors::Fields;

@@ -326,10 +326,7 @@ fn find_bin() -> PathBuf {
 
 /// The user that PostgreSQL runs as: not root.
 fn owner() -> Option<(u32, u32)> {
-    let is_root = fs::metadata("/proc/self")
-        .map(|meta| meta.uid())
-        .unwrap_or(1)
-        == 0;
+    let is_root = fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0);
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let ids = |name: &str| {
         let line = users

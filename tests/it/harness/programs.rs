@@ -1,4 +1,4 @@
-//! PostgreSQL's own programs as clients: psql, pgbench, pg_dump.
+//! PostgreSQL's own programs as clients: psql, pgbench, `pg_dump`.
 
 use super::{postgres::bin, proxy_file::KEY};
 use std::{
@@ -10,7 +10,7 @@ use std::{
 };
 
 /// How long a program may run.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A run that has ended.
 pub struct Run {

@@ -49,7 +49,9 @@ impl Request {
     pub fn parse_typed(self, name: &str, sql: &str, types: &[u32]) -> Self {
         let mut body = c_strings(&[name, sql]);
         body.extend(u16::try_from(types.len()).unwrap().to_be_bytes());
-        types.iter().for_each(|oid| body.extend(oid.to_be_bytes()));
+        for oid in types {
+            body.extend(oid.to_be_bytes());
+        }
         self.message(b'P', &body)
     }
 
@@ -70,9 +72,9 @@ impl Request {
             body.extend(u16::try_from(count).unwrap().to_be_bytes());
         };
         put_count(&mut body, formats.len());
-        formats
-            .iter()
-            .for_each(|format| body.extend(format.to_be_bytes()));
+        for format in formats {
+            body.extend(format.to_be_bytes());
+        }
         put_count(&mut body, parameters.len());
         for parameter in parameters {
             let length = parameter.map_or(-1, |value| i32::try_from(value.len()).unwrap());
@@ -80,9 +82,9 @@ impl Request {
             body.extend(parameter.unwrap_or_default());
         }
         put_count(&mut body, results.len());
-        results
-            .iter()
-            .for_each(|format| body.extend(format.to_be_bytes()));
+        for format in results {
+            body.extend(format.to_be_bytes());
+        }
         self.message(b'B', &body)
     }
 

@@ -1,0 +1,77 @@
+//! Clients that stop reading, never stop sending, or never say anything.
+
+use crate::harness::{
+    Bystander, Mode, Request, eventually,
+    proxy::{one_tenant, pooled},
+};
+
+#[test]
+fn a_client_that_stops_reading_holds_up_nobody() {
+    for mode in [Mode::Session, Mode::Transaction] {
+        let mut proxy = pooled(mode, 3);
+        let mut bystander = Bystander::of(&proxy);
+        let mut stalled = proxy.connect("acme").login();
+        stalled.send(
+            &Request::new().query("select repeat('x', 1000) from generate_series(1, 500000)"),
+        );
+        let place = proxy.place("acme");
+        let mut admin = place.admin();
+        let sql = format!(
+            "select count(*) from pg_stat_activity where usename = '{}' and wait_event = 'ClientWrite'",
+            place.role()
+        );
+        eventually("PostgreSQL waits for the reader", || {
+            admin.value(&sql) == "1"
+        });
+        for _ in 0..10 {
+            bystander.is_unharmed(&mut proxy);
+        }
+        stalled.reset();
+        let sql = sql.replace("wait_event = 'ClientWrite'", "state <> 'idle'");
+        eventually("its query is over", || admin.value(&sql) == "0");
+    }
+}
+
+#[test]
+fn a_client_that_sends_without_reading_holds_up_nobody() {
+    let mut proxy = pooled(Mode::Transaction, 3);
+    let mut bystander = Bystander::of(&proxy);
+    let before = proxy.resident_bytes();
+    let mut flooding = proxy
+        .connect("acme")
+        .login()
+        .patience(std::time::Duration::from_secs(1));
+    let mut request = Request::new();
+    for _ in 0..1000 {
+        request = request.query("select repeat('x', 10000)");
+    }
+    // Blocks when all buffers are full: then the proxy must have stopped reading.
+    let writer = flooding.send_aside_until_blocked(&request, 2000);
+    bystander.is_unharmed(&mut proxy);
+    assert!(
+        writer.join().unwrap(),
+        "the proxy took everything without being read"
+    );
+    let grown = proxy.resident_bytes().saturating_sub(before);
+    assert!(grown < 10 << 20, "{grown} bytes held for one client");
+    assert_eq!(flooding.next().kind(), 'T');
+    flooding.reset();
+    bystander.is_unharmed(&mut proxy);
+}
+
+#[test]
+fn hundreds_of_silent_connections_harm_nobody() {
+    let mut proxy = one_tenant(|tenant| tenant.pool_size(2));
+    let mut bystander = Bystander::of(&proxy);
+    let before = proxy.resident_bytes();
+    let connect = proxy.connect("acme");
+    let silent: Vec<_> = (0..300).map(|_| connect.open()).collect();
+    bystander.is_unharmed(&mut proxy);
+    let grown = proxy.resident_bytes().saturating_sub(before);
+    assert!(
+        grown < 300 * 64 * 1024,
+        "{grown} bytes for 300 connections that say nothing"
+    );
+    drop(silent);
+    bystander.is_unharmed(&mut proxy);
+}
