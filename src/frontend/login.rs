@@ -193,6 +193,7 @@ fn move_to_relays(frontend: &Arc<Frontend>, mut conversation: Conversation, arri
         mut stream, inbox, ..
     } = conversation;
     let session_frontend = Arc::clone(frontend);
+    let lane = frontend.lanes.of(&arrival.admitted.authenticated().tenant().id);
     let task = async move {
         match Socket::attach(detached) {
             Ok(socket) => *stream.socket_mut() = socket,
@@ -209,5 +210,5 @@ fn move_to_relays(frontend: &Arc<Frontend>, mut conversation: Conversation, arri
         )
         .await;
     };
-    frontend.tasks.spawn_on(task, &frontend.relays);
+    frontend.tasks.spawn_on(task, lane);
 }

@@ -15,7 +15,7 @@ pub use listener::{Bound, bind};
 pub use parameters::{ParameterError, Wishes};
 
 use crate::{
-    admission::Admission, auth::Authenticator, net::BufferPool, pool::Pools, sessions::Sessions,
+    admission::Admission, auth::Authenticator, net::BufferPool, pool::{Lanes, Pools}, sessions::Sessions,
     tenant::Directory, tls::ServerTls,
 };
 use arc_swap::ArcSwap;
@@ -54,7 +54,7 @@ pub struct Frontend {
     /// What clients meet at the door.
     pub door: ArcSwap<Door>,
     /// The threads that relay.
-    pub relays: tokio::runtime::Handle,
+    pub lanes: Lanes,
     /// All sessions' tasks.
     pub tasks: TaskTracker,
     /// No more connections are taken.
