@@ -34,11 +34,11 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Small buffers kept for reuse: 16 MiB.
-const SMALL_BUFFERS: usize = 2048;
+/// Small buffers kept for reuse: 4 MiB.
+const SMALL_BUFFERS: usize = 512;
 
-/// Large buffers kept for reuse: 8 MiB.
-const LARGE_BUFFERS: usize = 128;
+/// Large buffers kept for reuse: 2 MiB.
+const LARGE_BUFFERS: usize = 32;
 
 /// After the shutdown deadline: how long sessions may take to say so to their clients.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -192,11 +192,10 @@ impl App {
     ) -> anyhow::Result<()> {
         let sessions = Arc::clone(&self.frontend.sessions);
         self.relay.spawn(watchdog::run(sessions));
-        self.relay
-            .spawn(pool::janitor(
-                Arc::clone(&self.frontend.pools),
-                self.frontend.lanes.clone(),
-            ));
+        self.relay.spawn(pool::janitor(
+            Arc::clone(&self.frontend.pools),
+            self.frontend.lanes.clone(),
+        ));
         let listeners = std::mem::take(&mut self.listeners);
         let listen = listeners.iter().map(Bound::address).collect();
         for listener in listeners {

@@ -15,8 +15,13 @@ pub use listener::{Bound, bind};
 pub use parameters::{ParameterError, Wishes};
 
 use crate::{
-    admission::Admission, auth::Authenticator, net::BufferPool, pool::{Lanes, Pools}, sessions::Sessions,
-    tenant::Directory, tls::ServerTls,
+    admission::Admission,
+    auth::Authenticator,
+    net::BufferPool,
+    pool::{Lanes, Pools},
+    sessions::Sessions,
+    tenant::Directory,
+    tls::ServerTls,
 };
 use arc_swap::ArcSwap;
 use std::{sync::Arc, time::Duration};
