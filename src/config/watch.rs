@@ -27,14 +27,15 @@ pub fn changes(files: Vec<PathBuf>) -> io::Result<mpsc::Receiver<()>> {
         }
     }
     let (change, changes) = mpsc::channel(1);
-    tokio::spawn(watch(files, change));
+    // Looked at before the caller goes on: what changes from now on is told.
+    let seen = look(&files);
+    tokio::spawn(watch(files, seen, change));
     Ok(changes)
 }
 
-async fn watch(files: Vec<PathBuf>, change: mpsc::Sender<()>) {
+async fn watch(files: Vec<PathBuf>, mut told: Vec<Look>, change: mpsc::Sender<()>) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = look(&files);
     let mut last = told.clone();
     loop {
         tokio::select! {
