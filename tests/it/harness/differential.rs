@@ -57,6 +57,12 @@ pub fn same_everywhere(script: impl Fn(&mut Client) -> Vec<Frame>) {
     same_on(&ALL, &script);
 }
 
+/// As [`same_everywhere`], for what depends on which server it meets: a plan that only one of
+/// them has cached.
+pub fn same_without_neighbour(script: impl Fn(&mut Client) -> Vec<Frame>) {
+    same_on(&ALL[..3], &script);
+}
+
 /// As [`same_everywhere`], for what keeps state between transactions.
 pub fn same_in_session_mode(script: impl Fn(&mut Client) -> Vec<Frame>) {
     same_on(&IN_A_SESSION, &script);
