@@ -27,18 +27,18 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use threads::Threads;
+use threads::{RelayThreads, Threads};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Small buffers kept for reuse: 16 MiB.
-const SMALL_BUFFERS: usize = 2048;
+/// Small buffers kept for reuse: 4 MiB.
+const SMALL_BUFFERS: usize = 512;
 
-/// Large buffers kept for reuse: 8 MiB.
-const LARGE_BUFFERS: usize = 128;
+/// Large buffers kept for reuse: 2 MiB.
+const LARGE_BUFFERS: usize = 32;
 
 /// After the shutdown deadline: how long sessions may take to say so to their clients.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -142,14 +142,14 @@ struct App {
     frontend: Arc<Frontend>,
     listeners: Vec<Bound>,
     admin: Option<std::net::TcpListener>,
-    relay: Threads,
+    relay: RelayThreads,
     login: Threads,
 }
 
 impl App {
     /// Binds everything, so that what is wrong shows before anything is served.
     fn start(config: &Config, config_path: PathBuf) -> anyhow::Result<Self> {
-        let relay = Threads::new("relay", config.proxy.workers)?;
+        let relay = RelayThreads::new(config.proxy.workers)?;
         let login = Threads::new("login", config.proxy.login_workers)?;
         let directory = Arc::new(StaticDirectory::new(config));
         let throttle = Throttle::new(config.proxy.auth_failures_per_minute);
@@ -165,7 +165,7 @@ impl App {
             tls,
             buffers: BufferPool::new(SMALL_BUFFERS, LARGE_BUFFERS),
             door: ArcSwap::from_pointee(door(&config.proxy)),
-            relays: relay.handle(),
+            lanes: relay.lanes(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         });
@@ -192,8 +192,10 @@ impl App {
     ) -> anyhow::Result<()> {
         let sessions = Arc::clone(&self.frontend.sessions);
         self.relay.spawn(watchdog::run(sessions));
-        self.relay
-            .spawn(pool::janitor(Arc::clone(&self.frontend.pools)));
+        self.relay.spawn(pool::janitor(
+            Arc::clone(&self.frontend.pools),
+            self.frontend.lanes.clone(),
+        ));
         let listeners = std::mem::take(&mut self.listeners);
         let listen = listeners.iter().map(Bound::address).collect();
         for listener in listeners {

@@ -1,6 +1,8 @@
 //! A set of threads with a purpose.
 
+use crate::pool::Lanes;
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio_util::sync::CancellationToken;
 
 /// A runtime that ends in the background when it is dropped, wherever that is.
 pub(super) struct Threads(Option<Runtime>);
@@ -13,10 +15,6 @@ impl Threads {
             .enable_all()
             .build()?;
         Ok(Self(Some(runtime)))
-    }
-
-    pub(super) fn handle(&self) -> Handle {
-        self.runtime().handle().clone()
     }
 
     /// Runs something that needs to know its runtime.
@@ -41,5 +39,47 @@ impl Drop for Threads {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// The relaying threads: a runtime of its own on each, so that what a tenant does stays on one.
+/// They end in the background when this is dropped.
+pub(super) struct RelayThreads {
+    lanes: Lanes,
+    first: Handle,
+    end: CancellationToken,
+}
+
+impl RelayThreads {
+    pub(super) fn new(count: usize) -> std::io::Result<Self> {
+        let end = CancellationToken::new();
+        let first = Self::start(0, end.clone())?;
+        let others = (1..count).map(|number| Self::start(number, end.clone()));
+        let lanes = Lanes::new(first.clone(), others.collect::<Result<_, _>>()?);
+        Ok(Self { lanes, first, end })
+    }
+
+    fn start(number: usize, end: CancellationToken) -> std::io::Result<Handle> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        std::thread::Builder::new()
+            .name(format!("relay-{number}"))
+            .spawn(move || runtime.block_on(end.cancelled()))?;
+        Ok(handle)
+    }
+
+    pub(super) fn lanes(&self) -> Lanes {
+        self.lanes.clone()
+    }
+
+    /// Runs what looks after all tenants on the first thread.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.first.spawn(task);
+    }
+}
+
+impl Drop for RelayThreads {
+    fn drop(&mut self) {
+        self.end.cancel();
     }
 }

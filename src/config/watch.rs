@@ -1,69 +1,54 @@
 //! Tells when `proxy.toml` or a file it names may have changed.
 //!
-//! The directories are watched, not the files: editors replace a file by renaming another over it,
-//! and Kubernetes swaps a symbolic link above it. Whatever happens in there is compared with what
-//! the files looked like (identity, size, time), so that noise next to them costs one `stat`.
+//! It looks at the files twice a second (identity, size, time), links followed: editors replace a
+//! file by renaming another over it, and Kubernetes swaps a symbolic link above it. A watch on the
+//! directory would be told of everything that happens beside them, logs say, at a cost that others
+//! decide.
 
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use std::{
-    collections::BTreeSet,
-    fs, io,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout_at},
-};
+use std::{fs, io, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
+use tokio::{sync::mpsc, time::MissedTickBehavior};
 
-/// So long nothing must happen before a change is told: a file is written in several steps.
-const QUIET: Duration = Duration::from_millis(200);
-/// A change is told at the latest after this, quiet or not.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it looks. A change is told when two looks in a row see the same: a file is written in
+/// several steps.
+const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Watches the files. The receiver gets one `()` for each burst of changes to them, and never more
 /// than one in advance; dropping it ends the watch. Call again when the list of files changes.
 ///
 /// # Errors
-/// When a directory can't be watched: it does not exist, or the system's limit is reached.
+/// When a file's directory is not there: nothing could ever be seen.
 ///
 /// # Panics
 /// Outside a tokio runtime.
-pub fn changes(files: Vec<PathBuf>) -> notify::Result<mpsc::Receiver<()>> {
-    let (event, events) = mpsc::channel(1);
-    let mut watcher = notify::recommended_watcher(move |result: notify::Result<notify::Event>| {
-        // A full channel knows already that there is something to look at.
-        if result.map_or(true, |event| !matches!(event.kind, EventKind::Access(_))) {
-            event.try_send(()).ok();
+pub fn changes(files: Vec<PathBuf>) -> io::Result<mpsc::Receiver<()>> {
+    for directory in files.iter().filter_map(|file| file.parent()) {
+        if !directory.as_os_str().is_empty() {
+            fs::metadata(directory)?;
         }
-    })?;
-    // Watch first, look second: what changes in between is an event.
-    for directory in directories(&files) {
-        watcher.watch(&directory, RecursiveMode::NonRecursive)?;
     }
     let (change, changes) = mpsc::channel(1);
-    let watch = Watch {
-        seen: look(&files),
-        directories: directories(&files),
-        files,
-        watcher,
-    };
-    tokio::spawn(watch.run(events, change));
+    tokio::spawn(watch(files, change));
     Ok(changes)
 }
 
-/// Where the files are, and where their links lead.
-fn directories(files: &[PathBuf]) -> BTreeSet<PathBuf> {
-    let parent = |file: &Path| match file.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
-        parent => parent.map(Path::to_owned),
-    };
-    let own = files.iter().filter_map(|file| parent(file));
-    let linked = files
-        .iter()
-        .filter_map(|file| parent(&file.canonicalize().ok()?));
-    own.chain(linked).collect()
+async fn watch(files: Vec<PathBuf>, change: mpsc::Sender<()>) {
+    let mut interval = tokio::time::interval(INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = look(&files);
+    let mut last = told.clone();
+    loop {
+        tokio::select! {
+            () = change.closed() => return,
+            _ = interval.tick() => {}
+        }
+        let now = look(&files);
+        if now == last && now != told {
+            told.clone_from(&now);
+            // Full: the receiver has not looked yet, and will see this change, too.
+            change.try_send(()).ok();
+        }
+        last = now;
+    }
 }
 
 /// What a file looks like from outside; `None` when it is not there.
@@ -75,59 +60,6 @@ fn look(files: &[PathBuf]) -> Vec<Look> {
         Ok((it.dev(), it.ino(), it.size(), it.mtime(), it.mtime_nsec()))
     };
     files.iter().map(|file| one(file).ok()).collect()
-}
-
-struct Watch {
-    files: Vec<PathBuf>,
-    seen: Vec<Look>,
-    directories: BTreeSet<PathBuf>,
-    watcher: RecommendedWatcher,
-}
-
-impl Watch {
-    async fn run(mut self, mut events: mpsc::Receiver<()>, change: mpsc::Sender<()>) {
-        loop {
-            tokio::select! {
-                () = change.closed() => return,
-                event = events.recv() => if event.is_none() { return },
-            }
-            settle(&mut events).await;
-            self.follow_links();
-            let now = look(&self.files);
-            if now != self.seen {
-                self.seen = now;
-                // Full: the receiver has not looked yet, and will see this change, too.
-                change.try_send(()).ok();
-            }
-        }
-    }
-
-    /// A swapped link leads to another directory: that is watched from now on.
-    fn follow_links(&mut self) {
-        let now = directories(&self.files);
-        for gone in self.directories.difference(&now) {
-            // The system forgets a deleted directory by itself.
-            drop(self.watcher.unwatch(gone));
-        }
-        for new in now.difference(&self.directories) {
-            if let Err(error) = self.watcher.watch(new, RecursiveMode::NonRecursive) {
-                tracing::warn!(directory = %new.display(), %error, "can't watch directory");
-            }
-        }
-        self.directories = now;
-    }
-}
-
-/// Waits until nothing happened for [`QUIET`], at most [`PATIENCE`].
-async fn settle(events: &mut mpsc::Receiver<()>) {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let quiet = end.min(Instant::now() + QUIET);
-        match timeout_at(quiet, events.recv()).await {
-            Ok(Some(())) if Instant::now() < end => {}
-            _ => return,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -187,7 +119,7 @@ mod tests {
         fs::write(&file, "1").unwrap();
         let mut changes = changes(vec![file.clone()]).unwrap();
         fs::write(directory.path().join("other"), "1").unwrap();
-        let none = timeout(QUIET * 3, changes.recv()).await;
+        let none = timeout(INTERVAL * 3, changes.recv()).await;
         assert!(none.is_err(), "{none:?}");
         fs::write(&file, "22").unwrap();
         told(&mut changes).await;

@@ -89,14 +89,17 @@ async fn start(
     let admitted = admit(&frontend, &mut conversation, &packet, peer);
     let rejected = match tokio::time::timeout_at(deadline, admitted).await {
         Ok(Ok((admitted, wishes))) => {
-            let arrival = Arrival {
+            let Conversation { stream, inbox, .. } = conversation;
+            let arrival = Box::new(Arrival {
+                stream,
+                to_server: Flow::starting_with(inbox),
                 admitted,
                 wishes,
                 minor: packet.minor,
                 peer,
                 deadline,
-            };
-            move_to_relays(&frontend, conversation, arrival);
+            });
+            move_to_lane(&frontend, arrival);
             return;
         }
         Ok(Err(rejected)) => rejected,
@@ -179,9 +182,9 @@ fn broken_off(error: &AuthError, user: &str) -> Rejected {
     }
 }
 
-/// Hands the socket from the login threads to the relaying ones.
-fn move_to_relays(frontend: &Arc<Frontend>, mut conversation: Conversation, arrival: Arrival) {
-    let detached = match conversation.stream.socket_mut().detach() {
+/// Hands the socket from the login threads to the tenant's own.
+fn move_to_lane(frontend: &Arc<Frontend>, mut arrival: Box<Arrival>) {
+    let detached = match arrival.stream.socket_mut().detach() {
         Ok(detached) => detached,
         Err(error) => {
             tracing::error!(%error, "a client could not be moved to its thread");
@@ -189,25 +192,21 @@ fn move_to_relays(frontend: &Arc<Frontend>, mut conversation: Conversation, arri
         }
     };
     count("ok");
-    let Conversation {
-        mut stream, inbox, ..
-    } = conversation;
-    let session_frontend = Arc::clone(frontend);
+    let lane = frontend
+        .lanes
+        .of(&arrival.admitted.authenticated().tenant().id)
+        .clone();
+    let frontend = Arc::clone(frontend);
+    let tasks = frontend.tasks.clone();
     let task = async move {
         match Socket::attach(detached) {
-            Ok(socket) => *stream.socket_mut() = socket,
+            Ok(socket) => *arrival.stream.socket_mut() = socket,
             Err(error) => {
                 tracing::error!(%error, "a client could not be moved to its thread");
                 return;
             }
         }
-        session::begin(
-            session_frontend,
-            stream,
-            Flow::starting_with(inbox),
-            arrival,
-        )
-        .await;
+        session::begin(frontend, arrival).await;
     };
-    frontend.tasks.spawn_on(task, &frontend.relays);
+    tasks.spawn_on(task, &lane);
 }

@@ -15,8 +15,13 @@ pub use listener::{Bound, bind};
 pub use parameters::{ParameterError, Wishes};
 
 use crate::{
-    admission::Admission, auth::Authenticator, net::BufferPool, pool::Pools, sessions::Sessions,
-    tenant::Directory, tls::ServerTls,
+    admission::Admission,
+    auth::Authenticator,
+    net::BufferPool,
+    pool::{Lanes, Pools},
+    sessions::Sessions,
+    tenant::Directory,
+    tls::ServerTls,
 };
 use arc_swap::ArcSwap;
 use std::{sync::Arc, time::Duration};
@@ -54,7 +59,7 @@ pub struct Frontend {
     /// What clients meet at the door.
     pub door: ArcSwap<Door>,
     /// The threads that relay.
-    pub relays: tokio::runtime::Handle,
+    pub lanes: Lanes,
     /// All sessions' tasks.
     pub tasks: TaskTracker,
     /// No more connections are taken.

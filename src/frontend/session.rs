@@ -23,8 +23,11 @@ const SETTINGS_TRIES_MAX: u32 = 2;
 /// How long a client may take to read its last words.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A client that has just been admitted.
+/// A client that has just been admitted. Boxed on its way: what is awaited for a client's whole
+/// session should be small.
 pub(super) struct Arrival {
+    pub(super) stream: Stream,
+    pub(super) to_server: Flow,
     pub(super) admitted: Admitted,
     pub(super) wishes: Wishes,
     pub(super) minor: u16,
@@ -44,13 +47,26 @@ pub(super) struct Session {
 }
 
 /// Serves a client until it leaves.
-pub(super) async fn begin(
-    frontend: Arc<Frontend>,
-    stream: Stream,
-    to_server: Flow,
-    arrival: Arrival,
-) {
+pub(super) async fn begin(frontend: Arc<Frontend>, arrival: Box<Arrival>) {
     let started = std::time::Instant::now();
+    let handle = enter(&frontend, &arrival).await;
+    let peer = arrival.peer;
+    let (reason, admitted) = match Box::pin(welcome(&frontend, arrival, &handle)).await {
+        Ok((mut session, admitted)) => {
+            handle.enter(Activity::Idle);
+            let reason = session.run().await;
+            Box::pin(session.say_farewell()).await;
+            (reason, Some(admitted))
+        }
+        Err(reason) => (reason, None),
+    };
+    frontend.sessions.leave(&handle);
+    drop(admitted);
+    report(&handle, peer, reason, started.elapsed());
+}
+
+/// Makes the session known. Whatever changed while the client logged in, it is told from here on.
+async fn enter(frontend: &Frontend, arrival: &Arrival) -> Arc<SessionHandle> {
     let authenticated = arrival.admitted.authenticated();
     let (tenant, key) = (authenticated.tenant(), authenticated.key());
     let handle = frontend.sessions.enter(arrival.minor, |cancel_key| {
@@ -64,20 +80,22 @@ pub(super) async fn begin(
             clock,
         )
     });
-    // Whatever changed while the client logged in: from here on it is told.
     if let Ok(now) = frontend.directory.tenant(tenant.id.as_str()).await {
         handle.follow(now);
     }
     if frontend.closing.is_cancelled() {
         handle.give(Order::Drain);
     }
-    let reason = serve(&frontend, stream, to_server, &arrival, &handle).await;
-    frontend.sessions.leave(&handle);
+    handle
+}
+
+/// One line per connection, at its end.
+fn report(handle: &SessionHandle, peer: Peer, reason: &'static str, lasted: Duration) {
     let count =
         |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
     tracing::info!(
-        tenant = %tenant.id, key = %key.id, client = %arrival.peer, reason,
-        duration_ms = started.elapsed().as_millis() as u64,
+        tenant = %handle.tenant.load().id, key = %handle.key_id, client = %peer, reason,
+        duration_ms = lasted.as_millis() as u64,
         transactions = count(&handle.counters.transactions),
         queries = count(&handle.counters.queries),
         client_bytes = count(&handle.counters.client_bytes),
@@ -86,33 +104,30 @@ pub(super) async fn begin(
     );
 }
 
-/// Greets and serves; returns why it ended.
-async fn serve(
+/// Greets a client, or tells it why not.
+async fn welcome(
     frontend: &Frontend,
-    mut stream: Stream,
-    to_server: Flow,
-    arrival: &Arrival,
+    arrival: Box<Arrival>,
     handle: &Arc<SessionHandle>,
-) -> &'static str {
-    let greeted = Box::pin(greet(frontend, arrival, handle));
-    let refusal = match tokio::time::timeout_at(arrival.deadline, greeted).await {
+) -> Result<(Box<Session>, Admitted), &'static str> {
+    let greeted = greet(frontend, &arrival, handle);
+    let greeted = tokio::time::timeout_at(arrival.deadline, greeted).await;
+    let mut arrival = *arrival;
+    let refusal = match greeted {
         Ok(Ok((greeting, pool, state))) => {
             let tenant = handle.tenant.load_full();
             let mut to_client = Flow::new(frontend.buffers.clone());
             to_client.insert(&greeting);
-            let flows = (to_server, to_client);
-            let mut session = Session {
-                client: Client::new(stream, flows, state, Arc::clone(handle)),
+            let flows = (arrival.to_server, to_client);
+            let session = Session {
+                client: Client::new(arrival.stream, flows, state, Arc::clone(handle)),
                 is_skipping: false,
                 pool,
                 mode: arrival.wishes.pool_mode.unwrap_or(tenant.pool_mode),
                 prepared_max: tenant.limits.max_prepared_statements as usize,
                 settings_failures: 0,
             };
-            handle.enter(Activity::Idle);
-            let reason = session.run().await;
-            session.say_farewell().await;
-            return reason;
+            return Ok((Box::new(session), arrival.admitted));
         }
         Ok(Err(refusal)) => refusal,
         Err(_elapsed) => Refusal::fatal(
@@ -122,11 +137,11 @@ async fn serve(
     };
     let out = refusal.into_fatal().encode();
     let farewell = async {
-        stream.write_all(&out).await?;
-        stream.shutdown().await
+        arrival.stream.write_all(&out).await?;
+        arrival.stream.shutdown().await
     };
     drop(tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await);
-    "no server at login"
+    Err("no server at login")
 }
 
 type State = (Arc<Settings>, Arc<Welcome>);

@@ -1,6 +1,6 @@
 //! Looks after idle servers, beside the clients' path.
 
-use super::Pools;
+use super::{Lanes, Pools};
 use std::{sync::Arc, time::Duration};
 
 /// How often.
@@ -10,7 +10,7 @@ const ROUND_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # Cancel safety
 /// Cancel safe.
-pub async fn run(pools: Arc<Pools>) {
+pub async fn run(pools: Arc<Pools>, lanes: Lanes) {
     let mut interval = tokio::time::interval(ROUND_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -19,7 +19,8 @@ pub async fn run(pools: Arc<Pools>) {
             pool.close_stale();
             if pool.config().limits.min_pool_size > 0 {
                 // One slow upstream must not hold up the round for the others.
-                tokio::spawn(async move { pool.fill().await });
+                let lane = lanes.of(pool.tenant()).clone();
+                lane.spawn(async move { pool.fill().await });
             }
         }
         pools.forget_unused();

@@ -10,11 +10,13 @@ mod budget;
 mod checkout;
 mod dialer;
 mod janitor;
+mod lanes;
 mod pools;
 mod tenant_pool;
 
 pub use budget::Budget;
 pub use checkout::{Checkout, CheckoutError};
 pub use janitor::run as janitor;
+pub use lanes::Lanes;
 pub use pools::Pools;
 pub use tenant_pool::{Occupancy, TenantPool};
