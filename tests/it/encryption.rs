@@ -1,7 +1,8 @@
 //! TLS towards clients: negotiated, direct, required, with certificates; and requests for it.
 
 use crate::harness::{
-    Client, Connect, Mode, Postgres, Proxy, Tenant,
+    Client, Connect, Mode, Postgres, Proxy, Request, Tenant,
+    frames::firsts,
     proxy::pooled,
     request::{gss_request, ssl_request},
     tags,
@@ -152,4 +153,57 @@ fn client_certificates_are_verified_and_can_be_required() {
         });
         assert_eq!(accepted, !is_required);
     }
+}
+
+#[test]
+fn big_answers_and_pipelines_flow_over_tls() {
+    let proxy = proxy_with_tls();
+    let mut client = proxy.connect("acme").tls(proxy.tls()).login();
+    let value = client.value("select repeat('tls ', 2000000)");
+    assert_eq!(value.len(), 8_000_000);
+    let mut request = Request::new().parse("s", "select $1::text");
+    for number in 0..200 {
+        request = request.run_prepared("s", &[&number.to_string()]).sync();
+    }
+    client.send(&request);
+    for number in 0..200 {
+        assert_eq!(firsts(&client.until_ready()), [number.to_string()]);
+    }
+    let big = "u".repeat(3_000_000);
+    client.send(&Request::new().run("select length($1)", &[&big]).sync());
+    assert_eq!(firsts(&client.until_ready()), ["3000000"]);
+}
+
+#[test]
+fn a_client_that_cuts_tls_off_leaves_nothing_behind() {
+    let place = Postgres::shared().place();
+    let proxy = Proxy::of([Tenant::new("acme", &place).pool_size(1)])
+        .tls()
+        .start();
+    let mut client = proxy.connect("acme").tls(proxy.tls()).login();
+    client.exec("create table t (i int)");
+    client.exec("begin; insert into t values (1)");
+    // Without close_notify.
+    drop(client);
+    let mut next = proxy.connect("acme").tls(proxy.tls()).login();
+    assert_eq!(next.value("select count(*) from t"), "0");
+}
+
+#[test]
+fn bytes_within_tls_that_are_not_tls_end_the_connection() {
+    let proxy = proxy_with_tls();
+    let connect = proxy.connect("acme");
+    for noise in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &[0x16, 3, 1, 0xff, 0xff, 1],
+        &[0; 300],
+    ] {
+        let mut client = connect.open();
+        client.send_bytes(&ssl_request());
+        assert_eq!(client.byte(), Some('S'));
+        client.try_send_bytes(noise).ok();
+        client.half_close();
+        assert!(client.ends());
+    }
+    connect.tls(proxy.tls()).login().is_in_step();
 }

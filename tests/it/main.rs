@@ -13,6 +13,7 @@
     reason = "a test ends when something is not as it should be"
 )]
 
+mod activation;
 mod admin;
 mod auth;
 mod bad_input;
@@ -36,6 +37,8 @@ mod quotas;
 mod relay_extended;
 mod relay_simple;
 mod reload;
+mod resources;
+mod server_voice;
 mod shutdown;
 mod startup;
 mod tenants;

@@ -223,6 +223,58 @@ fn no_setting_of_one_client_reaches_another() {
 }
 
 #[test]
+fn the_role_that_a_client_took_does_not_stay() {
+    for mode in [Mode::Session, Mode::Transaction] {
+        let proxy = pooled(mode, 1);
+        let place = proxy.place("acme");
+        let reader = place.add_reader();
+        place
+            .admin()
+            .exec(&format!("grant {reader} to {}", place.role()));
+        for take in [
+            "set role",
+            "set session role",
+            "select set_config('role', NAME, false);",
+        ] {
+            let mut one = proxy.connect("acme").login();
+            let sql = match take.contains("NAME") {
+                true => take.replace("NAME", &format!("'{reader}'")),
+                false => format!("{take} {reader}"),
+            };
+            one.exec(&sql);
+            leave(one);
+            let mut two = proxy.connect("acme").login();
+            assert_eq!(
+                two.value("select current_user"),
+                place.role(),
+                "{mode:?} after {sql}"
+            );
+            leave(two);
+        }
+    }
+}
+
+#[test]
+fn locks_and_cursors_of_a_client_go_with_it() {
+    for mode in [Mode::Session, Mode::Transaction] {
+        let proxy = pooled(mode, 1);
+        let mut one = proxy.connect("acme").login();
+        one.exec("select pg_advisory_lock(42)");
+        one.exec("begin; declare held cursor with hold for select 1; commit");
+        leave(one);
+        let mut two = proxy.connect("acme").login();
+        assert_eq!(
+            two.value("select count(*) from pg_cursors"),
+            "0",
+            "{mode:?}"
+        );
+        let locks = "select count(*) from pg_locks where locktype = 'advisory' and objid = 42";
+        let mut admin = proxy.place("acme").admin();
+        eventually("the lock is free", || admin.value(locks) == "0");
+    }
+}
+
+#[test]
 fn no_session_state_of_one_client_reaches_another() {
     let proxy = pooled(Mode::Transaction, 1);
     let mut one = proxy.connect("acme").login();

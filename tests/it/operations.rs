@@ -322,3 +322,52 @@ fn a_connections_end_is_one_line_with_its_numbers() {
             .unwrap_or_else(|_| panic!("not JSON: {line}"));
     }
 }
+
+#[test]
+fn postgresql_may_be_reached_by_its_unix_socket() {
+    let postgres = Postgres::shared();
+    let folder = postgres.socket_folder().display().to_string();
+    let url = format!(
+        "postgres:///?host={folder}&port={}",
+        postgres.endpoint().port()
+    );
+    let proxy = Proxy::of([Tenant::new("acme", &postgres.place())])
+        .cluster("primary", url)
+        .start();
+    let mut client = proxy.connect("acme").login();
+    assert_eq!(client.value("select inet_server_addr() is null"), "t");
+    client.send(&Request::new().query("select pg_sleep(30)"));
+    let mut admin = proxy.place("acme").admin();
+    let role = proxy.place("acme").role().to_owned();
+    let sql = format!(
+        "select count(*) from pg_stat_activity where usename = '{role}' and wait_event = 'PgSleep'"
+    );
+    eventually("it runs", || admin.value(&sql) == "1");
+    proxy.connect("acme").cancel(&client);
+    assert_eq!(crate::harness::frames::code(&client.until_ready()), "57014");
+}
+
+#[test]
+fn a_roles_password_may_come_from_a_file() {
+    let place = Postgres::shared().place();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    fs::write(&file, format!("{ROLE_PASSWORD}\n")).unwrap();
+    let tenant = Tenant::new("acme", &place)
+        .without("password")
+        .set("password_file", file.to_str().unwrap());
+    let proxy = Proxy::of([tenant]).start();
+    proxy.connect("acme").login().is_in_step();
+}
+
+#[test]
+fn it_listens_on_ipv6_too() {
+    let port = port::free();
+    let proxy = Proxy::of([Tenant::new("acme", &Postgres::shared().place())])
+        .set("listen", format!("[::1]:{port}"))
+        .start();
+    let address = Address::Tcp((std::net::Ipv6Addr::LOCALHOST, port).into());
+    let connect = proxy.connect("acme").address(address);
+    eventually("it listens there", || connect.bare().is_ok());
+    connect.login().is_in_step();
+}

@@ -1,6 +1,9 @@
 //! The extended query protocol: Parse, Bind, Describe, Execute, Close, Flush, Sync.
 
-use crate::harness::{Request, differential::same_everywhere};
+use crate::harness::{
+    Request,
+    differential::{same_everywhere, same_without_neighbour},
+};
 
 #[test]
 fn the_unnamed_statement_runs_in_one_round_trip() {
@@ -272,7 +275,7 @@ fn settings_and_transactions_work_by_the_extended_protocol() {
 
 #[test]
 fn a_statement_whose_result_changed_says_so() {
-    same_everywhere(|client| {
+    same_without_neighbour(|client| {
         let mut frames = client.query("create table t (a int); insert into t values (1)");
         frames.extend(client.ask(&Request::new().parse("all", "select * from t").sync()));
         frames.extend(client.ask(&Request::new().run_prepared("all", &[]).sync()));
@@ -287,6 +290,168 @@ fn a_statement_whose_result_changed_says_so() {
             ),
         );
         frames.extend(client.ask(&Request::new().run_prepared("all", &[]).sync()));
+        frames
+    });
+}
+
+#[test]
+fn a_failed_parse_takes_the_unnamed_statement_away() {
+    same_everywhere(|client| {
+        let new = Request::new;
+        let requests = [
+            new().parse("", "select 'first'").sync(),
+            new().parse("", "selec").sync(),
+            new().run_prepared("", &[]).sync(),
+            new().parse("", "select 'second'").sync(),
+            new().run("select 1/0", &[]).sync(),
+            new().run_prepared("", &[]).sync(),
+        ];
+        requests
+            .iter()
+            .flat_map(|request| client.ask(request))
+            .collect()
+    });
+}
+
+#[test]
+fn a_failed_transaction_lets_only_its_end_through() {
+    same_everywhere(|client| {
+        let new = Request::new;
+        let requests = [
+            new()
+                .parse("back", "rollback")
+                .parse("one", "select 1")
+                .parse("s", "savepoint s")
+                .sync(),
+            new().run("begin", &[]).sync(),
+            new().run("select 1/0", &[]).sync(),
+            new().run_prepared("one", &[]).sync(),
+            new().parse("two", "select 2").sync(),
+            new().run_prepared("two", &[]).sync(),
+            new().describe_statement("one").sync(),
+            new().describe_statement("back").sync(),
+            new().run_prepared("back", &[]).sync(),
+            new().run_prepared("one", &[]).sync(),
+            new().run_prepared("two", &[]).sync(),
+            new()
+                .run("begin", &[])
+                .run_prepared("s", &[])
+                .run("select 1/0", &[])
+                .sync(),
+            new().run("rollback to s", &[]).sync(),
+            new().run_prepared("one", &[]).run("commit", &[]).sync(),
+        ];
+        requests
+            .iter()
+            .flat_map(|request| client.ask(request))
+            .collect()
+    });
+}
+
+#[test]
+fn portals_have_names_of_their_own() {
+    same_everywhere(|client| {
+        let new = Request::new;
+        let requests = [
+            new()
+                .run("begin", &[])
+                .parse("s", "select generate_series(1, 4)")
+                .sync(),
+            new()
+                .bind("p", "s", &[])
+                .bind("q", "s", &[])
+                .execute_some("p", 1)
+                .execute_some("q", 2)
+                .sync(),
+            new().execute_some("p", 1).execute("q").execute("p").sync(),
+            new().bind("r", "s", &[]).bind("r", "s", &[]).sync(),
+            new().run("rollback", &[]).sync(),
+            new()
+                .bind("p", "s", &[])
+                .execute_some("p", 1)
+                .close_portal("p")
+                .execute("p")
+                .sync(),
+            new()
+                .run("begin", &[])
+                .bind("s", "s", &[])
+                .describe_portal("s")
+                .sync(),
+            new().query("declare c cursor for select generate_series(1, 4)"),
+            new().execute_some("c", 2).describe_portal("c").sync(),
+            new().query("fetch 1 from s; close c; commit"),
+            new().execute("s").sync(),
+        ];
+        requests
+            .iter()
+            .flat_map(|request| client.ask(request))
+            .collect()
+    });
+}
+
+#[test]
+fn settings_follow_savepoints() {
+    same_everywhere(|client| {
+        let mut frames = Vec::new();
+        for sql in [
+            "begin; set timezone = 'Asia/Tokyo'; savepoint a; set timezone = 'Europe/Rome'",
+            "show timezone",
+            "rollback to a; commit",
+            "show timezone",
+            "begin; savepoint a; set datestyle = 'German'; release a; commit",
+            "show datestyle",
+            "begin; set datestyle = 'ISO, YMD'; select 1/0",
+            "rollback",
+            "show datestyle",
+            "set timezone = 'Europe/Paris'; select 1/0",
+            "show timezone",
+            "begin; set timezone = 'Europe/Oslo'; commit; begin; set timezone = 'Europe/Bern'",
+            "rollback",
+            "show timezone",
+            "select set_config('timezone', 'Asia/Tokyo', true)",
+            "show timezone",
+            "select set_config('timezone', 'Asia/Seoul', false)",
+            "show timezone",
+            "set session characteristics as transaction isolation level serializable",
+            "reset all",
+            "show timezone",
+        ] {
+            frames.extend(client.query(sql));
+        }
+        frames
+    });
+}
+
+#[test]
+fn a_stream_of_requests_may_be_cut_anywhere() {
+    same_everywhere(|client| {
+        let mut frames = client.query("create table t (i int, s text)");
+        let mut request = Request::new().parse("s", "select $1::int, repeat('r', 300)");
+        for number in 0..40 {
+            let number = number.to_string();
+            request = request
+                .run_prepared("s", &[&number])
+                .describe_statement("s")
+                .run(
+                    "insert into t values ($1, $2)",
+                    &[&number, &"v".repeat(200)],
+                )
+                .sync()
+                .query(&format!("select {number}; select 2"))
+                .run("select 1/0", &[])
+                .sync();
+        }
+        let (mut rest, mut size) = (request.bytes(), 1_usize);
+        while !rest.is_empty() {
+            size = size * 31 % 97 + 1;
+            let (chunk, left) = rest.split_at(size.min(rest.len()));
+            client.send_bytes(chunk);
+            rest = left;
+        }
+        for _ in 0..120 {
+            frames.extend(client.until_ready());
+        }
+        frames.extend(client.query("select count(*), sum(length(s)) from t"));
         frames
     });
 }

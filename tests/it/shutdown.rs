@@ -161,3 +161,31 @@ fn its_servers_leave_with_it() {
         place.server_pids(&mut admin).is_empty()
     });
 }
+
+#[test]
+fn a_copy_under_way_may_finish() {
+    for mode in [Mode::Session, Mode::Transaction] {
+        let mut proxy = pooled(mode, 1);
+        let mut client = proxy.connect("acme").login();
+        client.exec("create table t (i int)");
+        client.send(&Request::new().query("copy t from stdin"));
+        client.until('G');
+        client.send(&Request::new().copy_data(b"1\n"));
+        proxy.signal("TERM");
+        eventually("newcomers are refused", || {
+            proxy.connect("acme").try_open().is_err() || proxy.connect("acme").try_login().is_err()
+        });
+        let end = client.ask(&Request::new().copy_data(b"2\n").copy_done());
+        assert_eq!(error(&end), None, "{end:?}");
+        client.ends_with("57P01");
+        assert!(proxy.end().success());
+        assert_eq!(
+            proxy
+                .place("acme")
+                .direct()
+                .login()
+                .value("select count(*) from t"),
+            "2"
+        );
+    }
+}

@@ -1,7 +1,7 @@
 //! A client that writes exact frames and reads exact frames.
 
 use super::{
-    Fields, Frame, Request,
+    Fields, Frame, Neighbour, Request,
     frames::{error, firsts},
     wait::DEADLINE,
 };
@@ -41,6 +41,8 @@ pub struct Client {
     /// The status byte of the last `ReadyForQuery`.
     pub status: char,
     patience: Duration,
+    /// Who comes in between transactions.
+    pub(super) neighbour: Option<Box<Neighbour>>,
 }
 
 impl Client {
@@ -56,6 +58,7 @@ impl Client {
             login_frames: Vec::new(),
             status: '-',
             patience: DEADLINE,
+            neighbour: None,
         };
         client.set_timeout(DEADLINE);
         match &client.stream {
@@ -270,7 +273,13 @@ impl Client {
 
     /// Messages up to the next `ReadyForQuery`.
     pub fn until_ready(&mut self) -> Vec<Frame> {
-        self.until('Z')
+        let frames = self.until('Z');
+        if self.status == 'I'
+            && let Some(neighbour) = &mut self.neighbour
+        {
+            neighbour.visit();
+        }
+        frames
     }
 
     /// Messages up to the end of the connection.

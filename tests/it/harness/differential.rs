@@ -1,10 +1,26 @@
 //! The same messages to PostgreSQL and through the proxy, and the same answers from both.
 
-use super::{Client, Frame, Mode, proxy::pooled};
+use super::{Client, Frame, Mode, Neighbour, proxy::pooled};
 use std::fmt::Write;
 
-/// The names of the ways to PostgreSQL, in which a script is run.
-const WAYS: [&str; 3] = ["PostgreSQL itself", "session mode", "transaction mode"];
+/// A way to PostgreSQL, on which a script is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    PostgresItself,
+    SessionMode,
+    TransactionMode,
+    /// In transaction mode, with someone else on the same servers in between.
+    BesideANeighbour,
+}
+
+/// Where the session's state may live.
+const IN_A_SESSION: [Way; 2] = [Way::PostgresItself, Way::SessionMode];
+const ALL: [Way; 4] = [
+    Way::PostgresItself,
+    Way::SessionMode,
+    Way::TransactionMode,
+    Way::BesideANeighbour,
+];
 
 /// A `RowDescription` without the oids of tables that a test made.
 fn described(body: &[u8]) -> String {
@@ -36,42 +52,54 @@ fn seen(frames: &[Frame]) -> Vec<String> {
     frames.iter().map(show).collect()
 }
 
-/// Runs a script over each way, in a database of its own, and compares what it returns.
+/// Runs a script over each way, in a place of its own, and compares what it returns.
 pub fn same_everywhere(script: impl Fn(&mut Client) -> Vec<Frame>) {
-    same_in(&WAYS, &script);
+    same_on(&ALL, &script);
+}
+
+/// As [`same_everywhere`], for what depends on which server it meets: a plan that only one of
+/// them has cached.
+pub fn same_without_neighbour(script: impl Fn(&mut Client) -> Vec<Frame>) {
+    same_on(&ALL[..3], &script);
 }
 
 /// As [`same_everywhere`], for what keeps state between transactions.
 pub fn same_in_session_mode(script: impl Fn(&mut Client) -> Vec<Frame>) {
-    same_in(&WAYS[..2], &script);
+    same_on(&IN_A_SESSION, &script);
 }
 
-fn same_in(ways: &[&str], script: &dyn Fn(&mut Client) -> Vec<Frame>) {
+fn same_on(ways: &[Way], script: &dyn Fn(&mut Client) -> Vec<Frame>) {
     let mut expected: Option<Vec<String>> = None;
     for way in ways {
-        let mode = if *way == WAYS[2] {
-            Mode::Transaction
-        } else {
-            Mode::Session
-        };
-        let proxy = pooled(mode, 2);
-        let connect = if *way == WAYS[0] {
-            proxy.place("acme").direct()
-        } else {
-            proxy.connect("acme")
-        };
-        let mut client = connect.login();
-        let answers = seen(&script(&mut client));
-        client.is_in_step();
+        let answers = answers_on(*way, script);
         match &expected {
+            Some(expected) => compare(*way, expected, &answers),
             None => expected = Some(answers),
-            Some(expected) => compare(way, expected, &answers),
         }
-        assert!(expected.as_ref().is_some_and(|answers| !answers.is_empty()));
     }
+    assert!(expected.is_some_and(|answers| !answers.is_empty()));
 }
 
-fn compare(way: &str, expected: &[String], answers: &[String]) {
+fn answers_on(way: Way, script: &dyn Fn(&mut Client) -> Vec<Frame>) -> Vec<String> {
+    let proxy = match way {
+        Way::PostgresItself | Way::SessionMode => pooled(Mode::Session, 2),
+        Way::TransactionMode => pooled(Mode::Transaction, 2),
+        Way::BesideANeighbour => pooled(Mode::Transaction, 3),
+    };
+    let connect = match way {
+        Way::PostgresItself => proxy.place("acme").direct(),
+        _ => proxy.connect("acme"),
+    };
+    let mut client = connect.login();
+    if way == Way::BesideANeighbour {
+        client.neighbour = Some(Box::new(Neighbour::new(&connect)));
+    }
+    let answers = seen(&script(&mut client));
+    client.is_in_step();
+    answers
+}
+
+fn compare(way: Way, expected: &[String], answers: &[String]) {
     let same = expected
         .iter()
         .zip(answers)
@@ -86,7 +114,7 @@ fn compare(way: &str, expected: &[String], answers: &[String]) {
     };
     assert!(
         expected == answers,
-        "in {way}, message {same} differs:\nexpected {:#?}\ngot      {:#?}",
+        "by {way:?}, message {same} differs:\nexpected {:#?}\ngot      {:#?}",
         around(expected),
         around(answers)
     );

@@ -32,6 +32,7 @@ pub struct Builder {
     authority: Option<Authority>,
     has_admin: bool,
     workers: u32,
+    descriptors: Option<u32>,
 }
 
 /// A proxy that runs. It is killed when this is dropped.
@@ -66,6 +67,7 @@ impl Proxy {
             authority: None,
             has_admin: false,
             workers: 2,
+            descriptors: None,
         }
     }
 
@@ -169,7 +171,7 @@ impl Proxy {
     /// Starts it again, with the same file, on the same port.
     pub fn start_again(&mut self) {
         assert!(!self.is_alive(), "it runs");
-        (self.child, self.log) = spawn(self.folder.path());
+        (self.child, self.log) = spawn(self.folder.path(), None);
         self.wait_until_it_serves();
     }
 
@@ -240,6 +242,12 @@ impl Builder {
         self
     }
 
+    /// With no more than so many descriptors.
+    pub fn descriptors(mut self, count: u32) -> Self {
+        self.descriptors = Some(count);
+        self
+    }
+
     /// The proxy's folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -261,7 +269,7 @@ impl Builder {
                 .insert("listen".into(), format!("127.0.0.1:{port}").into());
         }
         fs::write(self.folder.path().join("proxy.toml"), self.file.render()).unwrap();
-        let (child, log) = spawn(self.folder.path());
+        let (child, log) = spawn(self.folder.path(), self.descriptors);
         let Self {
             file,
             folder,
@@ -284,8 +292,17 @@ impl Builder {
     }
 }
 
-fn spawn(folder: &Path) -> (Child, Arc<Mutex<String>>) {
-    let mut child = Command::new(PROGRAM)
+fn spawn(folder: &Path, descriptors: Option<u32>) -> (Child, Arc<Mutex<String>>) {
+    let mut command = match descriptors {
+        None => Command::new(PROGRAM),
+        Some(count) => {
+            let mut shell = Command::new("sh");
+            let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
+            shell.args(["-c", &script, PROGRAM]);
+            shell
+        }
+    };
+    let mut child = command
         .arg("serve")
         .arg("--config")
         .arg(folder.join("proxy.toml"))
