@@ -130,6 +130,8 @@ impl Dialer {
             return Err("it is too old");
         }
         if has_something_to_say(&mut pooled.server).await {
+            // It may have told of a changed setting: the next client hears it from a new server.
+            self.0.welcome.store(None);
             return Err("it closed or spoke while idle");
         }
         let check_delay = self.0.tenant.timeouts.server_check_delay;

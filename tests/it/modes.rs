@@ -237,9 +237,10 @@ fn the_role_that_a_client_took_does_not_stay() {
             "select set_config('role', NAME, false);",
         ] {
             let mut one = proxy.connect("acme").login();
-            let sql = match take.contains("NAME") {
-                true => take.replace("NAME", &format!("'{reader}'")),
-                false => format!("{take} {reader}"),
+            let sql = if take.contains("NAME") {
+                take.replace("NAME", &format!("'{reader}'"))
+            } else {
+                format!("{take} {reader}")
             };
             one.exec(&sql);
             leave(one);
