@@ -200,6 +200,7 @@ async fn settle(
         .checkout(handle)
         .await
         .map_err(|error| error.refusal())?;
+    pool.learn_welcome(checkout.welcome());
     let server = checkout.server();
     let sql = server.applied.sql_towards(wanted);
     let mut report = Vec::new();

@@ -4,7 +4,7 @@ use super::{TenantPool, dialer::Pooled};
 use crate::{
     sessions::{Order, SessionHandle},
     tenant::{Scope, TenantId},
-    upstream::{Server, Settings, UpstreamError},
+    upstream::{Server, Settings, UpstreamError, Welcome},
     wire::{Refusal, SqlState},
 };
 use deadpool::managed::Object;
@@ -87,6 +87,11 @@ impl Checkout {
     /// The server.
     pub fn server(&mut self) -> &mut Server {
         &mut self.pooled().server
+    }
+
+    /// What the server said about itself when it was logged in.
+    pub fn welcome(&mut self) -> Arc<Welcome> {
+        Arc::clone(&self.pooled().welcome)
     }
 
     fn pooled(&mut self) -> &mut Pooled {

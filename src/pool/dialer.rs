@@ -45,6 +45,8 @@ pub(super) struct Dialer(pub(super) Arc<Route>);
 pub(super) struct Pooled {
     /// The connection.
     pub(super) server: Server,
+    /// What it said about itself when it was logged in.
+    pub(super) welcome: Arc<Welcome>,
     expires: Option<Instant>,
     pids: Arc<Pids>,
     _place: Place,
@@ -103,7 +105,8 @@ impl Dialer {
                 "server connection failed"
             );
         })?;
-        route.welcome.store(Some(Arc::new(welcome)));
+        let welcome = Arc::new(welcome);
+        route.welcome.store(Some(Arc::clone(&welcome)));
         let expires =
             route.tenant.timeouts.server_lifetime.map(|lifetime| {
                 Instant::now() + lifetime.mul_f64(rand::rng().random_range(0.8..=1.0))
@@ -112,6 +115,7 @@ impl Dialer {
         pids.lock().insert(server.identity().key.pid);
         Ok(Pooled {
             server,
+            welcome,
             expires,
             pids,
             _place: place,

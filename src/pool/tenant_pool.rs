@@ -120,6 +120,19 @@ impl TenantPool {
         self.inside.load().route.welcome.load_full()
     }
 
+    /// Notes that what servers say about themselves has changed: the next login asks one.
+    pub fn forget_welcome(&self) {
+        self.inside.load().route.welcome.store(None);
+    }
+
+    /// Takes what a server said about itself, where nothing newer is known.
+    pub fn learn_welcome(&self, welcome: Arc<Welcome>) {
+        let inside = self.inside.load();
+        if inside.route.welcome.load().is_none() {
+            inside.route.welcome.store(Some(welcome));
+        }
+    }
+
     /// What a server made of these settings before; `None` when no server has seen them.
     pub fn confirmed(&self, wanted: &Arc<Settings>) -> Option<Confirmed> {
         self.inside.load().confirmed.get(wanted)

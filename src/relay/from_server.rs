@@ -25,6 +25,16 @@ const NOT_SETTABLE: [&str; 6] = [
     "integer_datetimes",
 ];
 
+/// First words of command tags after which settings may have changed.
+const CHANGES: [&[u8]; 6] = [
+    b"SET",
+    b"RESET",
+    b"DISCARD",
+    b"ROLLBACK",
+    b"COMMIT",
+    b"RELEASE",
+];
+
 /// Longest ParameterStatus or CommandComplete.
 const SHORT_BYTES_MAX: usize = SMALL_BYTES;
 
@@ -205,6 +215,7 @@ impl Relay<'_> {
         let status = status.ok_or(RelayError::OutOfStep)?;
         let verdict = self.server.replies.observe(header.tag);
         self.server.status = status;
+        self.may_change_settings = false;
         if !self.resets.is_empty() && verdict == Verdict::Forward {
             self.return_to_startup();
         }
@@ -313,6 +324,12 @@ impl Relay<'_> {
         if NOT_SETTABLE.contains(&name) {
             return Verdict::Forward;
         }
+        if !self.may_change_settings && !self.server.is_dirty {
+            // No command of the client's did it: PostgreSQL has read its configuration again.
+            self.server.is_outdated = true;
+            self.pool.forget_welcome();
+            return Verdict::Forward;
+        }
         let changed = (self.client.welcome.value(name) != Some(value)).then_some(value);
         let applied = Arc::new(self.server.applied.with(name, changed));
         self.client.settings = Arc::clone(&applied);
@@ -324,6 +341,11 @@ impl Relay<'_> {
     fn note_command(&mut self, header: Header) {
         if self.server.replies.is_injected() {
             return;
+        }
+        let tag = self.body(header);
+        // Leaving a transaction undoes what was set in it.
+        if CHANGES.iter().any(|word| tag.starts_with(word)) {
+            self.may_change_settings = true;
         }
         let tag = self.body(header);
         if leaves_nothing(tag) {

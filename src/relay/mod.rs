@@ -188,6 +188,8 @@ pub struct Relay<'a> {
     segment: u64,
     /// In which segment the unnamed statement was parsed.
     unnamed_segment: u64,
+    /// A command since the last ReadyForQuery may have changed settings.
+    may_change_settings: bool,
     /// Settings that the client resets in what is not answered yet.
     resets: Vec<traces::Reset>,
     /// The server was told to flush, as too much is outstanding.
@@ -233,6 +235,7 @@ impl<'a> Relay<'a> {
             barrier_at_sync: false,
             segment: 0,
             unnamed_segment: 0,
+            may_change_settings: false,
             resets: Vec::new(),
             is_flushed: false,
         }

@@ -144,6 +144,8 @@ pub struct Server {
     pub is_dirty: bool,
     /// Whether it starts with one client's own settings, and can serve no other.
     pub is_dedicated: bool,
+    /// Whether its configuration has changed since it was logged in: it is not lent again.
+    pub is_outdated: bool,
     /// When it was logged in.
     pub born: Instant,
     /// When it was last given back.
@@ -164,6 +166,7 @@ impl Server {
             status: TxStatus::Idle,
             is_dirty: false,
             is_dedicated: false,
+            is_outdated: false,
             born: now,
             returned_at: now,
             identity: Arc::new(identity),
@@ -182,6 +185,7 @@ impl Server {
             && self.replies.is_settled()
             && !self.is_dirty
             && !self.is_dedicated
+            && !self.is_outdated
             && !self.identity.has_cancel_in_flight()
             && !self.identity.is_poisoned.load(Ordering::SeqCst)
     }
