@@ -53,8 +53,16 @@ impl Reset {
 
 /// What the statements of a text reset: `RESET`, `DISCARD ALL`, `SET … = DEFAULT`.
 pub(super) fn resets(text: &[u8]) -> Vec<Reset> {
-    let first = text.iter().find(|b| !b.is_ascii_whitespace());
-    if !matches!(first, Some(b'R' | b'r' | b'D' | b'd' | b'S' | b's')) {
+    let text = text.trim_ascii_start();
+    let starts = |word: &[u8]| {
+        let is_word = text
+            .get(..word.len())
+            .is_some_and(|t| t.eq_ignore_ascii_case(word));
+        is_word && text.get(word.len()).is_some_and(u8::is_ascii_whitespace)
+    };
+    // Nearly every statement ends here.
+    let may_reset = starts(b"RESET") || starts(b"DISCARD") || starts(b"SET");
+    if !may_reset && memchr::memchr(b';', text).is_none() {
         return Vec::new();
     }
     let Ok(text) = std::str::from_utf8(text) else {
