@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Runs a program, and ends it when standard input closes, which happens however the demo ends.
 # Arguments: the signals to send one after the other, seconds to wait after each, log file,
 # program and its arguments. Ends last of all, with the program's status.

@@ -4,13 +4,13 @@
 //! read into a [`crate::net::Flow`] for each direction, looked at in place, and sent with one
 //! write. Only the messages that matter are looked into:
 //!
-//! - from the client ([`from_client`]): everything that expects an answer is noted in the
+//! - from the client (`from_client`): everything that expects an answer is noted in the
 //!   server's [`crate::upstream::Replies`]; names of prepared statements are rewritten, and what
 //!   the server lacks is parsed first, in the same write;
-//! - from the server ([`from_server`]): each message is held against that queue; ReadyForQuery
+//! - from the server (`from_server`): each message is held against that queue; ReadyForQuery
 //!   alone says whether the transaction is over.
 //!
-//! When the client leaves in the middle, [`depart`] brings the server to an end that can be
+//! When the client leaves in the middle, `depart` brings the server to an end that can be
 //! trusted, or gives it up.
 
 mod client;
