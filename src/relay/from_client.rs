@@ -359,6 +359,8 @@ impl Relay<'_> {
             traces::leaves_state,
         );
         let name: Box<[u8]> = name.into();
+        // If this is lost to an error, what comes behind the Sync must know.
+        self.barrier_at_sync = true;
         self.client.names.insert(&name, Arc::clone(&statement));
         self.client.to_server.skip(header.message_bytes);
         if self.server.prepared.touch(statement.id()) {
@@ -527,6 +529,7 @@ impl Relay<'_> {
             (tag::DESCRIBE, b'S', false) => return Ok(self.describe_named(header)),
             (tag::CLOSE, b'S', false) => {
                 let name: Box<[u8]> = name.into();
+                self.barrier_at_sync = true;
                 let closed = self.client.names.remove(&name);
                 self.client.to_server.skip(header.message_bytes);
                 self.server
