@@ -352,3 +352,21 @@ fn a_big_statement_is_prepared_and_moves_too() {
         }
     });
 }
+
+#[test]
+fn what_an_error_skipped_is_not_believed_by_the_next_batch_of_the_same_write() {
+    with_pools(|proxy| {
+        let mut client = proxy.connect("acme").login();
+        parse(&mut client, "a", "select 'first'");
+        let request = Request::new()
+            .bind("", "no such", &[])
+            .close_statement("a")
+            .parse("a", "select 'second'")
+            .sync()
+            .run_prepared("a", &[])
+            .sync();
+        client.send(&request);
+        assert_eq!(code(&client.until_ready()), "26000");
+        assert_eq!(firsts(&client.until_ready()), ["first"]);
+    });
+}
