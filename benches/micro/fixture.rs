@@ -40,6 +40,7 @@ pub fn tenant(verifiers: Vec<ScramVerifier>) -> Arc<Tenant> {
             read_only_login: None,
         },
         pool_mode: PoolMode::Transaction,
+        pinning: pgusher::tenant::Pinning::Allow,
         limits: Limits::default(),
         timeouts: Timeouts::default(),
         settings: Vec::new(),

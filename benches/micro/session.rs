@@ -31,8 +31,14 @@ fn replies(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn intern_known(bencher: Bencher<'_, '_>) {
     let statements = Statements::default();
-    let held = statements.intern(0, b"select * from t where id = $1\0\0\0", |_| false);
-    bencher.bench_local(|| statements.intern(0, black_box(held.tail()), |_| false));
+    let held = statements.intern(0, b"select * from t where id = $1\0\0\0", |_| {
+        pgusher::upstream::Suspicion::NONE
+    });
+    bencher.bench_local(|| {
+        statements.intern(0, black_box(held.tail()), |_| {
+            pgusher::upstream::Suspicion::NONE
+        })
+    });
 }
 
 /// A statement that is new each time; those that nobody holds are swept.
@@ -42,7 +48,9 @@ fn intern_new(bencher: Bencher<'_, '_>) {
     let mut number = 0_u64;
     bencher.bench_local(|| {
         number += 1;
-        statements.intern(0, black_box(&number.to_be_bytes()), |_| false)
+        statements.intern(0, black_box(&number.to_be_bytes()), |_| {
+            pgusher::upstream::Suspicion::NONE
+        })
     });
 }
 

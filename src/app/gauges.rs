@@ -21,15 +21,17 @@ impl Collect for Gauges {
         counter!(names::RELAY_BYTES_TOTAL, names::DIRECTION => names::SERVER)
             .absolute(totals.server_bytes);
         gauge!(names::CLIENT_CONNECTIONS).set(f64::from(self.0.admission.count()));
-        let (mut active, mut idle, mut waiting) = (0, 0, 0);
+        let (mut active, mut idle, mut waiting, mut pinned) = (0, 0, 0, 0);
         for pool in self.0.pools.all() {
             let occupancy = pool.occupancy();
             active += occupancy.active;
             idle += occupancy.idle;
             waiting += occupancy.waiting;
+            pinned += pool.pinned();
         }
         gauge!(names::SERVER_CONNECTIONS, names::STATE => names::ACTIVE).set(active as f64);
         gauge!(names::SERVER_CONNECTIONS, names::STATE => names::IDLE).set(idle as f64);
         gauge!(names::CLIENTS_WAITING).set(waiting as f64);
+        gauge!(names::PINNED_SERVERS).set(f64::from(pinned));
     }
 }

@@ -133,6 +133,8 @@ tenant_tables! {
     }
     shared {
         pool_mode: PoolMode,
+        pin: Pin,
+        max_pinned_servers: u64,
         pool_size: u64,
         min_pool_size: u64,
         max_client_connections: u64,
@@ -207,6 +209,10 @@ words! {
 words! {
     /// `pool_mode`
     PoolMode => tenant::PoolMode { Session, Transaction, Statement, }
+}
+words! {
+    /// `pin`
+    Pin => tenant::Pinning { Allow, Refuse, }
 }
 words! {
     /// `status`

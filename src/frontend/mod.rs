@@ -10,6 +10,7 @@ mod listener;
 mod login;
 mod parameters;
 mod session;
+mod settle;
 
 pub use listener::{Bound, bind};
 pub use parameters::{ParameterError, Wishes};

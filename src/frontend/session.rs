@@ -1,6 +1,10 @@
 //! A session from its greeting to its end: idle, check out, relay, release, again.
 
-use super::{Frontend, Wishes, idle::Wants};
+use super::{
+    Frontend, Wishes,
+    idle::Wants,
+    settle::{Pin, Settled},
+};
 use crate::{
     admission::Admitted,
     net::{Flow, Peer, Stream},
@@ -40,9 +44,9 @@ pub(super) struct Session {
     pub(super) client: Client,
     /// Messages are skipped up to the next Sync.
     pub(super) is_skipping: bool,
-    pool: Arc<TenantPool>,
-    mode: PoolMode,
-    prepared_max: usize,
+    pub(super) pool: Arc<TenantPool>,
+    pub(super) mode: PoolMode,
+    pub(super) prepared_max: usize,
     settings_failures: u32,
 }
 
@@ -278,26 +282,45 @@ impl Session {
         {
             return Some(self.end(&error.refusal(), "no server"));
         }
-        let lease = (self.mode, self.prepared_max);
-        let mut relay = Relay::new(&mut self.client, checkout.server(), &self.pool, lease);
-        match relay.run().await {
-            Ok(End::Boundary) => {
-                self.settings_failures = 0;
-                if checkout.server().is_clean() {
-                    checkout.release(&self.pool);
-                } else {
-                    Box::pin(clean_and_release(checkout, &self.pool)).await;
+        let mut pin = Pin::default();
+        loop {
+            let lease = self.lease(&pin);
+            let mut relay = Relay::new(&mut self.client, checkout.server(), &self.pool, lease);
+            match relay.run().await {
+                Ok(End::Boundary) => self.settings_failures = 0,
+                // The client's statement has not run yet: another server may take it.
+                Err(RelayError::Settings { is_unsent: true })
+                    if self.settings_failures < SETTINGS_TRIES_MAX && pin.is_none() =>
+                {
+                    self.settings_failures += 1;
+                    self.client.to_client.drop_unscanned();
+                    return None;
                 }
+                ended => return Some(Box::pin(self.part(ended, checkout, &pin)).await),
+            }
+            let is_clean = checkout.server().is_clean();
+            if is_clean && pin.is_none() && !self.pool.is_survey_due() {
+                checkout.release(&self.pool);
                 self.client.handle.enter(Activity::Idle);
-                None
+                return None;
             }
-            // The client's statement has not run yet: another server may take it.
-            Err(RelayError::Settings) if self.settings_failures < SETTINGS_TRIES_MAX => {
-                self.settings_failures += 1;
-                self.client.to_client.drop_unscanned();
-                None
+            match Box::pin(self.settle(&mut checkout, &mut pin)).await {
+                Settled::Kept => {}
+                Settled::Free => {
+                    if checkout.server().is_clean() {
+                        checkout.release(&self.pool);
+                    } else {
+                        Box::pin(clean_and_release(checkout, &self.pool)).await;
+                    }
+                    self.client.handle.enter(Activity::Idle);
+                    return None;
+                }
+                Settled::Refused(refusal) => {
+                    checkout.server().is_dirty = true;
+                    Box::pin(clean_and_release(checkout, &self.pool)).await;
+                    return Some(self.end(&refusal, "state that can't be kept"));
+                }
             }
-            ended => Some(Box::pin(self.part(ended, checkout)).await),
         }
     }
 
@@ -306,6 +329,7 @@ impl Session {
         &mut self,
         ended: Result<End, RelayError>,
         mut checkout: Checkout,
+        pin: &Pin,
     ) -> &'static str {
         let (farewell, reason) = match &ended {
             Ok(End::ClientLeft(farewell)) => (*farewell, "client left"),
@@ -326,11 +350,11 @@ impl Session {
                 }
             }
         };
-        let lease = (self.mode, self.prepared_max);
+        let lease = self.lease(pin);
         let mut relay = Relay::resume(&mut self.client, checkout.server(), &self.pool, lease);
         match relay.depart(farewell).await {
             Ok(()) => {
-                checkout.server().is_dirty |= self.mode == PoolMode::Session;
+                checkout.server().is_dirty |= self.mode == PoolMode::Session || !pin.is_none();
                 clean_and_release(checkout, &self.pool).await;
             }
             Err(error) => tracing::debug!(%error, "a departed client's server is closed"),

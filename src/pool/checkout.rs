@@ -131,6 +131,12 @@ impl Checkout {
         pool.returned();
     }
 
+    /// Lets cancels of the session reach the server again.
+    pub fn unshield(&mut self) {
+        let identity = Arc::clone(self.server().identity());
+        self.session.hold(&identity);
+    }
+
     /// Makes sure that no new cancel reaches the server, so that it can be cleaned.
     pub fn shield(&self) {
         self.session.let_go();

@@ -3,14 +3,15 @@
 use super::{
     Budget, Checkout, CheckoutError,
     dialer::{Dialer, Pids, Route},
+    known::{Known, PinPlace},
 };
 use crate::{
     sessions::SessionHandle,
     tenant::{Cluster, Scope, Tenant, TenantId},
     tls,
-    upstream::{Endpoint, Report, Settings, Statements, UpstreamError, Welcome},
+    upstream::{Endpoint, Report, Settings, Statements, Survey, Suspicion, UpstreamError, Welcome},
 };
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use deadpool::{
     Runtime,
     managed::{Pool, PoolConfig, PoolError, QueueMode, Timeouts},
@@ -51,6 +52,7 @@ pub struct TenantPool {
     inside: ArcSwap<Inside>,
     /// Shared names of prepared statements.
     pub statements: Statements,
+    known: Known,
     is_closed: AtomicBool,
 }
 
@@ -94,6 +96,7 @@ impl TenantPool {
             scope,
             inside: ArcSwap::from_pointee(Inside::new(tenant, cluster, budget, (scope, pids))?),
             statements: Statements::default(),
+            known: Known::default(),
             is_closed: AtomicBool::new(false),
         });
         budget.join(&pool);
@@ -113,6 +116,75 @@ impl TenantPool {
     /// The settings as they stand now.
     pub fn config(&self) -> Arc<Tenant> {
         Arc::clone(&self.inside.load().route.tenant)
+    }
+
+    /// What may be left by the tenant's functions, as far as it is known.
+    #[inline]
+    pub fn survey(&self) -> Guard<Arc<Survey>> {
+        self.known.survey()
+    }
+
+    /// Whether a server should be asked for functions before it goes back.
+    #[inline]
+    pub fn is_survey_due(&self) -> bool {
+        self.known.is_survey_due()
+    }
+
+    /// Takes it upon the caller to make the survey, if nobody else has.
+    pub fn claim_survey(&self) -> bool {
+        self.known.claim_survey()
+    }
+
+    /// Takes a survey over; statements that are known already are looked at again.
+    pub fn learn_survey(&self, survey: Survey, suspects: impl Fn(&[u8], &Survey) -> Suspicion) {
+        self.known.learn_survey(survey);
+        let survey = self.survey();
+        self.statements
+            .suspect_again(|text| suspects(text, &survey));
+    }
+
+    /// Functions have changed: until the next survey any statement may leave anything.
+    pub fn forget_survey(&self, suspects: impl Fn(&[u8], &Survey) -> Suspicion) {
+        self.known.forget_survey();
+        let survey = self.survey();
+        self.statements
+            .suspect_again(|text| suspects(text, &survey));
+    }
+
+    /// Remembers what may be names of the tenant's own settings.
+    pub fn note_customs<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        self.known.note_customs(names);
+    }
+
+    /// What may be names of the tenant's own settings.
+    pub fn customs(&self) -> Vec<Box<str>> {
+        self.known.customs()
+    }
+
+    /// Whether any session has asked for what a sequence gave its session.
+    #[inline]
+    pub fn uses_sequences(&self) -> bool {
+        self.known.uses_sequences()
+    }
+
+    /// Notes that a session has asked for what a sequence gave it.
+    pub fn note_sequences(&self) {
+        self.known.note_sequences();
+    }
+
+    /// The same settings as another session's, where one has them.
+    pub fn share_settings(&self, settings: Settings) -> Arc<Settings> {
+        self.known.share_settings(settings)
+    }
+
+    /// A place among the tenant's pinned servers; `None` when it has none left.
+    pub fn pin(&self) -> Option<PinPlace> {
+        self.known.pin(self.config().limits.pinned_servers())
+    }
+
+    /// How many servers are pinned.
+    pub fn pinned(&self) -> u32 {
+        self.known.pinned()
     }
 
     /// What the newest server said about itself; `None` until there was one.
@@ -291,6 +363,7 @@ impl TenantPool {
 
     /// Closes servers that were idle for too long, beyond the minimum that is kept.
     pub(super) fn close_stale(&self) {
+        self.known.age();
         let inside = self.inside.load();
         let tenant = &inside.route.tenant;
         let mut spare = inside

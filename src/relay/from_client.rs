@@ -5,7 +5,7 @@ use crate::{
     net::SMALL_BYTES,
     sessions::{Activity, Counters},
     tenant::PoolMode,
-    upstream::{Expect, Making, Reply, TxStatus},
+    upstream::{Expect, Making, Reply, Suspicion, TxStatus},
     wire::{HEADER_BYTES, Header, frontend, peek, tag::frontend as tag},
 };
 use std::{
@@ -190,7 +190,11 @@ impl Relay<'_> {
             let text = self.client.to_server.unscanned();
             let text = text.get(HEADER_BYTES..header.message_bytes.min(text.len()));
             let text = text.unwrap_or_default();
-            self.server.is_dirty |= !is_whole || traces::leaves_state(text);
+            let suspicion = self.suspects(text);
+            self.server.suspicion |= suspicion;
+            if !is_whole {
+                self.server.suspicion |= Suspicion::DYNAMIC;
+            }
             self.barrier |= traces::forgets_statements(text);
             self.client.unnamed.clear();
             self.server.unnamed = 0;
@@ -214,6 +218,15 @@ impl Relay<'_> {
             "DEALLOCATE {}",
             String::from_utf8_lossy(statement.name())
         ))
+    }
+
+    /// What a statement of this text may leave on its server.
+    pub(super) fn suspects(&self, text: &[u8]) -> Suspicion {
+        let suspicion = traces::suspects_with(text, &self.pool.survey());
+        if suspicion.intersects(Suspicion::SETTINGS) || traces::may_set(text) {
+            self.pool.note_customs(traces::customs(text));
+        }
+        suspicion
     }
 
     fn count_query(&self) {

@@ -1,11 +1,11 @@
 //! What a server answers: held against the queue, forwarded in place.
 
-use super::{Relay, RelayError, Rest};
+use super::{Relay, RelayError, Rest, tags, traces};
 use crate::{
     net::SMALL_BYTES,
     sessions::{Activity, Counters},
     tenant::PoolMode,
-    upstream::{Lost, Settings, TxStatus, Verdict},
+    upstream::{Lost, Settings, Suspicion, TxStatus, Verdict},
     wire::{
         HEADER_BYTES, Header, Refusal, SqlState, backend, frontend, peek, read, tag::backend as tag,
     },
@@ -34,6 +34,9 @@ const CHANGES: [&[u8]; 6] = [
     b"COMMIT",
     b"RELEASE",
 ];
+
+/// How often a pinned server is asked whether it must stay so, where no text tells.
+const PINNED_ASK_INTERVAL_MS: u64 = 1000;
 
 /// Longest ParameterStatus or CommandComplete.
 const SHORT_BYTES_MAX: usize = SMALL_BYTES;
@@ -65,7 +68,10 @@ impl Relay<'_> {
         }
     }
 
-    fn server_gone(&self) -> RelayError {
+    fn server_gone(&mut self) -> RelayError {
+        if self.server.replies.take_injected_failed() {
+            return RelayError::Settings { is_unsent: false };
+        }
         RelayError::ServerGone {
             explained: self.server_explained,
         }
@@ -220,8 +226,14 @@ impl Relay<'_> {
             self.return_to_startup();
         }
         self.client.handle.take_query_overdue();
+        if verdict == Verdict::Swallow {
+            self.configured();
+        }
         if self.server.replies.take_injected_failed() {
-            return Err(RelayError::Settings);
+            // Only where the guard was not on yet does the server live on.
+            return Err(RelayError::Settings {
+                is_unsent: self.barrier,
+            });
         }
         if self.server.replies.has_lost() {
             self.settle_lost();
@@ -230,6 +242,10 @@ impl Relay<'_> {
         if status == TxStatus::Idle {
             if verdict == Verdict::Forward {
                 handle.end_transaction();
+                let is_old = handle.now_ms() >= self.asked_ms + PINNED_ASK_INTERVAL_MS;
+                if !self.pinned.is_empty() && is_old {
+                    self.server.suspicion |= self.pinned;
+                }
             }
             if self.server.replies.is_empty() {
                 handle.enter(Activity::Idle);
@@ -243,6 +259,18 @@ impl Relay<'_> {
             handle.enter(Activity::IdleInTransaction);
         }
         Ok(verdict)
+    }
+
+    /// The client's settings are on the server: a cancel that came meanwhile may go there now.
+    fn configured(&self) {
+        let Some(cancel) = self.client.handle.configured() else {
+            return;
+        };
+        tokio::spawn(async move {
+            if let Err(error) = cancel.deliver().await {
+                tracing::warn!(%error, "a cancel could not be delivered");
+            }
+        });
     }
 
     /// What the client reset returns to what it said at startup, and not to what the pool starts
@@ -324,7 +352,9 @@ impl Relay<'_> {
         if NOT_SETTABLE.contains(&name) {
             return Verdict::Forward;
         }
-        if !self.may_change_settings && !self.server.is_dirty {
+        let may_change =
+            self.may_change_settings || self.server.is_dirty || !self.server.suspicion.is_empty();
+        if !may_change {
             // No command of the client's did it: PostgreSQL has read its configuration again.
             self.server.is_outdated = true;
             self.pool.forget_welcome();
@@ -348,89 +378,23 @@ impl Relay<'_> {
             self.may_change_settings = true;
         }
         let tag = self.body(header);
-        if leaves_nothing(tag) {
+        let left = tags::left_by(tag, self.pinned, self.pool.survey().is_quiet());
+        if left.intersects(Suspicion::FUNCTIONS) {
+            self.pool.forget_survey(traces::suspects_with);
+        }
+        let forgets_settings = tag.starts_with(b"DISCARD ALL");
+        let forgets_names = forgets_settings || tag.starts_with(b"DEALLOCATE ALL");
+        self.server.suspicion |= left;
+        if self.mode == PoolMode::Session {
             return;
         }
-        if tag.starts_with(b"DISCARD ALL") && self.mode != PoolMode::Session {
+        if forgets_settings {
             self.server.applied = Settings::none();
         }
-        let tag = self.body(header);
-        let forgets_names = tag.starts_with(b"DEALLOCATE ALL") || tag.starts_with(b"DISCARD ALL");
-        self.server.is_dirty = true;
-        if forgets_names && self.mode != PoolMode::Session {
+        if forgets_names {
             let replies = &self.server.replies;
             self.client.names.retain(|name| replies.will_name(name));
             self.server.prepared.clear();
-        }
-    }
-}
-
-/// Whether a command with this tag leaves nothing behind on its server once the transaction is
-/// over. What is not known to leave nothing, leaves something.
-#[inline]
-fn leaves_nothing(tag: &[u8]) -> bool {
-    const WORDS: [&[u8]; 31] = [
-        b"SELECT",
-        b"INSERT",
-        b"UPDATE",
-        b"DELETE",
-        b"MERGE",
-        b"BEGIN",
-        b"COMMIT",
-        b"ROLLBACK",
-        b"FETCH",
-        b"MOVE",
-        b"COPY",
-        b"SAVEPOINT",
-        b"RELEASE",
-        b"SHOW",
-        b"EXPLAIN",
-        b"START",
-        b"TRUNCATE",
-        b"LOCK",
-        b"NOTIFY",
-        b"VACUUM",
-        b"ANALYZE",
-        // Temporary objects are known by the statement's text.
-        b"CREATE",
-        b"ALTER",
-        b"DROP",
-        b"GRANT",
-        b"REVOKE",
-        b"COMMENT",
-        b"REINDEX",
-        b"REFRESH",
-        b"CLUSTER",
-        b"CLOSE",
-    ];
-    let end = tag
-        .iter()
-        .position(|b| matches!(b, b' ' | 0))
-        .unwrap_or(tag.len());
-    tag.get(..end).is_some_and(|word| WORDS.contains(&word))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_may_leave_something_is_told_by_the_tag() {
-        for clean in [&b"SELECT 1\0"[..], b"INSERT 0 1\0", b"BEGIN\0", b"COPY 5\0"] {
-            assert!(leaves_nothing(clean));
-        }
-        for dirty in [
-            &b"SET\0"[..],
-            b"LISTEN\0",
-            b"PREPARE\0",
-            b"DISCARD ALL\0",
-            b"DECLARE CURSOR\0",
-            b"DO\0",
-            b"SELECTED\0",
-            b"\0",
-            b"",
-        ] {
-            assert!(!leaves_nothing(dirty));
         }
     }
 }

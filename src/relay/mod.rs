@@ -19,21 +19,24 @@ mod from_client;
 mod from_server;
 mod names;
 mod statements;
+mod tags;
 mod traces;
 
 pub use client::Client;
 pub use depart::Farewell;
 pub use names::{Names, Unnamed};
+pub use traces::suspects_with as suspects;
 
 use crate::{
     pool::TenantPool,
     sessions::{Activity, Order},
     tenant::PoolMode,
-    upstream::{Expect, Server, TxStatus},
+    upstream::{Expect, Server, Suspicion, TxStatus},
     wire::{FrameError, Refusal, SqlState, frontend},
 };
 use std::{
     io,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -90,7 +93,10 @@ pub enum RelayError {
     OutOfStep,
     /// The client's settings could not be put on the server.
     #[error("the session's settings could not be restored")]
-    Settings,
+    Settings {
+        /// Nothing of the client's went to the server: another one may take it.
+        is_unsent: bool,
+    },
     /// A transaction in statement mode.
     #[error("a transaction block in statement mode")]
     TransactionBlock,
@@ -122,7 +128,7 @@ impl RelayError {
                 SqlState::CONNECTION_FAILURE,
                 "the tenant's PostgreSQL server broke the protocol",
             ),
-            Self::Settings => Refusal::fatal(
+            Self::Settings { .. } => Refusal::fatal(
                 SqlState::CONNECTION_FAILURE,
                 "the session's settings could not be restored on the server",
             ),
@@ -144,7 +150,9 @@ impl RelayError {
             | Self::ClientMalformed(_)
             | Self::TransactionBlock
             | Self::Ordered(_) => true,
-            Self::Server(_) | Self::ServerGone { .. } | Self::OutOfStep | Self::Settings => false,
+            Self::Server(_) | Self::ServerGone { .. } | Self::OutOfStep | Self::Settings { .. } => {
+                false
+            }
         }
     }
 
@@ -157,7 +165,7 @@ impl RelayError {
             | Self::ClientMalformed(_)
             | Self::TransactionBlock => "client",
             Self::Server(_) | Self::ServerGone { .. } | Self::OutOfStep => "target",
-            Self::Settings => "proxy",
+            Self::Settings { .. } => "proxy",
             Self::Ordered(_) => "tenant",
         }
     }
@@ -195,6 +203,22 @@ pub struct Relay<'a> {
     resets: Vec<traces::Reset>,
     /// The server was told to flush, as too much is outstanding.
     is_flushed: bool,
+    /// What the session keeps its server for, and when the server was last asked for it.
+    pinned: Suspicion,
+    asked_ms: u64,
+}
+
+/// How a server is lent.
+#[derive(Debug, Clone, Copy)]
+pub struct Lease {
+    /// For how long.
+    pub mode: PoolMode,
+    /// Prepared statements kept on a server.
+    pub prepared_max: usize,
+    /// State that the session keeps its server for.
+    pub pinned: Suspicion,
+    /// When the server was last asked for that, in milliseconds of the sessions' clock.
+    pub asked_ms: u64,
 }
 
 impl<'a> Relay<'a> {
@@ -203,14 +227,21 @@ impl<'a> Relay<'a> {
         client: &'a mut Client,
         server: &'a mut Server,
         pool: &'a TenantPool,
-        (mode, prepared_max): (PoolMode, usize),
+        lease: Lease,
     ) -> Self {
-        let mut relay = Self::resume(client, server, pool, (mode, prepared_max));
-        relay.client.handle.take_query_overdue();
-        relay.client.handle.obeyed_cancel();
-        relay.client.handle.begin_transaction();
-        relay.client.handle.enter(Activity::Active);
+        let mut relay = Self::resume(client, server, pool, lease);
+        // A pinned session keeps its server between transactions: none begins by that.
+        if lease.pinned.is_empty() {
+            relay.client.handle.take_query_overdue();
+            relay.client.handle.obeyed_cancel();
+            relay.client.handle.begin_transaction();
+            relay.client.handle.enter(Activity::Active);
+        }
         relay.apply_settings();
+        let path = relay.client.settings.value("search_path");
+        if path.is_some_and(|path| path.contains("pg_temp")) {
+            relay.server.suspicion |= Suspicion::TEMP;
+        }
         relay
     }
 
@@ -219,14 +250,14 @@ impl<'a> Relay<'a> {
         client: &'a mut Client,
         server: &'a mut Server,
         pool: &'a TenantPool,
-        (mode, prepared_max): (PoolMode, usize),
+        lease: Lease,
     ) -> Self {
         Self {
             client,
             server,
-            mode,
+            mode: lease.mode,
             pool,
-            prepared_max,
+            prepared_max: lease.prepared_max,
             server_explained: false,
             client_is_gone: false,
             is_cancelled: false,
@@ -239,24 +270,34 @@ impl<'a> Relay<'a> {
             may_change_settings: false,
             resets: Vec::new(),
             is_flushed: false,
+            pinned: lease.pinned,
+            asked_ms: lease.asked_ms,
         }
     }
 
-    /// Puts the client's settings on a settled server. The client's next message waits for them:
-    /// it must not run under another client's settings, should these fail.
+    /// Puts the client's settings on a settled server, ahead of its next message in the same write.
+    /// Should they fail, the connection ends, and with it whatever stands behind them.
     fn apply_settings(&mut self) {
         let wanted = &self.client.settings;
-        if std::sync::Arc::ptr_eq(wanted, &self.server.applied) {
-            return;
+        let session = self.client.handle.key.pid;
+        let is_handed_over = self.server.last_session != session;
+        self.server.last_session = session;
+        let mut sql = String::new();
+        if !Arc::ptr_eq(wanted, &self.server.applied) {
+            sql = self.server.applied.guarded_sql_towards(wanted);
         }
-        let sql = self.server.applied.sql_towards(wanted);
+        if is_handed_over && self.mode != PoolMode::Session && self.pool.uses_sequences() {
+            sql.push_str(";DISCARD SEQUENCES");
+        }
         if !sql.is_empty() {
+            // A timeout that stands on the server may strike before the guard does.
+            self.barrier = self.server.applied.value("statement_timeout").is_some();
             frontend::query(self.client.to_server.insertion(), &sql);
             self.server.replies.push(Expect::Injected);
             self.server.unnamed = 0;
-            self.barrier = true;
+            self.client.handle.configure();
         }
-        self.server.applied = std::sync::Arc::clone(wanted);
+        self.server.applied = Arc::clone(wanted);
     }
 
     /// Relays until the transaction is over or the client leaves.
@@ -296,9 +337,12 @@ impl<'a> Relay<'a> {
     }
 
     /// Whether the server can be given back: idle, nothing owed in either direction. In session
-    /// mode the client keeps it.
+    /// mode the client keeps it; while it is pinned, too, unless something may have changed that.
     fn is_at_boundary(&self) -> bool {
-        self.mode != PoolMode::Session && self.has_begun && self.is_settled()
+        self.mode != PoolMode::Session
+            && self.has_begun
+            && self.is_settled()
+            && (self.pinned.is_empty() || !self.server.suspicion.is_empty())
     }
 
     /// Whether the server is idle and owes nothing, and no message is half through.

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     net::SMALL_BYTES,
-    upstream::{Expect, Making, Reply, Statement},
+    upstream::{Expect, Making, Reply, Statement, Suspicion},
     wire::{HEADER_BYTES, Header, Refusal, SqlState, frontend, read, tag::frontend as tag},
 };
 use std::sync::Arc;
@@ -51,7 +51,8 @@ impl Relay<'_> {
 
     fn parse_too_long(&mut self, header: Header, is_unnamed: bool) -> Step {
         if is_unnamed {
-            self.server.is_dirty = true;
+            // Not all of it is seen: it may leave anything.
+            self.server.suspicion |= Suspicion::DYNAMIC;
             self.server.unnamed = self.client.unnamed.replace(None);
             self.unnamed_segment = self.segment;
             self.forward(header, Expect::Parse(Reply::Forward, Making::Unnamed));
@@ -75,7 +76,8 @@ impl Relay<'_> {
         let Some((text, _)) = read::cstr(tail) else {
             return Err(RelayError::ClientMalformed(header.tag));
         };
-        self.server.is_dirty |= traces::leaves_state(text);
+        let suspicion = self.suspects(text);
+        self.server.suspicion |= suspicion;
         self.barrier_at_sync |= traces::forgets_statements(text);
         self.resets.extend(traces::resets(text));
         self.server.unnamed = self.client.unnamed.replace(Some(tail));
@@ -117,11 +119,12 @@ impl Relay<'_> {
             self.doom(header, &refusal);
             return Ok(Step::Done);
         }
-        let statement = self.pool.statements.intern(
-            self.client.settings.plan_context(),
-            tail,
-            traces::leaves_state,
-        );
+        let statement =
+            self.pool
+                .statements
+                .intern(self.client.settings.plan_context(), tail, |text| {
+                    self.suspects(text)
+                });
         let name: Box<[u8]> = name.into();
         // If this is lost to an error, what comes behind the Sync must know.
         self.barrier_at_sync = true;
@@ -142,7 +145,7 @@ impl Relay<'_> {
         (reply, name): (Reply, Option<Box<[u8]>>),
     ) {
         self.barrier_at_sync = true;
-        self.server.is_dirty |= statement.leaves_state();
+        self.server.suspicion |= statement.suspicion();
         let out = self.client.to_server.insertion();
         if let Some(evicted) = self
             .server
@@ -192,7 +195,11 @@ impl Relay<'_> {
             return Ok(Step::Done);
         };
         let names_bytes = portal.len() + 1 + name.len() + 1;
-        self.server.is_dirty |= statement.leaves_state();
+        let suspicion = statement.suspicion();
+        if suspicion.intersects(Suspicion::SETTINGS) {
+            self.pool.note_customs(traces::customs(body));
+        }
+        self.server.suspicion |= suspicion;
         if !self.server.prepared.touch(statement.id()) {
             let statement = Arc::clone(statement);
             self.make_on_server(&statement, (Reply::Swallow, None));
@@ -266,7 +273,7 @@ impl Relay<'_> {
         if unnamed.serial() == 0 {
             return false;
         }
-        self.server.is_dirty |= traces::leaves_state(unnamed.tail());
+        self.server.suspicion |= self.suspects(unnamed.tail());
         frontend::parse(self.client.to_server.insertion(), b"", unnamed.tail());
         self.server
             .replies

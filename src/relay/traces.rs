@@ -1,27 +1,91 @@
 //! What a statement's text tells of the state that it may leave on a server.
 //!
-//! A convenience, not a protection: it keeps one client's leavings from another client of the same
-//! tenant where a command tag does not show them. Looked at once per Parse or Query. State that a
-//! function leaves behind without naming it is not seen.
+//! It only makes suspicious: what is really left, PostgreSQL is asked ([`crate::upstream::Inventory`]).
+//! Looked at once per Parse or Query. What functions leave without being named for it, the pool's
+//! [`crate::upstream::Survey`] tells.
 
+use crate::upstream::{Survey, Suspicion};
 use aho_corasick::AhoCorasick;
 use std::sync::LazyLock;
 
-/// Words after which a server is reset: temporary tables (whose tag may be `SELECT n`), settings,
-/// advisory locks and seeds set by functions.
-const WORDS: [&str; 5] = ["temp", "set_config", "advisory_lock", "setseed", "dblink"];
+/// Words, and what a statement may leave that has one of them. Parts of words count, too.
+const WORDS: [(&str, Suspicion); 13] = [
+    ("temp", Suspicion::TEMP),
+    ("set_config", Suspicion::SETTINGS),
+    ("pg_settings", Suspicion::SETTINGS),
+    ("advisory", Suspicion::LOCKS),
+    ("hold", Suspicion::CURSORS),
+    // SQL-level EXECUTE: what it runs was named when it was prepared.
+    ("execute", Suspicion::DYNAMIC),
+    ("setseed", Suspicion::SEED),
+    ("currval", Suspicion::SEQUENCES),
+    ("lastval", Suspicion::SEQUENCES),
+    ("dblink", Suspicion::LINKS),
+    ("listen", Suspicion::CHANNELS),
+    ("prepare", Suspicion::STATEMENTS),
+    // A name in Unicode escapes may be any of these.
+    ("u&\"", Suspicion::ALL),
+];
 
-static STATE: LazyLock<AhoCorasick> = LazyLock::new(|| {
+static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
     AhoCorasick::builder()
         .ascii_case_insensitive(true)
-        .build(WORDS)
+        .build(WORDS.map(|(word, _)| word))
         .expect("the words are constants that a test has built")
 });
 
-/// Whether the text names something that stays on the server.
+/// What the text names that may stay on the server. A command's tag says the rest.
 #[inline]
-pub(crate) fn leaves_state(text: &[u8]) -> bool {
-    STATE.is_match(text)
+pub(crate) fn suspects(text: &[u8]) -> Suspicion {
+    let mut suspicion = Suspicion::NONE;
+    for found in FINDER.find_iter(text) {
+        if let Some((_, kinds)) = WORDS.get(found.pattern().as_usize()) {
+            suspicion |= *kinds;
+        }
+    }
+    suspicion
+}
+
+/// What a statement of this text may leave, by itself and through functions.
+#[inline]
+pub fn suspects_with(text: &[u8], survey: &Survey) -> Suspicion {
+    suspects(text) | survey.suspects(text)
+}
+
+/// Whether a text may set something by a command: it begins with one, or there are several.
+#[inline]
+pub(super) fn may_set(text: &[u8]) -> bool {
+    let text = text.trim_ascii_start();
+    let starts = |word: &[u8]| {
+        let head = text.get(..word.len());
+        head.is_some_and(|head| head.eq_ignore_ascii_case(word))
+    };
+    match text.first() {
+        Some(b'S' | b's') => starts(b"set"),
+        Some(b'D' | b'd') => starts(b"do"),
+        Some(b'C' | b'c') => starts(b"call"),
+        Some(b'/' | b'-') => true,
+        _ => memchr::memchr(b';', text).is_some_and(|at| at + 2 < text.len()),
+    }
+}
+
+/// Longest name of a setting that is looked for.
+const CUSTOM_NAME_BYTES_MAX: usize = 127;
+
+/// Names with a dot: they may be settings of the tenant's own, which PostgreSQL does not list.
+pub(super) fn customs(text: &[u8]) -> impl Iterator<Item = &str> {
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | b'.');
+    text.split(move |b| !is_part(*b)).filter_map(|word| {
+        let word = std::str::from_utf8(word).ok()?;
+        let (prefix, name) = word.split_once('.')?;
+        let begins = |part: &str| part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        let is_name = word.len() <= CUSTOM_NAME_BYTES_MAX
+            && begins(prefix)
+            && name.split('.').all(begins)
+            && !prefix.eq_ignore_ascii_case("pg_catalog")
+            && !prefix.eq_ignore_ascii_case("pgusher");
+        is_name.then_some(word)
+    })
 }
 
 /// Whether the text begins like a command that removes prepared statements.
@@ -122,20 +186,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_that_leave_state_are_known_by_their_words() {
-        for text in [
-            "create TEMP table t as select 1",
-            "select Set_Config('a.b', '1', false)",
-            "SELECT pg_try_advisory_lock(1)",
-            "select 1 into pg_temp.x",
+    fn texts_that_may_leave_state_are_known_by_their_words() {
+        for (text, kinds) in [
+            ("create TEMP table t as select 1", Suspicion::TEMP),
+            ("select Set_Config('a.b', '1', false)", Suspicion::SETTINGS),
+            (
+                "SELECT pg_catalog.pg_try_advisory_lock(1)",
+                Suspicion::LOCKS,
+            ),
+            (
+                "declare c cursor with hold for select 1 into pg_temp.x",
+                Suspicion::CURSORS | Suspicion::TEMP,
+            ),
+            (
+                "select abalance from pgbench_accounts where aid = 1",
+                Suspicion::NONE,
+            ),
         ] {
-            assert!(leaves_state(text.as_bytes()), "{text}");
+            assert_eq!(suspects(text.as_bytes()), kinds, "{text}");
         }
-        assert!(!leaves_state(
-            b"select abalance from pgbench_accounts where aid = 1"
-        ));
         assert!(forgets_statements(b"discard all") && forgets_statements(b"DEALLOCATE x"));
         assert!(!forgets_statements(b"DELETE FROM t"));
+    }
+
+    #[test]
+    fn names_with_a_dot_may_be_settings() {
+        let found: Vec<&str> =
+            customs(b"set app.Tenant_id = '1.5'; select set_config('a.b', $1)").collect();
+        assert_eq!(found, ["app.Tenant_id", "a.b"]);
+        assert_eq!(
+            customs(b"\x00\xff.a 1.2 pg_catalog.x pgusher.y .a a.").count(),
+            0
+        );
     }
 
     #[test]

@@ -141,6 +141,16 @@ impl Counters {
     }
 }
 
+/// The server that a session holds.
+#[derive(Debug, Default)]
+struct Held {
+    identity: Option<Arc<Identity>>,
+    /// It is being given the session's settings, which no cancel may hit.
+    is_configuring: bool,
+    /// A cancel came meanwhile.
+    is_cancel_due: bool,
+}
+
 /// One session, seen from outside its task.
 #[derive(Debug)]
 pub struct SessionHandle {
@@ -156,7 +166,7 @@ pub struct SessionHandle {
     pub peer: Peer,
     /// What it did.
     pub counters: Counters,
-    server: Mutex<Option<Arc<Identity>>>,
+    server: Mutex<Held>,
     order: AtomicU8,
     is_query_overdue: AtomicBool,
     waker: AtomicWaker,
@@ -181,7 +191,7 @@ impl SessionHandle {
             scope,
             peer,
             counters: Counters::default(),
-            server: Mutex::new(None),
+            server: Mutex::default(),
             order: AtomicU8::new(0),
             is_query_overdue: AtomicBool::new(false),
             waker: AtomicWaker::new(),
@@ -257,6 +267,12 @@ impl SessionHandle {
             .store(self.clock.load(Relaxed) << 8 | activity as u64, Relaxed);
     }
 
+    /// Milliseconds of the sessions' clock.
+    #[inline]
+    pub fn now_ms(&self) -> u64 {
+        self.clock.load(Relaxed)
+    }
+
     /// Notes that a transaction begins.
     #[inline]
     pub fn begin_transaction(&self) {
@@ -306,18 +322,40 @@ impl SessionHandle {
 
     /// Notes that the session holds this server: cancels go there from now on.
     pub fn hold(&self, server: &Arc<Identity>) {
-        *self.server.lock() = Some(Arc::clone(server));
+        self.server.lock().identity = Some(Arc::clone(server));
     }
 
     /// Notes that the session holds no server. After this no new cancel reaches it.
     pub fn let_go(&self) {
-        *self.server.lock() = None;
+        *self.server.lock() = Held::default();
     }
 
-    /// Begins a cancel of what the session runs; `None` when it holds no server.
+    /// Begins a cancel of what the session runs; `None` when it holds no server, or when the cancel
+    /// is kept until the server has the session's settings.
     pub fn begin_cancel(&self) -> Option<CancelInFlight> {
         // The guard is made under the lock, so that the server can't be let go in between.
-        self.server.lock().as_ref().map(Identity::begin_cancel)
+        let mut held = self.server.lock();
+        if held.is_configuring {
+            held.is_cancel_due = true;
+            return None;
+        }
+        held.identity.as_ref().map(Identity::begin_cancel)
+    }
+
+    /// Notes that the server is being given the session's settings.
+    pub fn configure(&self) {
+        self.server.lock().is_configuring = true;
+    }
+
+    /// Notes that the server has the session's settings; the cancel that came meanwhile, if any.
+    pub fn configured(&self) -> Option<CancelInFlight> {
+        let mut held = self.server.lock();
+        held.is_configuring = false;
+        let is_due = std::mem::take(&mut held.is_cancel_due);
+        held.identity
+            .as_ref()
+            .filter(|_| is_due)
+            .map(Identity::begin_cancel)
     }
 
     /// Notes that the running statement is cancelled by us, so that its error is worded by us.

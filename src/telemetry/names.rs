@@ -27,6 +27,12 @@ pub const ERRORS_TOTAL: &str = "pgusher_errors_total";
 pub const CANCELS_TOTAL: &str = "pgusher_cancels_total";
 /// Counter: connections opened to PostgreSQL; label [`RESULT`].
 pub const UPSTREAM_CONNECTS_TOTAL: &str = "pgusher_upstream_connects_total";
+/// Counter: sessions that had to keep their server behind a transaction; label [`REASON`].
+pub const PINS_TOTAL: &str = "pgusher_pins_total";
+/// Gauge: servers that sessions in transaction mode keep now.
+pub const PINNED_SERVERS: &str = "pgusher_pinned_servers";
+/// Counter: servers that were asked what a transaction had left on them.
+pub const STATE_CHECKS_TOTAL: &str = "pgusher_state_checks_total";
 /// Counter: reloads of `proxy.toml`; label [`RESULT`].
 pub const CONFIG_RELOADS_TOTAL: &str = "pgusher_config_reloads_total";
 /// Gauge, always 1: label [`VERSION`].
@@ -42,6 +48,9 @@ pub const RESULT: &str = "result";
 pub const STAGE: &str = "stage";
 /// Label: whose fault.
 pub const FAULT: &str = "fault";
+/// Label: which kind of session state: `temp`, `cursor`, `advisory`, `prepare`, `listen`, `load`,
+/// `seed`, `sequence`, `dblink`, `settings`.
+pub const REASON: &str = "reason";
 /// Label: of pgusher.
 pub const VERSION: &str = "version";
 
@@ -87,6 +96,18 @@ pub fn describe() {
     describe_counter!(
         UPSTREAM_CONNECTS_TOTAL,
         "Connections opened to PostgreSQL, by result."
+    );
+    describe_counter!(
+        PINS_TOTAL,
+        "Sessions that had to keep their server behind a transaction, by the state they left."
+    );
+    describe_gauge!(
+        PINNED_SERVERS,
+        "Servers that sessions in transaction mode keep now."
+    );
+    describe_counter!(
+        STATE_CHECKS_TOTAL,
+        "Servers that were asked what a transaction had left on them."
     );
     describe_counter!(CONFIG_RELOADS_TOTAL, "Reloads of proxy.toml, by result.");
     describe_gauge!(BUILD_INFO, "1, with the version as a label.");

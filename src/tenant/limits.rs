@@ -13,6 +13,17 @@ pub struct Limits {
     pub min_pool_size: u32,
     /// Prepared statements kept on each server connection.
     pub max_prepared_statements: u32,
+    /// Servers that sessions in transaction mode may keep because of state that can't be carried;
+    /// `None` is one less than `pool_size`, but at least one. One more ends with 53400.
+    pub max_pinned_servers: Option<u32>,
+}
+
+impl Limits {
+    /// The most servers that may be pinned at the same time.
+    pub fn pinned_servers(&self) -> u32 {
+        let default = self.pool_size.saturating_sub(1).max(1);
+        self.max_pinned_servers.unwrap_or(default)
+    }
 }
 
 impl Default for Limits {
@@ -22,6 +33,7 @@ impl Default for Limits {
             pool_size: 20,
             min_pool_size: 0,
             max_prepared_statements: 500,
+            max_pinned_servers: None,
         }
     }
 }

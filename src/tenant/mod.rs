@@ -19,6 +19,6 @@ pub use directory::{Directory, DirectoryError, Lookup};
 pub use id::{ClusterName, IdError, KeyId, TenantId};
 pub use key::{ApiKey, KeyRefusal, Scope, ScramVerifier, VerifierError};
 pub use limits::{Limits, Timeouts};
-pub use place::{Login, Placement, PoolMode, Tier, UnknownName};
+pub use place::{Login, Pinning, Placement, PoolMode, Tier, UnknownName};
 pub use record::{Status, Tenant};
 pub use secret::Secret;

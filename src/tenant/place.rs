@@ -102,6 +102,16 @@ impl fmt::Display for PoolMode {
     }
 }
 
+/// What happens when a session in transaction mode makes state that can't be carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Pinning {
+    /// It keeps its server as long as the state is there.
+    #[default]
+    Allow,
+    /// It is refused (0A000).
+    Refuse,
+}
+
 /// An upstream login role. Without a password PostgreSQL must trust us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {

@@ -1,6 +1,8 @@
 //! A tenant, as the directory knows it.
 
-use super::{ApiKey, KeyId, Limits, Login, Placement, PoolMode, Scope, TenantId, Timeouts};
+use super::{
+    ApiKey, KeyId, Limits, Login, Pinning, Placement, PoolMode, Scope, TenantId, Timeouts,
+};
 use std::sync::Arc;
 
 /// Whether a tenant is served.
@@ -23,6 +25,8 @@ pub struct Tenant {
     pub placement: Placement,
     /// How its clients share servers, unless a client asks otherwise.
     pub pool_mode: PoolMode,
+    /// What becomes of state that can't be carried from one transaction to the next.
+    pub pinning: Pinning,
     /// What it may use.
     pub limits: Limits,
     /// How long things may take.

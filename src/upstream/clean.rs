@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 /// Returns everything on the server to what it was after the login (PostgreSQL 8.3 and later).
 const RESET: &str = "DISCARD ALL";
 
-/// Longest answer that is read; a NOTICE may be long, a reset says little.
+/// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why a server did not answer as it must. It can only be closed.
@@ -39,6 +39,23 @@ pub enum AskError {
 /// Parameters that the server reported while it answered.
 pub type Report = Vec<(Box<str>, Box<str>)>;
 
+/// A row of an answer: text or NULL.
+pub(super) type Row = Vec<Option<Box<[u8]>>>;
+
+/// Everything that a server answered to a question.
+#[derive(Default)]
+pub(super) struct Answer {
+    report: Report,
+    refused: Option<AskError>,
+    pub(super) rows: Vec<Row>,
+    /// Notifications and changed parameters, as they came: they have nothing to do with the question.
+    pub(super) asides: Vec<u8>,
+    /// A parameter was reported that only PostgreSQL's configuration can have changed, if the
+    /// question changed none.
+    pub(super) is_outdated: bool,
+    bytes: usize,
+}
+
 impl Server {
     /// Runs SQL of our own on an idle server and waits for its end. Rows are dropped.
     ///
@@ -48,6 +65,21 @@ impl Server {
     /// # Cancel safety
     /// Not cancel safe: drop the server when the future is dropped.
     pub async fn ask(&mut self, sql: &str, timeout: Duration) -> Result<Report, AskError> {
+        Ok(self.ask_rows(sql, timeout).await?.report)
+    }
+
+    /// The same, and keeps rows and notifications, up to a mebibyte of them.
+    ///
+    /// # Errors
+    /// [`AskError`]; after any but `Refused` the server can only be closed.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: drop the server when the future is dropped.
+    pub(super) async fn ask_rows(
+        &mut self,
+        sql: &str,
+        timeout: Duration,
+    ) -> Result<Answer, AskError> {
         tokio::time::timeout(timeout, self.ask_unbounded(sql))
             .await
             .map_err(|_elapsed| AskError::Timeout)?
@@ -72,7 +104,7 @@ impl Server {
             let report = self.ask("ROLLBACK", timeout).await?;
             self.is_dirty |= !report.is_empty();
         }
-        if self.is_dirty {
+        if self.is_dirty || !self.suspicion.is_empty() {
             self.ask(RESET, timeout).await?;
             self.mark_reset();
         }
@@ -83,7 +115,7 @@ impl Server {
         }
     }
 
-    async fn ask_unbounded(&mut self, sql: &str) -> Result<Report, AskError> {
+    async fn ask_unbounded(&mut self, sql: &str) -> Result<Answer, AskError> {
         if !self.replies.is_settled() {
             return Err(AskError::Busy);
         }
@@ -98,9 +130,9 @@ impl Server {
             self.read_message(&mut answer).await?;
         }
         self.replies.take_injected_failed();
-        match answer.refused {
+        match answer.refused.take() {
             Some(refused) => Err(refused),
-            None => Ok(answer.report),
+            None => Ok(answer),
         }
     }
 
@@ -109,16 +141,27 @@ impl Server {
         self.stream.read_exact(&mut header).await?;
         let header = peek(&header).ok().flatten().ok_or(AskError::Protocol)?;
         let body_bytes = header.message_bytes - HEADER_BYTES;
-        if body_bytes > ANSWER_BYTES_MAX {
+        answer.bytes += body_bytes;
+        if answer.bytes > ANSWER_BYTES_MAX {
             return Err(AskError::Protocol);
         }
         let mut body = vec![0; body_bytes];
         self.stream.read_exact(&mut body).await?;
         match header.tag {
-            tag::NOTICE | tag::NOTIFICATION => return Ok(()),
+            tag::NOTICE => return Ok(()),
+            tag::NOTIFICATION => {
+                frontend::message(&mut answer.asides, tag::NOTIFICATION, &[&body]);
+                return Ok(());
+            }
+            tag::DATA_ROW => answer.rows.push(row(&body).ok_or(AskError::Protocol)?),
             tag::PARAMETER_STATUS => {
                 let (name, value) = read::parameter_status(&body).ok_or(AskError::Protocol)?;
                 answer.report.push((name.into(), value.into()));
+                // Our own questions may set the path for themselves (it is reported since 18).
+                if name != "search_path" {
+                    answer.is_outdated = true;
+                    frontend::message(&mut answer.asides, tag::PARAMETER_STATUS, &[&body]);
+                }
                 return Ok(());
             }
             tag::ERROR => answer.refused = Some(refused(&body)),
@@ -135,10 +178,23 @@ impl Server {
     }
 }
 
-#[derive(Default)]
-struct Answer {
-    report: Report,
-    refused: Option<AskError>,
+/// The columns of a `DataRow`.
+fn row(body: &[u8]) -> Option<Row> {
+    let (count, mut rest) = body.split_first_chunk::<2>()?;
+    let mut cells = Vec::with_capacity(usize::from(u16::from_be_bytes(*count)));
+    for _ in 0..u16::from_be_bytes(*count) {
+        let (length, tail) = rest.split_first_chunk::<4>()?;
+        rest = tail;
+        // -1 is NULL.
+        match usize::try_from(i32::from_be_bytes(*length)) {
+            Ok(length) => {
+                cells.push(Some(rest.get(..length)?.into()));
+                rest = rest.get(length..)?;
+            }
+            Err(_) => cells.push(None),
+        }
+    }
+    Some(cells)
 }
 
 fn refused(body: &[u8]) -> AskError {

@@ -1,6 +1,6 @@
 //! A logged-in server connection and all that is known of its state.
 
-use super::{Endpoint, Prepared, Replies, Settings, UpstreamError, replies::Lost};
+use super::{Endpoint, Prepared, Replies, Settings, Suspicion, UpstreamError, replies::Lost};
 use crate::{
     net::Stream,
     tenant::{Scope, TenantId},
@@ -140,8 +140,12 @@ pub struct Server {
     pub applied: Arc<Settings>,
     /// What ReadyForQuery said last.
     pub status: TxStatus,
-    /// Whether a command ran that may have left state on it.
+    /// Whether it must be reset before anyone else has it.
     pub is_dirty: bool,
+    /// What may have been left on it since it was last clean.
+    pub suspicion: Suspicion,
+    /// The last session that it was lent to, by the process id that the client knows.
+    pub last_session: u32,
     /// Whether it starts with one client's own settings, and can serve no other.
     pub is_dedicated: bool,
     /// Whether its configuration has changed since it was logged in: it is not lent again.
@@ -165,6 +169,8 @@ impl Server {
             applied: Settings::none(),
             status: TxStatus::Idle,
             is_dirty: false,
+            suspicion: Suspicion::NONE,
+            last_session: 0,
             is_dedicated: false,
             is_outdated: false,
             born: now,
@@ -184,6 +190,7 @@ impl Server {
         self.status == TxStatus::Idle
             && self.replies.is_settled()
             && !self.is_dirty
+            && self.suspicion.is_empty()
             && !self.is_dedicated
             && !self.is_outdated
             && !self.identity.has_cancel_in_flight()
@@ -214,5 +221,6 @@ impl Server {
         self.unnamed = 0;
         self.applied = Settings::none();
         self.is_dirty = false;
+        self.suspicion = Suspicion::NONE;
     }
 }

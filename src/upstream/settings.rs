@@ -100,35 +100,80 @@ impl Settings {
         }
     }
 
-    /// SQL that takes a server from these settings to others; empty when nothing differs.
+    /// One statement that takes a server from these settings to others; empty when nothing differs.
     pub fn sql_towards(&self, target: &Self) -> String {
-        let mut sql = String::new();
-        for (name, _) in self.iter().filter(|(name, _)| target.value(name).is_none()) {
-            push_name(&mut sql, "RESET ", name);
-            sql.push(';');
+        self.changes(target, false)
+    }
+
+    /// The same, and any error in it ends the connection (`exit_on_error`): what is sent behind it
+    /// in the same write never runs under the settings that were there before.
+    pub fn guarded_sql_towards(&self, target: &Self) -> String {
+        self.changes(target, true)
+    }
+
+    fn changes(&self, target: &Self, is_guarded: bool) -> String {
+        if self == target {
+            return String::new();
         }
-        for (name, value) in target
+        let differs = |name: &str| self.value(name) != target.value(name);
+        let names = self.iter().chain(target.iter()).map(|(name, _)| name);
+        let mut names: Vec<&str> = names.filter(|name| differs(name)).collect();
+        if names.is_empty() {
+            return String::new();
+        }
+        names.sort_unstable_by_key(|name| name.to_ascii_lowercase());
+        names.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
+        let identity = |name: &&str| IDENTITY.iter().any(|i| i.eq_ignore_ascii_case(name));
+        let mut sql = String::from("SELECT ");
+        if is_guarded {
+            push_change(&mut sql, GUARD, Some("on"));
+        }
+        // Whoever the session is may decide what it may set: first back to the login, last away.
+        for name in IDENTITY.iter().filter(|name| differs(name)) {
+            push_change(&mut sql, name, None);
+        }
+        for name in names
             .iter()
-            .filter(|(name, value)| self.value(name) != Some(*value))
+            .filter(|name| !identity(name) && **name != GUARD)
         {
-            sql.push_str("SELECT pg_catalog.set_config(");
-            push_literal(&mut sql, name);
-            sql.push(',');
-            push_literal(&mut sql, value);
-            sql.push_str(",false);");
+            push_change(&mut sql, name, target.value(name));
         }
+        for name in IDENTITY.iter().rev().filter(|name| differs(name)) {
+            if let Some(value) = target.value(name) {
+                push_change(&mut sql, name, Some(value));
+            }
+        }
+        if is_guarded || differs(GUARD) {
+            push_change(&mut sql, GUARD, target.value(GUARD));
+        }
+        sql.pop();
         sql
     }
 }
 
-/// Appends an identifier, quoted part by part (`app.tenant_id` is two).
-fn push_name(sql: &mut String, before: &str, name: &str) {
-    sql.push_str(before);
-    for (at, part) in name.split('.').enumerate() {
-        sql.push_str(if at == 0 { "\"" } else { ".\"" });
-        sql.push_str(&part.replace('"', "\"\""));
-        sql.push('"');
+/// Ends the session on any error while it is on (PostgreSQL 9.1 and later).
+const GUARD: &str = "exit_on_error";
+
+/// Who the session is, the innermost first.
+const IDENTITY: [&str; 2] = ["role", "session_authorization"];
+
+/// Appends the change of one setting and a comma; no value is what the server started with.
+fn push_change(sql: &mut String, name: &str, value: Option<&str>) {
+    sql.push_str("pg_catalog.set_config(");
+    push_literal(sql, name);
+    sql.push(',');
+    match value {
+        Some(value) => push_literal(sql, value),
+        None => sql.push_str("NULL"),
     }
+    sql.push_str(",false),");
+}
+
+/// The text as a literal.
+pub(super) fn literal(text: &str) -> String {
+    let mut sql = String::with_capacity(text.len() + 4);
+    push_literal(&mut sql, text);
+    sql
 }
 
 /// Appends a string literal in pure ASCII: it means the same whatever
@@ -186,14 +231,45 @@ mod tests {
     }
 
     #[test]
-    fn the_way_to_other_settings_is_reset_and_set() {
+    fn the_way_to_other_settings_is_one_statement() {
         let from = settings(&[("a.b", "1"), ("TimeZone", "UTC")]);
         let to = settings(&[("TimeZone", "UTC"), ("x", "it's \\ 1")]);
         assert_eq!(
             from.sql_towards(&to),
-            "RESET \"a\".\"b\";SELECT pg_catalog.set_config('x', E'it''s \\\\ 1',false);"
+            "SELECT pg_catalog.set_config('a.b',NULL,false),pg_catalog.set_config('x', E'it''s \\\\ 1',false)"
         );
         assert_eq!(to.sql_towards(&to), "");
+        assert_eq!(to.guarded_sql_towards(&to), "");
+    }
+
+    #[test]
+    fn an_error_on_the_guarded_way_ends_the_connection() {
+        let sql = settings(&[]).guarded_sql_towards(&settings(&[("a.b", "1")]));
+        let guard = |value| format!("pg_catalog.set_config('exit_on_error',{value},false)");
+        assert!(sql.starts_with(&format!("SELECT {},", guard("'on'"))));
+        assert!(sql.ends_with(&guard("NULL")));
+    }
+
+    #[test]
+    fn an_identity_is_left_first_and_taken_last() {
+        let from = settings(&[("role", "a"), ("x.y", "1")]);
+        let to = settings(&[("role", "b"), ("session_authorization", "c")]);
+        let sql = from.sql_towards(&to);
+        let names: Vec<&str> = sql
+            .split("set_config('")
+            .skip(1)
+            .map(|rest| rest.split('\'').next().unwrap())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "role",
+                "session_authorization",
+                "x.y",
+                "session_authorization",
+                "role"
+            ]
+        );
     }
 
     #[test]
@@ -201,15 +277,18 @@ mod tests {
         let sql = Settings::default().sql_towards(&settings(&[("my.x", "é'😀")]));
         assert_eq!(
             sql,
-            r"SELECT pg_catalog.set_config('my.x', E'\U000000e9''\U0001f600',false);"
+            r"SELECT pg_catalog.set_config('my.x', E'\U000000e9''\U0001f600',false)"
         );
     }
 
     #[test]
     fn a_quote_in_a_name_stays_inside_the_name() {
-        let from = settings(&[("a\"; DROP TABLE t; --", "1")]);
+        let from = settings(&[("a'); DROP TABLE t; --", "1")]);
         let sql = from.sql_towards(&Settings::default());
-        assert_eq!(sql, "RESET \"a\"\"; DROP TABLE t; --\";");
+        assert_eq!(
+            sql,
+            "SELECT pg_catalog.set_config('a''); DROP TABLE t; --',NULL,false)"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Prepared statements that clients of one pool share.
 
+use super::Suspicion;
 use parking_lot::Mutex;
 use std::{
     borrow::Borrow,
@@ -7,7 +8,7 @@ use std::{
     hash::{Hash, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU16, AtomicU64, Ordering},
     },
 };
 
@@ -21,7 +22,8 @@ pub struct Statement {
     name: Box<[u8]>,
     /// Eight bytes of plan context, then query, NUL, and parameter types.
     key: Box<[u8]>,
-    leaves_state: bool,
+    /// Bits of what its text makes suspicious; a new survey of functions may change them.
+    suspicion: AtomicU16,
 }
 
 impl PartialEq for Statement {
@@ -43,9 +45,10 @@ impl Statement {
         &self.name
     }
 
-    /// Whether its text names something that stays on the server after it.
-    pub fn leaves_state(&self) -> bool {
-        self.leaves_state
+    /// What it may leave on its server.
+    #[inline]
+    pub fn suspicion(&self) -> Suspicion {
+        Suspicion::from_bits(self.suspicion.load(Ordering::Relaxed))
     }
 
     /// Query, NUL and parameter types.
@@ -100,7 +103,7 @@ impl Statements {
         &self,
         context: u64,
         tail: &[u8],
-        leaves_state: impl FnOnce(&[u8]) -> bool,
+        suspects: impl FnOnce(&[u8]) -> Suspicion,
     ) -> Arc<Statement> {
         let mut key = Vec::with_capacity(8 + tail.len());
         key.extend(context.to_be_bytes());
@@ -116,10 +119,18 @@ impl Statements {
             id,
             name,
             key: key.into(),
-            leaves_state: leaves_state(tail),
+            suspicion: AtomicU16::new(suspects(tail).bits()),
         });
         shared.set.insert(ByKey(Arc::clone(&statement)));
         statement
+    }
+
+    /// Looks at all statements again: what is known of functions has changed.
+    pub fn suspect_again(&self, suspects: impl Fn(&[u8]) -> Suspicion) {
+        for entry in &self.shared.lock().set {
+            let suspicion = suspects(entry.0.tail());
+            entry.0.suspicion.store(suspicion.bits(), Ordering::Relaxed);
+        }
     }
 
     /// How many statements are known.
@@ -145,17 +156,23 @@ mod tests {
     #[test]
     fn the_same_text_in_the_same_context_is_one_statement() {
         let statements = Statements::default();
-        let one = statements.intern(0, b"select 1\0\0\0", |_| false);
+        let one = statements.intern(0, b"select 1\0\0\0", |_| Suspicion::NONE);
         assert_eq!(
-            statements.intern(0, b"select 1\0\0\0", |_| false).id(),
+            statements
+                .intern(0, b"select 1\0\0\0", |_| Suspicion::NONE)
+                .id(),
             one.id()
         );
         assert_ne!(
-            statements.intern(1, b"select 1\0\0\0", |_| false).id(),
+            statements
+                .intern(1, b"select 1\0\0\0", |_| Suspicion::NONE)
+                .id(),
             one.id()
         );
         assert_ne!(
-            statements.intern(0, b"select 1\0\0\x01", |_| false).id(),
+            statements
+                .intern(0, b"select 1\0\0\x01", |_| Suspicion::NONE)
+                .id(),
             one.id()
         );
         assert_eq!(one.tail(), b"select 1\0\0\0");
@@ -165,7 +182,7 @@ mod tests {
     fn statements_that_nobody_holds_are_forgotten() {
         let statements = Statements::default();
         for n in 0..SWEEP_MIN * 4 {
-            statements.intern(0, n.to_string().as_bytes(), |_| false);
+            statements.intern(0, n.to_string().as_bytes(), |_| Suspicion::NONE);
         }
         assert!(statements.count() <= SWEEP_MIN + 1);
     }

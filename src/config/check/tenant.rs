@@ -4,7 +4,8 @@ use super::{Check, Checked, Noted};
 use crate::{
     config::{error::Fault, location::At, raw},
     tenant::{
-        ClusterName, Limits, Login, Placement, PoolMode, Status, Tenant, TenantId, Tier, Timeouts,
+        ClusterName, Limits, Login, Pinning, Placement, PoolMode, Status, Tenant, TenantId, Tier,
+        Timeouts,
     },
 };
 use std::{
@@ -71,6 +72,7 @@ impl Check<'_> {
             pool_mode: tuning
                 .pool_mode
                 .map_or(PoolMode::Transaction, PoolMode::from),
+            pinning: tuning.pin.map_or(Pinning::Allow, Pinning::from),
             limits,
             timeouts,
             settings,
@@ -183,6 +185,7 @@ impl Check<'_> {
                 tuning.max_prepared_statements,
                 1..=100_000,
             ),
+            ("max_pinned_servers", tuning.max_pinned_servers, 1..=10_000),
         ] {
             self.number(at.key(key), value, 0, bounds).ok();
         }
@@ -279,6 +282,9 @@ fn limits(tuning: &raw::Tuning) -> Limits {
             tuning.max_prepared_statements,
             default.max_prepared_statements,
         ),
+        max_pinned_servers: tuning
+            .max_pinned_servers
+            .map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
     }
 }
 

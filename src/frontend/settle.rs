@@ -1,0 +1,249 @@
+//! Behind a transaction: what it left goes on with the client, or keeps the server for it.
+
+use super::session::Session;
+use crate::{
+    pool::{Checkout, PinPlace},
+    relay::{Lease, suspects},
+    sessions::Activity,
+    telemetry::names,
+    tenant::Pinning,
+    upstream::{AskError, Inventory, Report, Server, Settings, Sight, Suspicion},
+    wire::{Refusal, SqlState, backend},
+};
+use std::{sync::Arc, time::Duration};
+
+/// How long a server may take to be reset, and a cancel to land.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Takes settings away whose names are not known, and the role, which a reset of all leaves.
+const RESET: &str = "RESET ALL;RESET SESSION AUTHORIZATION";
+
+/// What a session keeps its server for.
+#[derive(Debug, Default)]
+pub(super) struct Pin {
+    kinds: Suspicion,
+    /// There may be settings that only a reset of all of them takes away.
+    has_unseen: bool,
+    /// When the server was last asked, in milliseconds of the sessions' clock.
+    asked_ms: u64,
+    place: Option<PinPlace>,
+}
+
+impl Pin {
+    pub(super) fn is_none(&self) -> bool {
+        self.kinds.is_empty()
+    }
+}
+
+/// What becomes of a server behind a transaction.
+pub(super) enum Settled {
+    /// Nothing of the client's is left on it.
+    Free,
+    /// The client keeps it.
+    Kept,
+    /// The client can't stay.
+    Refused(Refusal),
+}
+
+impl Session {
+    /// How the session has its server lent.
+    pub(super) fn lease(&self, pin: &Pin) -> Lease {
+        Lease {
+            mode: self.mode,
+            prepared_max: self.prepared_max,
+            pinned: pin.kinds,
+            asked_ms: pin.asked_ms,
+        }
+    }
+
+    /// Asks what the transaction left, where it may have left anything; takes along what can be
+    /// carried, and pins the session for the rest.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: drop the checkout when the future is dropped.
+    pub(super) async fn settle(&mut self, checkout: &mut Checkout, pin: &mut Pin) -> Settled {
+        checkout.shield();
+        let settled = self.settle_server(checkout.server(), pin).await;
+        match settled {
+            Ok(()) if pin.is_none() => {
+                pin.place = None;
+                Settled::Free
+            }
+            Ok(()) => match self.keep(pin) {
+                Ok(()) => {
+                    checkout.unshield();
+                    self.client.handle.enter(Activity::Idle);
+                    Settled::Kept
+                }
+                Err(refusal) => Settled::Refused(refusal),
+            },
+            Err(error) => {
+                tracing::debug!(tenant = %self.pool.tenant(), %error, "a server did not say what is left on it");
+                Settled::Refused(lost())
+            }
+        }
+    }
+
+    async fn settle_server(&mut self, server: &mut Server, pin: &mut Pin) -> Result<(), AskError> {
+        let identity = Arc::clone(server.identity());
+        let landed = tokio::time::timeout(TIMEOUT, identity.cancels_landed()).await;
+        landed.map_err(|_elapsed| AskError::Timeout)?;
+        let suspicion = std::mem::take(&mut server.suspicion);
+        if suspicion.intersects(Suspicion::SEQUENCES) {
+            self.pool.note_sequences();
+        }
+        if self.pool.is_survey_due() && self.pool.claim_survey() {
+            self.survey(server).await?;
+        }
+        let asked = suspicion | pin.kinds;
+        if !suspicion.is_empty() {
+            self.take_stock(server, asked, pin).await?;
+        }
+        pin.has_unseen |= suspicion.intersects(Suspicion::UNSEEN);
+        if pin.is_none() && std::mem::take(&mut pin.has_unseen) {
+            let report = server.ask(RESET, TIMEOUT).await?;
+            server.applied = Settings::none();
+            self.tell_outdated(server, &report);
+        }
+        if server.is_outdated {
+            self.pool.forget_welcome();
+        }
+        Ok(())
+    }
+
+    /// Tells the client what a reset server reports, where it is neither what it was told at login
+    /// nor its own setting: PostgreSQL has read its configuration again.
+    fn tell_outdated(&mut self, server: &mut Server, report: &Report) {
+        for (name, value) in report {
+            let is_own = self.client.settings.value(name).is_some();
+            if !is_own && self.client.welcome.value(name) != Some(value) {
+                server.is_outdated = true;
+                backend::parameter_status(self.client.to_client.insertion(), name, value);
+            }
+        }
+    }
+
+    async fn take_stock(
+        &mut self,
+        server: &mut Server,
+        asked: Suspicion,
+        pin: &mut Pin,
+    ) -> Result<(), AskError> {
+        metrics::counter!(names::STATE_CHECKS_TOTAL).increment(1);
+        let config = self.pool.config();
+        let sight = Sight {
+            login: config
+                .login(self.pool.scope())
+                .map_or("", |login| &login.role),
+            locks: self.pool.survey().sees_locks,
+            customs: &self.pool.customs(),
+        };
+        let found = match server.take_stock(asked, sight).await {
+            Ok(found) => found,
+            // The client's own settings keep the question from being answered: it may have anything.
+            Err(AskError::Refused { .. }) => Inventory {
+                fixed: asked.and(Suspicion::ASKABLE | Suspicion::LASTING),
+                ..Inventory::default()
+            },
+            Err(error) => return Err(error),
+        };
+        self.client
+            .to_client
+            .insertion()
+            .extend_from_slice(&found.asides);
+        pin.kinds = found.fixed;
+        if found.channels.is_some_and(|channels| !channels.is_empty()) {
+            pin.kinds |= Suspicion::CHANNELS;
+        }
+        match found.settings {
+            Some(settings) if !pin.kinds.intersects(Suspicion::SETTINGS) => {
+                self.carry(server, settings);
+            }
+            // What stands there stays there, as long as the server is the client's own.
+            _ if pin.kinds.intersects(Suspicion::SETTINGS) => {
+                pin.has_unseen = true;
+                server.applied = Arc::clone(&self.client.settings);
+            }
+            _ => {}
+        }
+        pin.asked_ms = self.client.handle.now_ms();
+        Ok(())
+    }
+
+    /// The client's settings are those that its transaction left; what it said at startup and has
+    /// reset returns.
+    fn carry(&mut self, server: &mut Server, settings: Settings) {
+        let settings = self.pool.share_settings(settings);
+        server.applied = Arc::clone(&settings);
+        let missing = |name: &str| settings.value(name).is_none();
+        let startup = Arc::clone(&self.client.startup);
+        let mut own = Settings::clone(&settings);
+        for (name, value) in startup.iter().filter(|(name, _)| missing(name)) {
+            own = own.with(name, Some(value));
+            let is_told = self.client.settings.value(name) == Some(value);
+            if !is_told && self.client.welcome.value(name).is_some() {
+                backend::parameter_status(self.client.to_client.insertion(), name, value);
+            }
+        }
+        self.client.settings = if own == *settings {
+            settings
+        } else {
+            self.pool.share_settings(own)
+        };
+    }
+
+    async fn survey(&mut self, server: &mut Server) -> Result<(), AskError> {
+        match server.survey().await {
+            Ok((survey, asides)) => {
+                self.pool.learn_survey(survey, suspects);
+                self.client.to_client.insert(&asides);
+            }
+            Err(AskError::Refused { sqlstate, message }) => {
+                tracing::debug!(tenant = %self.pool.tenant(), sqlstate, message, "functions are not known");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Keeps the server, if the tenant may.
+    fn keep(&self, pin: &mut Pin) -> Result<(), Refusal> {
+        let reasons: Vec<&str> = pin.kinds.names().collect();
+        let reasons = reasons.join(", ");
+        let config = self.pool.config();
+        if config.pinning == Pinning::Refuse {
+            return Err(Refusal::fatal(
+                SqlState::UNSUPPORTED,
+                format!("session state that outlives a transaction is not allowed: {reasons}"),
+            )
+            .with_detail("The tenant's \"pin\" is \"refuse\"; use a session mode connection (options=-c pgusher.pool_mode=session)."));
+        }
+        if pin.place.is_some() {
+            return Ok(());
+        }
+        let Some(place) = self.pool.pin() else {
+            let limit = config.limits.pinned_servers();
+            return Err(Refusal::fatal(
+                SqlState::QUOTA,
+                format!("too many sessions keep their server (max_pinned_servers = {limit})"),
+            )
+            .with_detail(format!(
+                "This session would keep its server because of: {reasons}."
+            )));
+        };
+        pin.place = Some(place);
+        for reason in pin.kinds.names() {
+            metrics::counter!(names::PINS_TOTAL, names::REASON => reason).increment(1);
+        }
+        tracing::info!(tenant = %self.pool.tenant(), reasons, "a session keeps its server behind its transaction");
+        Ok(())
+    }
+}
+
+fn lost() -> Refusal {
+    Refusal::fatal(
+        SqlState::CONNECTION_FAILURE,
+        "the connection to the tenant's PostgreSQL server was lost",
+    )
+    .with_detail("The last transaction is over; what it left in the session is lost.")
+}
