@@ -120,7 +120,7 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
         pool_size,
         min_pool_size,
         max_prepared_statements,
-        max_pinned_servers: _,
+        max_pinned_servers,
     } = tenant.limits;
     let Timeouts {
         server_idle,
@@ -146,7 +146,7 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
     raw::Tuning {
         pool_mode: Some(tenant.pool_mode.into()),
         pin: Some(tenant.pinning.into()),
-        max_pinned_servers: Some(tenant.limits.pinned_servers().into()),
+        max_pinned_servers: Some(max_pinned_servers.into()),
         pool_size: Some(pool_size.into()),
         min_pool_size: Some(min_pool_size.into()),
         max_client_connections: Some(max_client_connections.into()),

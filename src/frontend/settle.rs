@@ -5,7 +5,6 @@ use crate::{
     pool::{Checkout, PinPlace},
     relay::{Lease, suspects},
     sessions::Activity,
-    telemetry::names,
     tenant::Pinning,
     upstream::{AskError, Inventory, Report, Server, Settings, Sight, Suspicion},
     wire::{Refusal, SqlState, backend},
@@ -15,8 +14,10 @@ use std::{sync::Arc, time::Duration};
 /// How long a server may take to be reset, and a cancel to land.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Takes settings away whose names are not known, and the role, which a reset of all leaves.
-const RESET: &str = "RESET ALL;RESET SESSION AUTHORIZATION";
+/// Takes away what can't be asked for: settings whose names are not known (the role, too, which a
+/// reset of all leaves), and locks where they can't be seen.
+const RESET: &str =
+    "RESET ALL;RESET SESSION AUTHORIZATION;SELECT pg_catalog.pg_advisory_unlock_all()";
 
 /// What a session keeps its server for.
 #[derive(Debug, Default)]
@@ -129,7 +130,7 @@ impl Session {
         asked: Suspicion,
         pin: &mut Pin,
     ) -> Result<(), AskError> {
-        metrics::counter!(names::STATE_CHECKS_TOTAL).increment(1);
+        metrics::counter!("pgusher_state_checks_total").increment(1);
         let config = self.pool.config();
         let sight = Sight {
             login: config
@@ -222,7 +223,7 @@ impl Session {
             return Ok(());
         }
         let Some(place) = self.pool.pin() else {
-            let limit = config.limits.pinned_servers();
+            let limit = config.limits.max_pinned_servers;
             return Err(Refusal::fatal(
                 SqlState::QUOTA,
                 format!("too many sessions keep their server (max_pinned_servers = {limit})"),
@@ -233,7 +234,7 @@ impl Session {
         };
         pin.place = Some(place);
         for reason in pin.kinds.names() {
-            metrics::counter!(names::PINS_TOTAL, names::REASON => reason).increment(1);
+            metrics::counter!("pgusher_pins_total", "reason" => reason).increment(1);
         }
         tracing::info!(tenant = %self.pool.tenant(), reasons, "a session keeps its server behind its transaction");
         Ok(())

@@ -179,7 +179,7 @@ impl TenantPool {
 
     /// A place among the tenant's pinned servers; `None` when it has none left.
     pub fn pin(&self) -> Option<PinPlace> {
-        self.known.pin(self.config().limits.pinned_servers())
+        self.known.pin(self.config().limits.max_pinned_servers)
     }
 
     /// How many servers are pinned.

@@ -14,15 +14,15 @@ pub struct Limits {
     /// Prepared statements kept on each server connection.
     pub max_prepared_statements: u32,
     /// Servers that sessions in transaction mode may keep because of state that can't be carried;
-    /// `None` is one less than `pool_size`, but at least one. One more ends with 53400.
-    pub max_pinned_servers: Option<u32>,
+    /// one more session that would need to ends with 53400.
+    pub max_pinned_servers: u32,
 }
 
 impl Limits {
-    /// The most servers that may be pinned at the same time.
-    pub fn pinned_servers(&self) -> u32 {
-        let default = self.pool_size.saturating_sub(1).max(1);
-        self.max_pinned_servers.unwrap_or(default)
+    /// So many may be pinned where nothing else is said: one less than the pool has, so that the
+    /// others can go on, but at least one.
+    pub fn pinned_of(pool_size: u32) -> u32 {
+        pool_size.saturating_sub(1).max(1)
     }
 }
 
@@ -33,7 +33,7 @@ impl Default for Limits {
             pool_size: 20,
             min_pool_size: 0,
             max_prepared_statements: 500,
-            max_pinned_servers: None,
+            max_pinned_servers: Self::pinned_of(20),
         }
     }
 }

@@ -65,7 +65,10 @@ impl Server {
         let mut asked = kinds.and(Suspicion::ASKABLE);
         if !sight.locks && asked.intersects(Suspicion::LOCKS) {
             asked = asked.without(Suspicion::LOCKS);
-            found.fixed |= Suspicion::LOCKS;
+            // Where everything is suspected, locks are let go of unseen.
+            if !kinds.intersects(Suspicion::UNSEEN) {
+                found.fixed |= Suspicion::LOCKS;
+            }
         }
         if asked.is_empty() {
             return Ok(found);

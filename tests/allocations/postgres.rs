@@ -21,7 +21,9 @@ const NO_DATA: &[u8] = b"n\0\0\0\x04";
 const READY: &[u8] = b"Z\0\0\0\x05I";
 
 /// Answer to an Execute, and to a Query in front of ReadyForQuery.
-pub const ROW: &[u8] = b"D\0\0\0\x0e\0\x01\0\0\0\x0442 \nC\0\0\0\x0dSELECT 1\0";
+pub const NOTHING: &[u8] = b"C\0\0\0\x0dSELECT 0\0";
+
+const ROW: &[u8] = b"D\0\0\0\x0e\0\x01\0\0\0\x0442 \nC\0\0\0\x0dSELECT 1\0";
 
 /// Bytes that one request may have.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
@@ -71,8 +73,14 @@ fn answer_all(request: &[u8], answer: &mut Vec<u8>) -> usize {
         if end > request.len() {
             break;
         }
+        let message = request.get(used..end).unwrap_or_default();
         used = end;
         match tag {
+            // Questions of the proxy's own, once per pool: there is nothing to find.
+            b'Q' if message.windows(10).any(|part| part == b"pg_catalog") => {
+                answer.extend_from_slice(NOTHING);
+                answer.extend_from_slice(READY);
+            }
             b'P' => answer.extend_from_slice(PARSE_COMPLETE),
             b'B' => answer.extend_from_slice(BIND_COMPLETE),
             b'C' => answer.extend_from_slice(CLOSE_COMPLETE),

@@ -271,20 +271,19 @@ fn limits(tuning: &raw::Tuning) -> Limits {
     let number = |value: Option<u64>, default| {
         value.map_or(default, |value| u32::try_from(value).unwrap_or(u32::MAX))
     };
+    let pool_size = number(tuning.pool_size, default.pool_size);
     Limits {
         max_client_connections: number(
             tuning.max_client_connections,
             default.max_client_connections,
         ),
-        pool_size: number(tuning.pool_size, default.pool_size),
+        pool_size,
         min_pool_size: number(tuning.min_pool_size, default.min_pool_size),
         max_prepared_statements: number(
             tuning.max_prepared_statements,
             default.max_prepared_statements,
         ),
-        max_pinned_servers: tuning
-            .max_pinned_servers
-            .map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
+        max_pinned_servers: number(tuning.max_pinned_servers, Limits::pinned_of(pool_size)),
     }
 }
 
