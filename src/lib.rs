@@ -12,6 +12,7 @@ pub mod net;
 pub mod pool;
 pub mod relay;
 pub mod sessions;
+pub mod sql;
 pub mod telemetry;
 pub mod tenant;
 pub mod tls;

@@ -11,10 +11,11 @@ use std::{fmt, fs, path::Path};
 
 /// Every module and what it may use, lower ones first: nothing may be used that stands below it in
 /// this table. A new dependency is a decision, and is written down here.
-const MODULES: [(&str, &[&str]); 17] = [
+const MODULES: [(&str, &[&str]); 18] = [
     // Who is served, and the protocol: words without I/O.
     ("tenant", &[]),
     ("wire", &[]),
+    ("sql", &[]),
     // The data plane.
     ("net", &[]),
     ("tls", &["tenant", "net"]),
@@ -68,9 +69,10 @@ const MODULES: [(&str, &[&str]); 17] = [
 ];
 
 /// What relays bytes. It gets everything by value from `app`: it knows no file and no operator.
-const DATA_PLANE: [&str; 10] = [
+const DATA_PLANE: [&str; 11] = [
     "net",
     "wire",
+    "sql",
     "tls",
     "upstream",
     "sessions",

@@ -1,0 +1,12 @@
+//! PostgreSQL's SQL as text: tokens, statements and names. No parsing, no I/O, no policy.
+//!
+//! Texts come from strangers: every function is total, takes time linear in the text, and
+//! allocates nothing but where it says so.
+
+mod lexer;
+mod name;
+mod statements;
+
+pub use lexer::{Kind, Token, Tokens, tokens};
+pub use name::{NAME_BYTES_MAX, clipped, quoted, unquoted};
+pub use statements::{Statements, statements};
