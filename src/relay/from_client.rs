@@ -135,6 +135,13 @@ impl Relay<'_> {
 
     fn client_message(&mut self, header: Header) -> Result<Step, RelayError> {
         let shared = self.mode != PoolMode::Session;
+        if !shared && matches!(header.tag, tag::QUERY | tag::PARSE) {
+            let bytes = self.client.to_server.unscanned();
+            let here = header.message_bytes.min(bytes.len());
+            if traces::names_own(bytes.get(..here).unwrap_or_default()) && !self.tell_own() {
+                return Ok(Step::MustWait);
+            }
+        }
         match header.tag {
             tag::BIND if shared => return self.bind(header),
             tag::PARSE if shared => return self.parse(header),
@@ -178,6 +185,13 @@ impl Relay<'_> {
             let text = text.get(HEADER_BYTES..header.message_bytes.min(text.len()));
             let text = text.unwrap_or_default();
             let is_whole = text.len() + HEADER_BYTES == header.message_bytes;
+            let suspicion = self.suspects(text);
+            if suspicion.intersects(Suspicion::OWN) && !self.tell_own() {
+                return Step::MustWait;
+            }
+            let text = self.client.to_server.unscanned();
+            let text = text.get(HEADER_BYTES..header.message_bytes.min(text.len()));
+            let text = text.unwrap_or_default();
             self.resets.extend(traces::resets(text));
             let forgets = traces::forgets_statements(text).then(|| text.to_vec());
             if let Some(sql) = forgets.and_then(|text| self.deallocation(&text)) {
@@ -190,8 +204,7 @@ impl Relay<'_> {
             let text = self.client.to_server.unscanned();
             let text = text.get(HEADER_BYTES..header.message_bytes.min(text.len()));
             let text = text.unwrap_or_default();
-            let suspicion = self.suspects(text);
-            self.server.suspicion |= suspicion;
+            self.server.suspicion |= suspicion.without(Suspicion::OWN);
             if !is_whole {
                 self.server.suspicion |= Suspicion::DYNAMIC;
             }

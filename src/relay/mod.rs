@@ -18,6 +18,7 @@ mod depart;
 mod from_client;
 mod from_server;
 mod names;
+mod own;
 mod statements;
 mod tags;
 mod traces;

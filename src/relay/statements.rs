@@ -42,6 +42,11 @@ impl Relay<'_> {
         if !self.has(header.message_bytes) {
             return Ok(Step::NeedsMore);
         }
+        let text = self.client.to_server.unscanned();
+        let text = text.get(HEADER_BYTES..header.message_bytes);
+        if traces::names_own(text.unwrap_or_default()) && !self.tell_own() {
+            return Ok(Step::MustWait);
+        }
         if is_unnamed {
             self.parse_unnamed(header)
         } else {
@@ -77,7 +82,7 @@ impl Relay<'_> {
             return Err(RelayError::ClientMalformed(header.tag));
         };
         let suspicion = self.suspects(text);
-        self.server.suspicion |= suspicion;
+        self.server.suspicion |= suspicion.without(Suspicion::OWN);
         self.barrier_at_sync |= traces::forgets_statements(text);
         self.resets.extend(traces::resets(text));
         self.server.unnamed = self.client.unnamed.replace(Some(tail));
@@ -145,7 +150,7 @@ impl Relay<'_> {
         (reply, name): (Reply, Option<Box<[u8]>>),
     ) {
         self.barrier_at_sync = true;
-        self.server.suspicion |= statement.suspicion();
+        self.server.suspicion |= statement.suspicion().without(Suspicion::OWN);
         let out = self.client.to_server.insertion();
         if let Some(evicted) = self
             .server
@@ -195,13 +200,16 @@ impl Relay<'_> {
             return Ok(Step::Done);
         };
         let names_bytes = portal.len() + 1 + name.len() + 1;
+        let statement = Arc::clone(statement);
         let suspicion = statement.suspicion();
         if suspicion.intersects(Suspicion::SETTINGS) {
             self.pool.note_customs(traces::customs(body));
         }
-        self.server.suspicion |= suspicion;
+        if suspicion.intersects(Suspicion::OWN) && !self.tell_own() {
+            return Ok(Step::MustWait);
+        }
+        self.server.suspicion |= suspicion.without(Suspicion::OWN);
         if !self.server.prepared.touch(statement.id()) {
-            let statement = Arc::clone(statement);
             self.make_on_server(&statement, (Reply::Swallow, None));
         }
         self.rewrite_bind(header, names_bytes);
@@ -273,7 +281,7 @@ impl Relay<'_> {
         if unnamed.serial() == 0 {
             return false;
         }
-        self.server.suspicion |= self.suspects(unnamed.tail());
+        self.server.suspicion |= self.suspects(unnamed.tail()).without(Suspicion::OWN);
         frontend::parse(self.client.to_server.insertion(), b"", unnamed.tail());
         self.server
             .replies

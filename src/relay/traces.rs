@@ -9,7 +9,8 @@ use aho_corasick::AhoCorasick;
 use std::sync::LazyLock;
 
 /// Words, and what a statement may leave that has one of them. Parts of words count, too.
-const WORDS: [(&str, Suspicion); 13] = [
+const WORDS: [(&str, Suspicion); 14] = [
+    ("pgusher.", Suspicion::OWN),
     ("temp", Suspicion::TEMP),
     ("set_config", Suspicion::SETTINGS),
     ("pg_settings", Suspicion::SETTINGS),
@@ -50,6 +51,12 @@ pub(crate) fn suspects(text: &[u8]) -> Suspicion {
 #[inline]
 pub fn suspects_with(text: &[u8], survey: &Survey) -> Suspicion {
     suspects(text) | survey.suspects(text)
+}
+
+/// Whether a text names a setting of pgusher's own.
+#[inline]
+pub(super) fn names_own(text: &[u8]) -> bool {
+    memchr::memmem::find(text, b"pgusher.").is_some()
 }
 
 /// Whether a text may set something by a command: it begins with one, or there are several.

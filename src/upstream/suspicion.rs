@@ -38,6 +38,9 @@ impl Suspicion {
     /// What is known of the tenant's functions ([`super::Survey`]) may have changed.
     pub const FUNCTIONS: Self = Self(1 << 11);
 
+    /// Not state: the text names a setting of pgusher's own.
+    pub const OWN: Self = Self(1 << 12);
+
     /// Everything that can be asked for.
     pub const ASKABLE: Self = Self((1 << 6) - 1);
     /// Everything.
@@ -46,9 +49,9 @@ impl Suspicion {
     pub const LASTING: Self =
         Self(Self::LIBRARY.0 | Self::SEED.0 | Self::SEQUENCES.0 | Self::LINKS.0);
 
-    /// From the bits that [`Suspicion::bits`] gave; unknown ones are dropped.
+    /// From the bits that [`Suspicion::bits`] gave.
     pub const fn from_bits(bits: u16) -> Self {
-        Self(bits & Self::ALL.0)
+        Self(bits)
     }
 
     /// The kinds by name, as metrics and clients are told them.

@@ -1,0 +1,58 @@
+//! `pgusher.*`: what a client may know about its own session, read like any other setting.
+//!
+//! The values are put on the server ahead of a text that names one, in the same write; so PostgreSQL
+//! itself answers `SHOW`, `current_setting` and unknown names, in every protocol and transaction
+//! state. Nothing believes them: a client that sets one deceives itself until it asks again.
+
+use super::Relay;
+use crate::{
+    upstream::{Expect, Settings, TxStatus},
+    wire::frontend,
+};
+
+impl Relay<'_> {
+    /// Tells the server the session's own facts, where a question for one may be next. `false` when
+    /// the message must wait for answers first.
+    pub(super) fn tell_own(&mut self) -> bool {
+        // A batch without its Sync is one transaction: nothing of ours can stand within it.
+        if self.server.status == TxStatus::Failed || self.server.replies.needs_sync() {
+            return true;
+        }
+        if self.server.replies.owes_ready() {
+            self.barrier = true;
+            return false;
+        }
+        let sql = Settings::default().sql_towards(&self.own());
+        frontend::query(self.client.to_server.insertion(), &sql);
+        self.server.replies.push(Expect::Injected);
+        self.server.unnamed = 0;
+        true
+    }
+
+    fn own(&self) -> Settings {
+        let handle = &self.client.handle;
+        let tenant = handle.tenant.load();
+        let limits = &tenant.limits;
+        let pin: Vec<&str> = self.pinned.names().collect();
+        let facts = [
+            ("tenant", tenant.id.to_string()),
+            ("tier", tenant.placement.tier.to_string()),
+            ("key", handle.key_id.to_string()),
+            ("scope", handle.scope.as_str().to_owned()),
+            ("pool_mode", self.mode.to_string()),
+            ("pin", pin.join(", ")),
+            ("pool_size", limits.pool_size.to_string()),
+            ("max_pinned_servers", limits.max_pinned_servers.to_string()),
+            (
+                "max_client_connections",
+                limits.max_client_connections.to_string(),
+            ),
+            (
+                "max_prepared_statements",
+                limits.max_prepared_statements.to_string(),
+            ),
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ];
+        Settings::new(facts.map(|(name, value)| (format!("pgusher.{name}").into(), value.into())))
+    }
+}
