@@ -22,7 +22,9 @@ fn expected(facts: [&'static str; 3]) -> [(&'static str, &'static str); 8] {
 }
 
 fn tenant(place: &crate::harness::Place) -> Tenant {
-    Tenant::new("acme", place).pool_size(3).set("max_client_connections", 77)
+    Tenant::new("acme", place)
+        .pool_size(3)
+        .set("max_client_connections", 77)
 }
 
 fn proxy() -> Proxy {
@@ -48,15 +50,28 @@ fn tell(client: &mut Client) {
 fn ways_to_show(name: &str) -> Vec<Request> {
     let sql = format!("show {name}");
     let spelled = format!("/* a comment */ SHOW\n{};", name.to_uppercase());
-    let named = Request::new().parse("shows", &sql).describe_statement("shows").sync();
+    let named = Request::new()
+        .parse("shows", &sql)
+        .describe_statement("shows")
+        .sync();
     vec![
         Request::new().query(&sql),
         Request::new().query(&spelled),
         Request::new().run(&sql, &[]).sync(),
-        Request::new().parse("", &sql).describe_statement("").bind("", "", &[]).describe_portal("").execute("").sync(),
+        Request::new()
+            .parse("", &sql)
+            .describe_statement("")
+            .bind("", "", &[])
+            .describe_portal("")
+            .execute("")
+            .sync(),
         named,
         Request::new().run_prepared("shows", &[]).sync(),
-        Request::new().run("select 1", &[]).run_prepared("shows", &[]).run("select 2", &[]).sync(),
+        Request::new()
+            .run("select 1", &[])
+            .run_prepared("shows", &[])
+            .run("select 2", &[])
+            .sync(),
         Request::new().close_statement("shows").sync(),
     ]
 }
@@ -92,13 +107,41 @@ fn they_are_shown_byte_by_byte_as_postgresql_shows_a_setting() {
 fn each_tier_scope_and_mode_is_told() {
     let postgres = Postgres::shared();
     let cases = [
-        (tenant(&postgres.place()), "", ["database", "read_write", "transaction"]),
-        (tenant(&postgres.schema()), "", ["schema", "read_write", "transaction"]),
-        (tenant(&postgres.place()).set("tier", "row"), "", ["row", "read_write", "transaction"]),
-        (tenant(&postgres.place()).mode(Mode::Session), "", ["database", "read_write", "session"]),
-        (tenant(&postgres.place()).mode(Mode::Statement), "", ["database", "read_write", "statement"]),
-        (tenant(&postgres.place()), "-c pgusher.pool_mode=session", ["database", "read_write", "session"]),
-        (tenant(&postgres.place()).mode(Mode::Session), "--pgusher.pool_mode=transaction", ["database", "read_write", "transaction"]),
+        (
+            tenant(&postgres.place()),
+            "",
+            ["database", "read_write", "transaction"],
+        ),
+        (
+            tenant(&postgres.schema()),
+            "",
+            ["schema", "read_write", "transaction"],
+        ),
+        (
+            tenant(&postgres.place()).set("tier", "row"),
+            "",
+            ["row", "read_write", "transaction"],
+        ),
+        (
+            tenant(&postgres.place()).mode(Mode::Session),
+            "",
+            ["database", "read_write", "session"],
+        ),
+        (
+            tenant(&postgres.place()).mode(Mode::Statement),
+            "",
+            ["database", "read_write", "statement"],
+        ),
+        (
+            tenant(&postgres.place()),
+            "-c pgusher.pool_mode=session",
+            ["database", "read_write", "session"],
+        ),
+        (
+            tenant(&postgres.place()).mode(Mode::Session),
+            "--pgusher.pool_mode=transaction",
+            ["database", "read_write", "transaction"],
+        ),
     ];
     for (tenant, options, facts) in cases {
         if is_left_out() && facts != ["database", "read_write", "transaction"] {
@@ -106,9 +149,17 @@ fn each_tier_scope_and_mode_is_told() {
         }
         let proxy = Proxy::of([tenant]).start();
         let connect = proxy.connect("acme");
-        let mut client = client(&if options.is_empty() { connect } else { connect.options(options) });
+        let mut client = client(&if options.is_empty() {
+            connect
+        } else {
+            connect.options(options)
+        });
         for (name, value) in expected(facts) {
-            assert_eq!(client.value(&format!("show {name}")), value, "{name} with {facts:?}");
+            assert_eq!(
+                client.value(&format!("show {name}")),
+                value,
+                "{name} with {facts:?}"
+            );
         }
     }
 }
@@ -131,7 +182,12 @@ fn a_read_only_key_is_told_its_scope() {
 
 #[test]
 fn the_limit_of_pins_is_one_less_than_the_pool_and_at_least_one() {
-    for (servers, set, limit) in [(1, None, "1"), (2, None, "1"), (5, None, "4"), (5, Some(2), "2")] {
+    for (servers, set, limit) in [
+        (1, None, "1"),
+        (2, None, "1"),
+        (5, None, "4"),
+        (5, Some(2), "2"),
+    ] {
         let mut tenant = Tenant::new("acme", &Postgres::shared().place()).pool_size(servers);
         if let Some(limit) = set {
             tenant = tenant.set("max_pinned_servers", limit);
@@ -170,12 +226,28 @@ fn a_failed_transaction_shows_nothing() {
 fn an_unknown_name_is_42704_and_fails_its_transaction() {
     let proxy = proxy();
     let mut client = proxy.connect("acme").login();
-    for name in ["pgusher.nothing", "pgusher.tenants", "pgusher.pool", "pgusher.\"a b\""] {
-        let expected = proxy.place("acme").direct().login().fails(&format!("show {name}")).without_source();
+    for name in [
+        "pgusher.nothing",
+        "pgusher.tenants",
+        "pgusher.pool",
+        "pgusher.\"a b\"",
+    ] {
+        let expected = proxy
+            .place("acme")
+            .direct()
+            .login()
+            .fails(&format!("show {name}"))
+            .without_source();
         assert_eq!(expected.code(), "42704");
-        assert_eq!(client.fails(&format!("show {name}")).without_source(), expected);
+        assert_eq!(
+            client.fails(&format!("show {name}")).without_source(),
+            expected
+        );
         let frames = client.ask(&Request::new().run(&format!("show {name}"), &[]).sync());
-        assert_eq!(error(&frames).map(|error| error.without_source()), Some(expected));
+        assert_eq!(
+            error(&frames).map(|error| error.without_source()),
+            Some(expected)
+        );
         client.exec("begin");
         assert_eq!(client.fails(&format!("show {name}")).code(), "42704");
         assert_eq!(client.status, 'E');
@@ -201,7 +273,11 @@ fn a_client_cannot_change_what_they_say() {
             "discard all".to_owned(),
         ] {
             client.query(&change);
-            assert_eq!(client.value(&format!("show {name}")), value, "after {change}");
+            assert_eq!(
+                client.value(&format!("show {name}")),
+                value,
+                "after {change}"
+            );
         }
     }
 }
@@ -209,7 +285,10 @@ fn a_client_cannot_change_what_they_say() {
 #[test]
 fn a_connection_in_session_mode_is_not_pinned_and_keeps_its_state() {
     let proxy = proxy();
-    let mut client = proxy.connect("acme").options("-c pgusher.pool_mode=session").login();
+    let mut client = proxy
+        .connect("acme")
+        .options("-c pgusher.pool_mode=session")
+        .login();
     client.exec("create temp table mine (i int)");
     client.exec("set work_mem = '7MB'; prepare p as select 1");
     assert_eq!(client.value("show pgusher.pool_mode"), "session");

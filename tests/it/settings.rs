@@ -7,103 +7,138 @@ use crate::harness::{Client, Connect, Frame, Mode, Request, Trial, frames::code,
 
 #[test]
 fn any_setting_lasts_as_long_as_the_session() {
-    Trial::carried().scripts(&[
-        &["set work_mem = '7MB'", "show work_mem", "show work_mem"],
-        &["set enable_seqscan to off", "show enable_seqscan", "reset enable_seqscan", "show enable_seqscan"],
-        &["set session statement_timeout to 77000", "show statement_timeout", "set statement_timeout to default", "show statement_timeout"],
-        &["set lock_timeout = '7s'", "set plan_cache_mode = force_generic_plan", "show lock_timeout", "show plan_cache_mode"],
-        &["set app.x = 'mine'", "select current_setting('app.x')", "set app.x = 'new'", "show app.x", "reset app.x", "show app.x"],
-        &["set app.x to 1, 2", "set app.y to a_word", "show app.y", "set app.y = 2.5", "show app.y", "set app.y = -7", "show app.y"],
-        &["set client_min_messages = debug1", "create table d (i int primary key)", "drop table d", "show client_min_messages"],
-        &["set client_min_messages = error", "drop table if exists nothing", "set local work_mem = '9MB'", "show work_mem"],
-        &["set default_transaction_read_only = on", "create table refused ()", "set transaction_read_only = off", "reset default_transaction_read_only"],
-        &["set row_security = off", "show row_security", "set xml option document", "show xmloption"],
-        &["set temp_buffers = 1000", "show temp_buffers", "set max_stack_depth = 1", "set work_mem = 'banana'", "set no_such_setting = 1"],
-        &["set port = 1", "set shared_buffers = 1", "set jit_provider = 'x'", "set zero_damaged_pages = on", "show work_mem"],
-        &["set application_name = ''", "show application_name", "set application_name = 'x'; set work_mem = '3MB'", "show work_mem"],
-    ]);
+    Trial::carried().scripts(
+            r"
+            set work_mem = '7MB' | show work_mem | show work_mem
+            set enable_seqscan to off | show enable_seqscan | reset enable_seqscan | show enable_seqscan
+            set session statement_timeout to 77000 | show statement_timeout
+                | set statement_timeout to default | show statement_timeout
+            set lock_timeout = '7s' | set plan_cache_mode = force_generic_plan | show lock_timeout
+                | show plan_cache_mode
+            set app.x = 'mine' | select current_setting('app.x') | set app.x = 'new' | show app.x
+                | reset app.x | show app.x
+            set app.x to 1, 2 | set app.y to a_word | show app.y | set app.y = 2.5 | show app.y
+                | set app.y = -7 | show app.y
+            set client_min_messages = debug1 | create table d (i int primary key) | drop table d
+                | show client_min_messages
+            set client_min_messages = error | drop table if exists nothing | set local work_mem = '9MB'
+                | show work_mem
+            set default_transaction_read_only = on | create table refused ()
+                | set transaction_read_only = off | reset default_transaction_read_only
+            set row_security = off | show row_security | set xml option document | show xmloption
+            set temp_buffers = 1000 | show temp_buffers | set max_stack_depth = 1
+                | set work_mem = 'banana' | set no_such_setting = 1
+            set port = 1 | set shared_buffers = 1 | set jit_provider = 'x' | set zero_damaged_pages = on
+                | show work_mem
+            set application_name = '' | show application_name
+                | set application_name = 'x'; set work_mem = '3MB' | show work_mem
+            ",
+        );
 }
 
 #[test]
 fn reset_all_and_discard_all_return_to_the_beginning() {
-    let script = |reset| {
-        [
-            "set work_mem = '7MB'",
-            "set app.x = 'mine'",
-            "set timezone = 'Asia/Tokyo'",
-            "set search_path = pg_catalog",
-            reset,
-            "show work_mem",
-            "select coalesce(current_setting('app.x', true), '')",
-            "show timezone",
-            "show search_path",
-            "set work_mem = '8MB'",
-            "show work_mem",
-        ]
-    };
-    Trial::carried().scripts(&[
-        &script("reset all"),
-        &script("discard all"),
-        &script("/* all */ RESET ALL;"),
-        &script("begin; reset all; rollback"),
-        &["set work_mem = '7MB'", "begin", "reset all", "show work_mem", "rollback", "show work_mem"],
-        &["set work_mem = '7MB'", "begin", "discard all", "show work_mem", "rollback", "show work_mem"],
-        &["set work_mem = '7MB'", "discard plans", "discard temp", "discard sequences", "show work_mem"],
-    ]);
+    let script = r"
+            set work_mem = '7MB' | set app.x = 'mine' | set timezone = 'Asia/Tokyo' | set search_path = pg_catalog
+                | {reset} | show work_mem | select coalesce(current_setting('app.x', true), '')
+                | show timezone | show search_path | set work_mem = '8MB' | show work_mem
+            ";
+    for reset in [
+        "reset all",
+        "discard all",
+        "/* all */ RESET ALL;",
+        "begin; reset all; rollback",
+    ] {
+        Trial::carried().scripts(&script.replace("{reset}", reset));
+    }
+    Trial::carried().scripts(
+        r"
+            set work_mem = '7MB' | begin | reset all | show work_mem | rollback | show work_mem
+            set work_mem = '7MB' | begin | discard all | show work_mem | rollback | show work_mem
+            set work_mem = '7MB' | discard plans | discard temp | discard sequences | show work_mem
+            ",
+    );
 }
 
 #[test]
 fn a_transaction_decides_what_becomes_of_its_settings() {
-    Trial::carried().scripts(&[
-        &["begin", "set work_mem = '7MB'", "show work_mem", "rollback", "show work_mem"],
-        &["begin", "set work_mem = '7MB'", "commit", "show work_mem"],
-        &["begin", "set local work_mem = '7MB'", "show work_mem", "commit", "show work_mem"],
-        &["set work_mem = '6MB'", "begin", "set local work_mem = '7MB'", "set work_mem = '8MB'", "commit", "show work_mem"],
-        &["set work_mem = '6MB'", "begin", "set work_mem = '8MB'", "set local work_mem = '7MB'", "commit", "show work_mem"],
-        &["begin", "set work_mem = '7MB'", "select 1/0", "commit", "show work_mem"],
-        &["begin", "savepoint a", "set work_mem = '7MB'", "rollback to a", "show work_mem", "commit", "show work_mem"],
-        &["begin", "set work_mem = '6MB'", "savepoint a", "set work_mem = '7MB'", "select 1/0", "rollback to a", "commit", "show work_mem"],
-        &["begin", "savepoint a", "set work_mem = '7MB'", "release a", "commit", "show work_mem"],
-        &["begin", "set work_mem = '7MB'", "commit and chain", "show work_mem", "set work_mem = '8MB'", "rollback and chain", "show work_mem", "commit", "show work_mem"],
-        &["set work_mem = '7MB'; select 1/0", "show work_mem", "begin; set work_mem = '8MB'; commit; set work_mem = '9MB'; select 1/0", "show work_mem"],
-        &["begin; set work_mem = '7MB'; rollback; set app.x = 'kept'", "show work_mem", "show app.x"],
-        &["set work_mem = '7MB'", "select 1/0", "selct", "show work_mem", "begin", "reset work_mem", "rollback", "show work_mem"],
-        &["begin", "set work_mem = '7MB'", "prepare transaction '{role}'", "rollback prepared '{role}'", "show work_mem"],
-        &["begin", "set timezone = 'Asia/Tokyo'", "savepoint a", "set timezone = 'Asia/Seoul'", "rollback to a", "show timezone", "commit", "show timezone"],
-    ]);
+    Trial::carried().scripts(
+            r"
+            begin | set work_mem = '7MB' | show work_mem | rollback | show work_mem
+            begin | set work_mem = '7MB' | commit | show work_mem
+            begin | set local work_mem = '7MB' | show work_mem | commit | show work_mem
+            set work_mem = '6MB' | begin | set local work_mem = '7MB' | set work_mem = '8MB' | commit
+                | show work_mem
+            set work_mem = '6MB' | begin | set work_mem = '8MB' | set local work_mem = '7MB' | commit
+                | show work_mem
+            begin | set work_mem = '7MB' | select 1/0 | commit | show work_mem
+            begin | savepoint a | set work_mem = '7MB' | rollback to a | show work_mem | commit
+                | show work_mem
+            begin | set work_mem = '6MB' | savepoint a | set work_mem = '7MB' | select 1/0 | rollback to a
+                | commit | show work_mem
+            begin | savepoint a | set work_mem = '7MB' | release a | commit | show work_mem
+            begin | set work_mem = '7MB' | commit and chain | show work_mem | set work_mem = '8MB'
+                | rollback and chain | show work_mem | commit | show work_mem
+            set work_mem = '7MB'; select 1/0 | show work_mem
+                | begin; set work_mem = '8MB'; commit; set work_mem = '9MB'; select 1/0 | show work_mem
+            begin; set work_mem = '7MB'; rollback; set app.x = 'kept' | show work_mem | show app.x
+            set work_mem = '7MB' | select 1/0 | selct | show work_mem | begin | reset work_mem | rollback
+                | show work_mem
+            begin | set work_mem = '7MB' | prepare transaction '{role}' | rollback prepared '{role}'
+                | show work_mem
+            begin | set timezone = 'Asia/Tokyo' | savepoint a | set timezone = 'Asia/Seoul'
+                | rollback to a | show timezone | commit | show timezone
+            ",
+        );
 }
 
 #[test]
 fn the_characteristics_of_transactions_are_kept() {
-    Trial::carried().scripts(&[
-        &["set session characteristics as transaction isolation level serializable", "begin", "show transaction_isolation", "commit", "show transaction_isolation"],
-        &["set session characteristics as transaction read only, deferrable", "show default_transaction_deferrable", "create table refused ()", "begin read write", "show transaction_read_only", "rollback"],
-        &["set default_transaction_isolation = 'repeatable read'", "begin; show transaction_isolation", "commit", "start transaction isolation level read committed", "show transaction_isolation", "rollback"],
-        &["begin", "set transaction isolation level serializable", "commit", "show transaction_isolation", "set constraints all deferred"],
-    ]);
+    Trial::carried().scripts(
+            r"
+            set session characteristics as transaction isolation level serializable | begin
+                | show transaction_isolation | commit | show transaction_isolation
+            set session characteristics as transaction read only, deferrable
+                | show default_transaction_deferrable | create table refused () | begin read write
+                | show transaction_read_only | rollback
+            set default_transaction_isolation = 'repeatable read' | begin; show transaction_isolation
+                | commit | start transaction isolation level read committed | show transaction_isolation
+                | rollback
+            begin | set transaction isolation level serializable | commit | show transaction_isolation
+                | set constraints all deferred
+            ",
+        );
 }
 
 #[test]
 fn set_config_sets_as_set_does() {
-    Trial::carried().scripts(&[
-        &["select set_config('work_mem', '7MB', false)", "show work_mem"],
-        &["select pg_catalog.set_config('app.x', 'a''b\\c', false), 2", "show app.x"],
-        &["select set_config('work_mem', '7MB', true)", "show work_mem"],
-        &["begin", "select set_config('work_mem', '7MB', true)", "show work_mem", "commit", "show work_mem"],
-        &["begin", "select set_config('work_mem', '7MB', false)", "rollback", "show work_mem"],
-        &["select set_config('app.' || n, 'v' || n, false) from unnest(array['x', 'y']) n", "show app.x", "show app.y"],
-        &["select set_config(null, 'x', false)", "select set_config('work_mem', null, false)", "show work_mem"],
-        &["with c as materialized (select set_config('app.x', 'cte', false)) select * from c", "show app.x"],
-        &["update pg_settings set setting = '7000' where name = 'work_mem'", "show work_mem"],
-        &["values (set_config('app.x', 'values', false))", "show app.x", "select 1 where set_config('app.y', 'w', false) = 'no'", "show app.y"],
-        &["explain analyze select set_config('app.x', 'explained', false)", "explain (costs off) select set_config('app.y', 'no', false)", "show app.x"][1..],
-        &["set work_mem = '7MB'", "select 1 from pg_proc where set_config('work_mem', '9MB', false) = '' limit 1", "show work_mem"],
-    ]);
+    Trial::carried().scripts(
+        r"
+            select set_config('work_mem', '7MB', false) | show work_mem
+            select pg_catalog.set_config('app.x', 'a''b\c', false), 2 | show app.x
+            select set_config('work_mem', '7MB', true) | show work_mem
+            begin | select set_config('work_mem', '7MB', true) | show work_mem | commit | show work_mem
+            begin | select set_config('work_mem', '7MB', false) | rollback | show work_mem
+            select set_config('app.' || n, 'v' || n, false) from unnest(array['x', 'y']) n | show app.x | show app.y
+            select set_config(null, 'x', false) | select set_config('work_mem', null, false) | show work_mem
+            with c as materialized (select set_config('app.x', 'cte', false)) select * from c | show app.x
+            update pg_settings set setting = '7000' where name = 'work_mem' | show work_mem
+            values (set_config('app.x', 'values', false)) | show app.x
+                | select 1 where set_config('app.y', 'w', false) = 'no' | show app.y
+            explain (costs off) select set_config('app.y', 'no', false) | select current_setting('app.y', true) is null
+            explain (analyze, costs off, timing off, summary off) select set_config('app.x', 'yes', false) | show app.x
+            set work_mem = '7MB' | select 1 from pg_proc where set_config('work_mem', '9MB', false) = '' limit 1
+                | show work_mem
+            ",
+    );
     Trial::carried().run(|client| {
         let sql = "select set_config($1, $2, $3::bool)";
         let prepare = Request::new().parse("c", sql).sync();
         let bound = |values: &[&str]| Request::new().run_prepared("c", values).sync();
-        let show = Request::new().run("select current_setting('app.x'), current_setting('work_mem')", &[]);
+        let show = Request::new().run(
+            "select current_setting('app.x'), current_setting('work_mem')",
+            &[],
+        );
         [
             client.ask(&prepare),
             client.ask(&bound(&["app.x", "b'ound\\ \u{e4}\u{1f600}", "f"])),
@@ -111,7 +146,12 @@ fn set_config_sets_as_set_does() {
             client.ask(&bound(&["work_mem", "7MB", "false"])),
             client.ask(&bound(&["app.x", "local", "true"])),
             client.ask(&show.clone().sync()),
-            client.ask(&Request::new().run_prepared("c", &["app.x", "undone", "f"]).run("select 1/0", &[]).sync()),
+            client.ask(
+                &Request::new()
+                    .run_prepared("c", &["app.x", "undone", "f"])
+                    .run("select 1/0", &[])
+                    .sync(),
+            ),
             client.ask(&show.sync()),
         ]
         .concat()
@@ -131,48 +171,79 @@ fn functions_procedures_and_do_blocks_set_as_set_does() {
          $$ begin set work_mem = '4MB'; commit; set app.x = 'undone'; set local app.y = 'local'; rollback; end $$",
         "create function by_sql() returns text language sql as $$ select set_config('app.x', 'by sql', false) $$",
     ];
-    Trial::carried().setup(&setup).scripts(&[
-        &["select sets('f')", "show app.x", "show work_mem"],
-        &["select sets_inside()", "show work_mem", "show app.y"],
-        &["select fails_inside()", "show work_mem"],
-        &["call commits()", "show work_mem", "select nullif(current_setting('app.x', true), ''), nullif(current_setting('app.y', true), '')"],
-        &["select by_sql() from generate_series(1, 2)", "show app.x", "begin", "select sets('g')", "rollback", "show app.x"],
-        &["do $$ begin set work_mem = '3MB'; perform set_config('app.x', 'do', false); end $$", "show work_mem", "show app.x"],
-        &["do $$ begin execute 'set ' || 'work' || '_mem = ''2MB'''; end $$", "show work_mem", "do $$ begin execute 'reset ' || 'all'; end $$", "show work_mem"],
-    ]);
+    Trial::carried().setup(&setup).scripts(
+            r"
+            select sets('f') | show app.x | show work_mem
+            select sets_inside() | show work_mem | show app.y
+            select fails_inside() | show work_mem
+            call commits() | show work_mem
+                | select nullif(current_setting('app.x', true), ''), nullif(current_setting('app.y', true), '')
+            select by_sql() from generate_series(1, 2) | show app.x | begin | select sets('g') | rollback
+                | show app.x
+            do $$ begin set work_mem = '3MB'; perform set_config('app.x', 'do', false); end $$
+                | show work_mem | show app.x
+            do $$ begin execute 'set ' || 'work' || '_mem = ''2MB'''; end $$ | show work_mem
+                | do $$ begin execute 'reset ' || 'all'; end $$ | show work_mem
+            ",
+        );
 }
 
 #[test]
 fn the_role_follows_its_client_and_reset_all_does_not_touch_it() {
     let admin = ["create role {role}_other", "grant {role}_other to {role}"];
-    Trial::carried().admin_setup(&admin).scripts(&[
-        &["set role {role}_other", "select current_user, session_user", "show role", "reset all", "select current_user", "reset role", "select current_user"],
-        &["set session role '{role}_other'", "select current_user", "discard all", "select current_user"],
-        &["select set_config('role', '{role}_other', false)", "select current_user", "set role none", "select current_user", "show role"],
-        &["begin", "set local role {role}_other", "select current_user", "commit", "select current_user"],
-        &["begin", "set role {role}_other", "rollback", "select current_user", "set role nobody_such", "select current_user"],
-        &["set role {role}_other", "set work_mem = '7MB'", "select current_user", "show work_mem", "reset session authorization", "select current_user"],
-        &["set session authorization {role}", "select current_user, session_user", "set session authorization default", "set session authorization admin", "select session_user"],
-        &["do $$ begin execute 'set role {role}_other'; end $$", "select current_user", "reset role", "select current_user"],
-    ]);
+    Trial::carried().admin_setup(&admin).scripts(
+            r"
+            set role {role}_other | select current_user, session_user | show role | reset all
+                | select current_user | reset role | select current_user
+            set session role '{role}_other' | select current_user | discard all | select current_user
+            select set_config('role', '{role}_other', false) | select current_user | set role none
+                | select current_user | show role
+            begin | set local role {role}_other | select current_user | commit | select current_user
+            begin | set role {role}_other | rollback | select current_user | set role nobody_such
+                | select current_user
+            set role {role}_other | set work_mem = '7MB' | select current_user | show work_mem
+                | reset session authorization | select current_user
+            set session authorization {role} | select current_user, session_user
+                | set session authorization default | set session authorization admin
+                | select session_user
+            do $$ begin execute 'set role {role}_other'; end $$ | select current_user | reset role
+                | select current_user
+            ",
+        );
 }
 
 #[test]
 fn values_of_any_spelling_arrive_as_they_were() {
-    Trial::carried().scripts(&[
-        &["set app.x = 'it''s \"quoted\" \\ $$ -- ; /* */'", "show app.x", "set app.x = E'line\\nline\\t\\\\'", "show app.x"],
-        &["set app.x = ''", "show app.x", "set app.x = ' padded '", "show app.x", "set app.x = 'null'", "show app.x", "set app.x = 'default'", "show app.x"],
-        &["set app.x = 'ünï😀'", "show app.x", "select length(current_setting('app.x'))"],
-        &["set standard_conforming_strings = off", "set app.x = 'back\\\\slash\\''", "show app.x", "show standard_conforming_strings"],
-        &["set \"App\".\"X\" = 'cased'", "show app.x", "set app.\"two words\" = 'x'", "select set_config('app.x', chr(1) || chr(127), false)", "select ascii(current_setting('app.x'))"],
-        &["set datestyle = 'German'", "show datestyle", "select '2020-02-01'::date", "set datestyle = iso, mdy", "show datestyle", "set datestyle = 'ymd'", "show datestyle", "set datestyle to default", "show datestyle"],
-        &["set datestyle = 'SQL, DMY'", "select '01.02.2020'::date", "set datestyle = postgres", "select '01.02.2020'::timestamp", "show datestyle"],
-        &["set time zone interval '+05:30' hour to minute", "show timezone", "select '2020-01-01 00:00+00'::timestamptz", "set time zone -3.5", "show timezone", "select '2020-01-01 00:00+00'::timestamptz"],
-        &["set time zone 'EST5EDT'", "show timezone", "set time zone local", "show timezone", "set timezone = '<X>-7:15'", "show timezone", "select '2020-07-01 00:00+00'::timestamptz"],
-        &["set intervalstyle = iso_8601", "select '1 day 2 hours'::interval", "set bytea_output = escape", "select '\\x0041'::bytea", "set extra_float_digits = -3", "select 1/3::float8"],
-        &["set names 'latin1'", "show client_encoding", "select 'x'", "set client_encoding = 'sql_ascii'", "show client_encoding", "reset client_encoding", "select 'ü'"],
-        &["set geqo_seed = 0.12345678901", "show geqo_seed", "set seq_page_cost = 1e-3", "show seq_page_cost", "set work_mem = 7000", "show work_mem", "set work_mem = '0.01GB'", "show work_mem"],
-    ]);
+    Trial::carried().scripts(
+            r#"
+            set app.x = 'it''s "quoted" \ $$ -- ; /* */' | show app.x | set app.x = E'line\nline\t\\'
+                | show app.x
+            set app.x = '' | show app.x | set app.x = ' padded ' | show app.x | set app.x = 'null'
+                | show app.x | set app.x = 'default' | show app.x
+            set app.x = 'ünï😀' | show app.x | select length(current_setting('app.x'))
+            set standard_conforming_strings = off | set app.x = 'back\\slash\'' | show app.x
+                | show standard_conforming_strings
+            set "App"."X" = 'cased' | show app.x | set app."two words" = 'x'
+                | select set_config('app.x', chr(1) || chr(127), false)
+                | select ascii(current_setting('app.x'))
+            set datestyle = 'German' | show datestyle | select '2020-02-01'::date
+                | set datestyle = iso, mdy | show datestyle | set datestyle = 'ymd' | show datestyle
+                | set datestyle to default | show datestyle
+            set datestyle = 'SQL, DMY' | select '01.02.2020'::date | set datestyle = postgres
+                | select '01.02.2020'::timestamp | show datestyle
+            set time zone interval '+05:30' hour to minute | show timezone
+                | select '2020-01-01 00:00+00'::timestamptz | set time zone -3.5 | show timezone
+                | select '2020-01-01 00:00+00'::timestamptz
+            set time zone 'EST5EDT' | show timezone | set time zone local | show timezone
+                | set timezone = '<X>-7:15' | show timezone | select '2020-07-01 00:00+00'::timestamptz
+            set intervalstyle = iso_8601 | select '1 day 2 hours'::interval | set bytea_output = escape
+                | select '\x0041'::bytea | set extra_float_digits = -3 | select 1/3::float8
+            set names 'latin1' | show client_encoding | select 'x' | set client_encoding = 'sql_ascii'
+                | show client_encoding | reset client_encoding | select 'ü'
+            set geqo_seed = 0.12345678901 | show geqo_seed | set seq_page_cost = 1e-3 | show seq_page_cost
+                | set work_mem = 7000 | show work_mem | set work_mem = '0.01GB' | show work_mem
+            "#,
+        );
 }
 
 #[test]
@@ -193,12 +264,15 @@ fn a_value_in_another_encoding_arrives_as_it_was() {
 
 #[test]
 fn long_values_arrive_whole() {
-    let scripts: [&[&str]; 3] = [
-        &["select length(set_config('app.x', repeat('x', 9000), false))", "show app.x"],
-        &["select length(set_config('app.x', repeat('ü''', 100000), false))", "select md5(current_setting('app.x'))", "set work_mem = '7MB'", "select md5(current_setting('app.x'))"],
-        &["select length(set_config('app.x', repeat('x', 3000000), false))", "select md5(current_setting('app.x'))", "reset app.x", "show app.x"],
-    ];
-    Trial::pinned().scripts(&scripts);
+    Trial::pinned().scripts(
+        r"
+            select length(set_config('app.x', repeat('x', 9000), false)) | show app.x
+            select length(set_config('app.x', repeat('ü''', 100000), false)) | select md5(current_setting('app.x'))
+                | set work_mem = '7MB' | select md5(current_setting('app.x'))
+            select length(set_config('app.x', repeat('x', 3000000), false)) | select md5(current_setting('app.x'))
+                | reset app.x | show app.x
+            ",
+    );
 }
 
 #[test]
@@ -208,7 +282,8 @@ fn many_settings_follow_together() {
         for number in 0..200 {
             frames.extend(client.query(&format!("set app.n{number} = 'value {number}'")));
         }
-        let all = "select string_agg(current_setting('app.n' || n), ',') from generate_series(0, 199) n";
+        let all =
+            "select string_agg(current_setting('app.n' || n), ',') from generate_series(0, 199) n";
         frames.extend(client.query(all));
         frames.extend(client.query(all));
         frames
@@ -218,50 +293,87 @@ fn many_settings_follow_together() {
 #[test]
 fn the_search_path_is_spelled_and_used_as_its_client_said() {
     let schemas = [
-        "create schema \"a b\"", "create schema \"c,d\"", "create schema \"e\"\"f\"", "create schema \"Öl\"",
-        "create table \"a b\".t as select 'a b' as place", "create table \"c,d\".t as select 'c,d' as place",
-        "create table \"e\"\"f\".t as select 'ef' as place", "create table \"Öl\".t as select 'oil' as place",
+        "create schema \"a b\"",
+        "create schema \"c,d\"",
+        "create schema \"e\"\"f\"",
+        "create schema \"Öl\"",
+        "create table \"a b\".t as select 'a b' as place",
+        "create table \"c,d\".t as select 'c,d' as place",
+        "create table \"e\"\"f\".t as select 'ef' as place",
+        "create table \"Öl\".t as select 'oil' as place",
     ];
-    Trial::carried().in_a_database().setup(&schemas).scripts(&[
-        &["set search_path = \"a b\", public", "show search_path", "select * from t", "select current_schemas(true)"],
-        &["set search_path to 'c,d'", "show search_path", "select * from t", "insert into t values ('more')", "table t"],
-        &["set search_path to \"e\"\"f\", \"$user\"", "show search_path", "select * from t", "set search_path = \"Öl\"", "select * from t"],
-        &["select set_config('search_path', '\"a b\",  \"c,d\"', false)", "show search_path", "select * from t"],
-        &["set search_path = ''", "show search_path", "select * from t", "set search_path to default", "show search_path"],
-        &["set schema 'a b'", "select * from t", "begin", "set local search_path = \"c,d\"", "select * from t", "commit", "select * from t"],
-        &["set search_path = nowhere, \"a b\"", "select * from t", "select 't'::regclass", "create table here (i int)", "drop table here", "select current_schema()"],
-    ]);
-    Trial::carried().in_a_database().setup(&schemas).run(|client| {
-        let mut frames = client.query("set search_path = \"a b\"");
-        frames.extend(client.ask(&Request::new().parse("s", "select * from t").sync()));
-        let run = Request::new().run_prepared("s", &[]).sync();
-        frames.extend(client.ask(&run));
-        frames.extend(client.query("set search_path = \"c,d\""));
-        frames.extend(client.ask(&run));
-        frames.extend(client.ask(&Request::new().describe_statement("s").run_prepared("s", &[]).sync()));
-        frames
-    });
+    Trial::carried().in_a_database().setup(&schemas).scripts(
+            r#"
+            set search_path = "a b", public | show search_path | select * from t
+                | select current_schemas(true)
+            set search_path to 'c,d' | show search_path | select * from t | insert into t values ('more')
+                | table t
+            set search_path to "e""f", "$user" | show search_path | select * from t
+                | set search_path = "Öl" | select * from t
+            select set_config('search_path', '"a b",  "c,d"', false) | show search_path | select * from t
+            set search_path = '' | show search_path | select * from t | set search_path to default
+                | show search_path
+            set schema 'a b' | select * from t | begin | set local search_path = "c,d" | select * from t
+                | commit | select * from t
+            set search_path = nowhere, "a b" | select * from t | select 't'::regclass
+                | create table here (i int) | drop table here | select current_schema()
+            "#,
+        );
+    Trial::carried()
+        .in_a_database()
+        .setup(&schemas)
+        .run(|client| {
+            let mut frames = client.query("set search_path = \"a b\"");
+            frames.extend(client.ask(&Request::new().parse("s", "select * from t").sync()));
+            let run = Request::new().run_prepared("s", &[]).sync();
+            frames.extend(client.ask(&run));
+            frames.extend(client.query("set search_path = \"c,d\""));
+            frames.extend(client.ask(&run));
+            frames.extend(
+                client.ask(
+                    &Request::new()
+                        .describe_statement("s")
+                        .run_prepared("s", &[])
+                        .sync(),
+                ),
+            );
+            frames
+        });
 }
 
 #[test]
 fn every_kind_of_first_statement_runs_under_the_clients_settings() {
-    let setup = ["create table noted (who text default current_setting('app.x', true), day date, memory text default current_setting('work_mem'))"];
-    let prepare = ["set app.x = 'mine'; set datestyle = 'German, DMY'; set work_mem = '7MB'"];
+    let setup = [
+        "create table noted (who text default current_setting('app.x', true), day date, memory text default current_setting('work_mem'))",
+    ];
+    let prepare = "set app.x = 'mine'; set datestyle = 'German, DMY'; set work_mem = '7MB'";
     let table = "select who, day, memory from noted order by ctid";
-    let first = |statement| [prepare[0], statement, table];
-    Trial::carried().setup(&setup).scripts(&[
-        &first("insert into noted (day) values ('03.04.2020')"),
-        &first("begin; insert into noted (day) values ('05.04.2020'); commit"),
-        &first("with i as (insert into noted (day) values ('06.04.2020') returning *) select * from i"),
-        &first("do $$ begin insert into noted (day) values ('07.04.2020'); end $$"),
-        &first("copy noted (who, day) to stdout"),
-        &[prepare[0], "begin", "insert into noted (day) values ('08.04.2020')", "commit", table],
-        &["set default_transaction_read_only = on", "insert into noted (day) values (null)", table],
-    ]);
+    for first in [
+        "insert into noted (day) values ('03.04.2020')",
+        "begin; insert into noted (day) values ('05.04.2020'); commit",
+        "with i as (insert into noted (day) values ('06.04.2020') returning *) select * from i",
+        "do $$ begin insert into noted (day) values ('07.04.2020'); end $$",
+        "begin | insert into noted (day) values ('08.04.2020') | commit",
+        "prepare i as insert into noted (day) values ('09.04.2020'); execute i; deallocate i",
+    ] {
+        let script = format!("{prepare} | {first} | {table}");
+        Trial::carried().setup(&setup).scripts(&script);
+    }
+    Trial::carried().setup(&setup).scripts(
+        r"
+            set default_transaction_read_only = on | insert into noted (day) values (null) | table noted
+            set datestyle = 'German, DMY' | copy (select '2020-02-01'::date) to stdout | show datestyle
+            ",
+    );
     Trial::carried().setup(&setup).run(move |client| {
-        let copy = |line: &[u8]| Request::new().query("copy noted (day) from stdin").copy_data(line).copy_done();
+        let copy = |line: &[u8]| {
+            Request::new()
+                .query("copy noted (day) from stdin")
+                .copy_data(line)
+                .copy_done()
+        };
         let insert = "insert into noted (day) values ($1)";
-        let mut frames = client.query(prepare[0]);
+        let mut frames = client.query(prepare);
         frames.extend(client.ask(&copy(b"09.04.2020\n")));
         frames.extend(client.ask(&Request::new().parse("i", insert).sync()));
         frames.extend(client.ask(&Request::new().run_prepared("i", &["10.04.2020"]).sync()));
@@ -274,10 +386,13 @@ fn every_kind_of_first_statement_runs_under_the_clients_settings() {
 
 #[test]
 fn a_short_statement_timeout_stops_its_own_clients_statements() {
-    Trial::carried().scripts(&[&[
-        "set statement_timeout = '50ms'", "select pg_sleep(9)", "select 1", "show statement_timeout",
-        "begin", "select pg_sleep(9)", "rollback", "select 2", "reset statement_timeout", "select pg_sleep(0.1)",
-    ]]);
+    Trial::carried().scripts(
+        r"
+            set statement_timeout = '50ms' | select pg_sleep(9) | select 1 | show statement_timeout
+                | begin | select pg_sleep(9) | rollback | select 2 | reset statement_timeout
+                | select pg_sleep(0.1)
+            ",
+    );
     let proxy = pooled(Mode::Transaction, 1);
     let mut short = proxy.connect("acme").login();
     let mut long = proxy.connect("acme").login();
@@ -294,16 +409,24 @@ fn clients_with_different_settings_share_a_server() {
         let proxy = pooled(Mode::Transaction, servers);
         let mut clients: Vec<_> = (0..8).map(|_| proxy.connect("acme").login()).collect();
         for (number, client) in clients.iter_mut().enumerate() {
-            client.exec(&format!("set app.x = 'client {number}'; set work_mem = '{}MB'", number + 2));
+            client.exec(&format!(
+                "set app.x = 'client {number}'; set work_mem = '{}MB'",
+                number + 2
+            ));
         }
         for _ in 0..3 {
             for (number, client) in clients.iter_mut().enumerate() {
-                let found = client.value("select current_setting('app.x') || ', ' || current_setting('work_mem')");
+                let found = client.value(
+                    "select current_setting('app.x') || ', ' || current_setting('work_mem')",
+                );
                 assert_eq!(found, format!("client {number}, {}MB", number + 2));
             }
         }
         clients[0].exec("reset app.x");
-        assert_eq!(clients[0].value("select coalesce(current_setting('app.x', true), '')"), "");
+        assert_eq!(
+            clients[0].value("select coalesce(current_setting('app.x', true), '')"),
+            ""
+        );
         assert_eq!(clients[1].value("show app.x"), "client 1");
     }
 }
@@ -326,21 +449,35 @@ fn a_setting_that_can_no_longer_be_set_stops_the_statement() {
     admin.exec(&format!("create role {other}; grant {other} to {role}"));
     let mut client = proxy.connect("acme").login();
     client.exec("create table noted (who text default current_user)");
-    client.exec(&format!("grant usage on schema {role} to {other}; grant insert on noted to {other}"));
+    client.exec(&format!(
+        "grant usage on schema {role} to {other}; grant insert on noted to {other}"
+    ));
     client.exec(&format!("set role {other}"));
     admin.exec(&format!("revoke {other} from {role}"));
-    let insert = Request::new().run(&format!("insert into {role}.noted default values"), &[]).sync();
-    for request in [insert, Request::new().query(&format!("insert into {role}.noted default values"))] {
+    let insert = Request::new()
+        .run(&format!("insert into {role}.noted default values"), &[])
+        .sync();
+    for request in [
+        insert,
+        Request::new().query(&format!("insert into {role}.noted default values")),
+    ] {
         let holders = hold(&proxy.connect("acme"));
         if client.try_send_bytes(request.bytes()).is_ok() {
             let frames = answer_or_end(&mut client);
-            assert!(["", "22023", "42501", "57P01", "08006"].contains(&code(&frames).as_str()), "{frames:?}");
+            assert!(
+                ["", "22023", "42501", "57P01", "08006"].contains(&code(&frames).as_str()),
+                "{frames:?}"
+            );
         }
         drop(holders);
     }
     let mut witness = proxy.connect("acme").login();
     let strangers = format!("select count(*) from noted where who <> '{other}'");
-    assert_eq!(witness.value(&strangers), "0", "a statement ran as someone else");
+    assert_eq!(
+        witness.value(&strangers),
+        "0",
+        "a statement ran as someone else"
+    );
     witness.is_in_step();
 }
 

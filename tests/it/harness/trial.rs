@@ -61,15 +61,21 @@ impl<'a> Trial<'a> {
         self
     }
 
-    /// Each script is run by two clients, one by the simple, one by the extended protocol.
-    pub fn scripts(&self, scripts: &[&[&str]]) {
+    /// Each script is run by two clients, one by the simple, one by the extended protocol. A line is
+    /// a script, its statements separated by ` | `; a line that begins with `|` goes on with the
+    /// script before it. `{role}` is the tenant's role, `⏎` the end of a line.
+    pub fn scripts(&self, lines: &str) {
+        let lines: Vec<_> = lines.lines().map(str::trim).collect();
+        let text = lines.join("\n").replace("\n|", " |");
+        let scripts = text.lines().filter(|script| !script.is_empty());
         let mut tellers: Vec<Teller<'_>> = Vec::new();
         for script in scripts {
             for is_extended in [false, true] {
                 tellers.push(Box::new(move |client, role| {
-                    let steps = script.iter().map(|step| step.replace("{role}", role));
+                    let script = script.replace("{role}", role).replace('⏎', "\n");
+                    let steps = script.split(" | ");
                     steps
-                        .flat_map(|step| say(client, &step, is_extended))
+                        .flat_map(|step| say(client, step, is_extended))
                         .collect()
                 }));
             }
@@ -112,11 +118,7 @@ impl<'a> Trial<'a> {
         place
     }
 
-    fn answers_on(
-        &self,
-        way: Way,
-        tellers: &[Teller<'_>],
-    ) -> Vec<Vec<String>> {
+    fn answers_on(&self, way: Way, tellers: &[Teller<'_>]) -> Vec<Vec<String>> {
         let place = self.place();
         let clean = footprint(&mut place.direct().login());
         let servers = if way == Way::FourServers { 4 } else { 1 };
