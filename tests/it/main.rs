@@ -43,6 +43,7 @@ mod relay_simple;
 mod reload;
 mod resources;
 mod server_voice;
+mod setting_values;
 mod settings;
 mod shutdown;
 mod sql_prepare;

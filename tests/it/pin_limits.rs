@@ -157,27 +157,24 @@ fn a_pool_of_one_may_be_pinned_and_others_wait() {
 
 #[test]
 fn whoever_leaves_while_pinned_leaves_a_clean_server() {
+    let goodbye = |mut client: Client| {
+        client.send(&Request::new().terminate());
+        client.rest();
+    };
+    let ways: [&dyn Fn(Client); 3] = [&goodbye, &Client::reset, &drop];
     let mut number = 36000;
     for (make, _, question) in PINS {
-        for is_reset in [false, true] {
+        for leave in ways {
             number += 1;
-            let (make, question) = (
-                make.replace("35001", &number.to_string()),
-                question.replace("35001", &number.to_string()),
-            );
+            let numbered = |sql: &str| sql.replace("35001", &number.to_string());
             let proxy = one_tenant(|tenant| tenant.pool_size(1));
             let mut client = proxy.connect("acme").login();
             client.exec(MAKES);
-            client.exec(&make);
+            client.exec(&numbered(make));
             client.exec("set work_mem = '7MB'");
-            if is_reset {
-                client.reset();
-            } else {
-                client.send(&Request::new().terminate());
-                client.rest();
-            }
+            leave(client);
             let mut next = proxy.connect("acme").login();
-            finds_nothing(&mut next, &question);
+            finds_nothing(&mut next, &numbered(question));
             assert_ne!(next.value("show work_mem"), "7MB");
         }
     }

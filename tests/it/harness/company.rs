@@ -2,9 +2,11 @@
 
 use super::{Client, Connect};
 
-/// All that a session can find of another's: a line each, so that a difference names itself.
+/// All that a session can find of another's: a line each, so that a difference names itself. That
+/// the library of a language is loaded can be seen and is no state.
 const FOOTPRINT: &str = "\
     select name || ' = ' || setting from pg_settings \
+        where name not like 'plpgsql.%' or setting is distinct from boot_val \
     union all select name || ' = ' || coalesce(current_setting(name, true), '') \
         from unnest(array['app.x', 'app.y', 'app.long', 'role', 'session_authorization']) name \
     union all select 'current_user = ' || current_user \

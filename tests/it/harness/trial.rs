@@ -17,8 +17,14 @@ enum Way {
     FourServers,
 }
 
-/// Runs a script by a client, given the tenant's role.
-type Teller<'t> = Box<dyn Fn(&mut Client, &str) -> Vec<Frame> + 't>;
+/// What a client does, given the tenant's role.
+type Tell<'t> = dyn Fn(&mut Client, &str) -> Vec<Frame> + 't;
+
+/// A script, and how it is told.
+struct Teller<'t> {
+    script: String,
+    tell: Box<Tell<'t>>,
+}
 
 /// What a script finds when it begins, and what it may do.
 #[derive(Clone, Copy, Default)]
@@ -71,13 +77,17 @@ impl<'a> Trial<'a> {
         let mut tellers: Vec<Teller<'_>> = Vec::new();
         for script in scripts {
             for is_extended in [false, true] {
-                tellers.push(Box::new(move |client, role| {
+                let tell = move |client: &mut Client, role: &str| {
                     let script = script.replace("{role}", role).replace('⏎', "\n");
                     let steps = script.split(" | ");
                     steps
                         .flat_map(|step| say(client, step, is_extended))
                         .collect()
-                }));
+                };
+                tellers.push(Teller {
+                    script: script.to_owned(),
+                    tell: Box::new(tell),
+                });
             }
         }
         self.compare(&tellers);
@@ -85,7 +95,10 @@ impl<'a> Trial<'a> {
 
     /// As [`Self::scripts`], for one client that does more than to say statements.
     pub fn run(&self, script: impl Fn(&mut Client) -> Vec<Frame> + 'static) {
-        self.compare(&[Box::new(move |client: &mut Client, _: &str| script(client))]);
+        self.compare(&[Teller {
+            script: "a program".to_owned(),
+            tell: Box::new(move |client, _| script(client)),
+        }]);
     }
 
     fn compare(&self, tellers: &[Teller<'_>]) {
@@ -93,8 +106,8 @@ impl<'a> Trial<'a> {
         assert!(expected.iter().all(|answers| !answers.is_empty()));
         for way in [Way::OneServer, Way::FourServers] {
             let answers = self.answers_on(way, tellers);
-            for (number, (expected, answers)) in expected.iter().zip(&answers).enumerate() {
-                same(&format!("{way:?}, client {number}"), expected, answers);
+            for ((expected, answers), teller) in expected.iter().zip(&answers).zip(tellers) {
+                same(&format!("{way:?}, {}", teller.script), expected, answers);
             }
         }
     }
@@ -131,14 +144,17 @@ impl<'a> Trial<'a> {
             proxied.unwrap_or_else(|| place.direct())
         };
         let mut all = Vec::new();
-        for (number, tell) in tellers.iter().enumerate() {
-            let _said = Said(format!("{way:?}, client {number}"));
+        for (number, teller) in tellers.iter().enumerate() {
+            let _said = Said(format!("{way:?}, {}", teller.script));
             let mut client = connect().login();
             if way == Way::FourServers || way == Way::OneServer && !self.pins {
                 let mut company = Company::new(&connect(), &clean, way == Way::FourServers);
                 client.in_between = Some(Box::new(move || company.visit()));
             }
-            all.push(seen(&tell(&mut client, place.role()), place.role()));
+            all.push(seen(
+                &(teller.tell)(&mut client, place.role()),
+                place.role(),
+            ));
             leave(client, number);
             finds_nothing(&mut connect().login(), &clean);
             holds_no_locks(&place);
