@@ -13,7 +13,7 @@ fn values_of_any_spelling_arrive_as_they_were() {
             set app.x = 'ünï😀' | show app.x | select length(current_setting('app.x'))
             set standard_conforming_strings = off | set app.x = 'back\\slash\'' | show app.x
                 | show standard_conforming_strings
-            set "App"."X" = 'cased' | show app.x | set app."two words" = 'x'
+            set "App"."X" = 'cased' | select current_setting('app.x') | set app."two words" = 'x'
                 | select set_config('app.x', chr(1) || chr(127), false)
                 | select ascii(current_setting('app.x'))
             set datestyle = 'German' | show datestyle | select '2020-02-01'::date

@@ -81,7 +81,8 @@ fn a_transaction_decides_what_becomes_of_its_settings() {
                 | rollback and chain | show work_mem | commit | show work_mem
             set work_mem = '7MB'; select 1/0 | show work_mem
                 | begin; set work_mem = '8MB'; commit; set work_mem = '9MB'; select 1/0 | show work_mem
-            begin; set work_mem = '7MB'; rollback; set app.x = 'kept' | show work_mem | show app.x
+            begin; set work_mem = '7MB'; rollback; set app.x = 'kept' | show work_mem
+                | select coalesce(current_setting('app.x', true), '')
             set work_mem = '7MB' | select 1/0 | selct | show work_mem | begin | reset work_mem | rollback
                 | show work_mem
             begin | set work_mem = '7MB' | prepare transaction '{role}' | rollback prepared '{role}'
@@ -125,7 +126,7 @@ fn set_config_sets_as_set_does() {
             update pg_settings set setting = '7000' where name = 'work_mem' | show work_mem
             values (set_config('app.x', 'values', false)) | show app.x
                 | select 1 where set_config('app.y', 'w', false) = 'no' | show app.y
-            explain (costs off) select set_config('app.y', 'no', false) | select current_setting('app.y', true) is null
+            explain (costs off) select set_config('app.y', 'no', false) | select coalesce(current_setting('app.y', true), '')
             explain (analyze, costs off, timing off, summary off) select set_config('app.x', 'yes', false) | show app.x
             set work_mem = '7MB' | select 1 from pg_proc where set_config('work_mem', '9MB', false) = '' limit 1
                 | show work_mem
@@ -215,7 +216,7 @@ fn the_role_follows_its_client_and_reset_all_does_not_touch_it() {
 #[test]
 fn every_kind_of_first_statement_runs_under_the_clients_settings() {
     let setup = [
-        "create table noted (who text default current_setting('app.x', true), day date, memory text default current_setting('work_mem'))",
+        "create table noted (who text default coalesce(current_setting('app.x', true), ''), day date, memory text default current_setting('work_mem'))",
     ];
     let prepare = "set app.x = 'mine'; set datestyle = 'German, DMY'; set work_mem = '7MB'";
     let table = "select who, day, memory from noted order by ctid";
@@ -258,7 +259,8 @@ fn every_kind_of_first_statement_runs_under_the_clients_settings() {
 #[test]
 fn pipelined_statements_run_under_the_settings_of_those_before() {
     Trial::carried().run(|client| {
-        let show = "select current_setting('work_mem'), current_setting('app.x', true)";
+        let show =
+            "select current_setting('work_mem'), coalesce(current_setting('app.x', true), '')";
         let request = Request::new()
             .query("set work_mem = '7MB'")
             .query(show)

@@ -1,4 +1,7 @@
 //! Scripts that are run on PostgreSQL itself and in transaction mode, and return the same.
+//!
+//! One thing no script may ask: whether a custom setting that was reset had ever been set. Such a
+//! name stays known to its server, with an empty value, and PostgreSQL has no way to take it back.
 
 use super::{
     Client, Frame, Mode, Place, Postgres, Proxy, Request, Tenant,
