@@ -28,9 +28,9 @@ const PINS: [(&str, &str, &str); 7] = [
         "select exists (select from pg_cursors where name = 'c')",
     ),
     (
-        "select pg_advisory_lock(35001)",
+        "select pg_advisory_lock(hashtext(current_user))",
         "advisory",
-        "select not pg_try_advisory_xact_lock(35001)",
+        "select not pg_try_advisory_xact_lock(hashtext(current_user))",
     ),
     (
         "prepare p as select 1",
@@ -162,19 +162,16 @@ fn whoever_leaves_while_pinned_leaves_a_clean_server() {
         client.rest();
     };
     let ways: [&dyn Fn(Client); 3] = [&goodbye, &Client::reset, &drop];
-    let mut number = 36000;
     for (make, _, question) in PINS {
         for leave in ways {
-            number += 1;
-            let numbered = |sql: &str| sql.replace("35001", &number.to_string());
             let proxy = one_tenant(|tenant| tenant.pool_size(1));
             let mut client = proxy.connect("acme").login();
             client.exec(MAKES);
-            client.exec(&numbered(make));
+            client.exec(make);
             client.exec("set work_mem = '7MB'");
             leave(client);
             let mut next = proxy.connect("acme").login();
-            finds_nothing(&mut next, &numbered(question));
+            finds_nothing(&mut next, question);
             assert_ne!(next.value("show work_mem"), "7MB");
         }
     }
@@ -294,10 +291,7 @@ fn the_first_pin_of_a_tenant_is_logged_with_its_reason() {
     assert_eq!(client.value("show pgusher.pin"), "advisory");
     let has_line = || {
         let log = proxy.log();
-        let lines: Vec<_> = log
-            .lines()
-            .filter(|line| line.contains("pin") && line.contains("acme"))
-            .collect();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains("acme")).collect();
         lines.iter().any(|line| line.contains("advisory"))
     };
     eventually("a line says it", has_line);

@@ -216,17 +216,17 @@ const PINS: [(&str, &str, &str); 13] = [
         "begin; close all; commit",
     ),
     (
-        "select pg_advisory_lock(32001)",
+        "select pg_advisory_lock(hashtext(current_user))",
         "advisory",
-        "select pg_advisory_unlock(32001)",
+        "select pg_advisory_unlock(hashtext(current_user))",
     ),
     (
-        "select pg_try_advisory_lock_shared(32001, 1)",
+        "select pg_try_advisory_lock_shared(hashtext(current_user), 1)",
         "advisory",
         "select pg_advisory_unlock_all()",
     ),
     (
-        "do $$ begin perform pg_advisory_lock(32001); end $$",
+        "do $$ begin perform pg_advisory_lock(hashtext(current_user)); end $$",
         "advisory",
         "discard all",
     ),
