@@ -317,7 +317,9 @@ impl Session {
                 }
                 Settled::Refused(refusal) => {
                     checkout.server().is_dirty = true;
-                    Box::pin(clean_and_release(checkout, &self.pool)).await;
+                    if !pin.is_indelible() {
+                        Box::pin(clean_and_release(checkout, &self.pool)).await;
+                    }
                     return Some(self.end(&refusal, "state that can't be kept"));
                 }
             }
@@ -353,6 +355,7 @@ impl Session {
         let lease = self.lease(pin);
         let mut relay = Relay::resume(&mut self.client, checkout.server(), &self.pool, lease);
         match relay.depart(farewell).await {
+            Ok(()) if pin.is_indelible() => {}
             Ok(()) => {
                 checkout.server().is_dirty |= self.mode == PoolMode::Session || !pin.is_none();
                 clean_and_release(checkout, &self.pool).await;

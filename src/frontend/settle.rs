@@ -31,6 +31,12 @@ pub(super) struct Pin {
 }
 
 impl Pin {
+    /// Whether there is something that no reset takes away.
+    pub(super) fn is_indelible(&self) -> bool {
+        let kinds = Suspicion::LIBRARY | Suspicion::SEED | Suspicion::LINKS;
+        self.kinds.intersects(kinds)
+    }
+
     pub(super) fn is_none(&self) -> bool {
         self.kinds.is_empty()
     }

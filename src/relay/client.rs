@@ -26,6 +26,8 @@ pub struct Client {
     pub startup: Arc<Settings>,
     /// What it was told about the server at login.
     pub welcome: Arc<Welcome>,
+    /// It has asked for the last number that a sequence gave it.
+    pub asks_for_numbers: bool,
     /// How others see it.
     pub handle: Arc<SessionHandle>,
     /// What is left of the message that it is sending.
@@ -51,6 +53,7 @@ impl Client {
             startup: Arc::clone(&settings),
             settings,
             welcome,
+            asks_for_numbers: false,
             handle,
             rest: Rest::None,
             from_server_rest: Rest::None,

@@ -6,7 +6,7 @@ use crate::{
     sessions::{Activity, Counters},
     tenant::PoolMode,
     upstream::{Expect, Making, Reply, Suspicion, TxStatus},
-    wire::{HEADER_BYTES, Header, frontend, peek, tag::frontend as tag},
+    wire::{HEADER_BYTES, Header, frontend, peek, read, tag::frontend as tag},
 };
 use std::{
     sync::Arc,
@@ -164,6 +164,10 @@ impl Relay<'_> {
             tag::COPY_DATA | tag::FLUSH => self.pass(header.message_bytes, Rest::Forward),
             tag::COPY_DONE | tag::COPY_FAIL => self.forward(header, Expect::CopyEnd),
             tag::FUNCTION_CALL => {
+                if !self.has(HEADER_BYTES + 4) {
+                    return Ok(Step::NeedsMore);
+                }
+                self.suspect_function();
                 self.count_query();
                 self.forward(header, Expect::FunctionCall);
             }
@@ -176,6 +180,21 @@ impl Relay<'_> {
         Ok(Step::Done)
     }
 
+    /// A function that is called by its number may leave anything, but for those of large objects
+    /// (`pg_proc.dat` of PostgreSQL), which is what drivers call that way.
+    fn suspect_function(&mut self) {
+        const LARGE_OBJECTS: [u32; 14] = [
+            715, 764, 767, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171,
+        ];
+        let bytes = self.client.to_server.unscanned().get(HEADER_BYTES..);
+        let function = read::u32_at_front(bytes.unwrap_or_default());
+        if self.mode != PoolMode::Session
+            && function.is_none_or(|function| !LARGE_OBJECTS.contains(&function))
+        {
+            self.server.suspicion |= Suspicion::DYNAMIC;
+        }
+    }
+
     fn query(&mut self, header: Header) -> Step {
         if self.mode != PoolMode::Session {
             if !self.has(header.message_bytes.min(SMALL_BYTES)) {
@@ -186,7 +205,7 @@ impl Relay<'_> {
             let text = text.unwrap_or_default();
             let is_whole = text.len() + HEADER_BYTES == header.message_bytes;
             let suspicion = self.suspects(text);
-            if suspicion.intersects(Suspicion::OWN) && !self.tell_own() {
+            if !self.prepare_for(suspicion) {
                 return Step::MustWait;
             }
             let text = self.client.to_server.unscanned();
@@ -204,7 +223,6 @@ impl Relay<'_> {
             let text = self.client.to_server.unscanned();
             let text = text.get(HEADER_BYTES..header.message_bytes.min(text.len()));
             let text = text.unwrap_or_default();
-            self.server.suspicion |= suspicion.without(Suspicion::OWN);
             if !is_whole {
                 self.server.suspicion |= Suspicion::DYNAMIC;
             }
@@ -240,6 +258,27 @@ impl Relay<'_> {
             self.pool.note_customs(traces::customs(text));
         }
         suspicion
+    }
+
+    /// Notes what a message may leave, and prepares the server for it. `false` when it must wait for
+    /// answers first.
+    pub(super) fn prepare_for(&mut self, suspicion: Suspicion) -> bool {
+        if suspicion.intersects(Suspicion::OWN) && !self.tell_own() {
+            return false;
+        }
+        if suspicion.intersects(Suspicion::SEQUENCES) {
+            self.client.asks_for_numbers = true;
+            self.forget_numbers();
+        }
+        if suspicion.intersects(Suspicion::NUMBERS)
+            && (self.client.asks_for_numbers || self.pool.uses_sequences())
+        {
+            // It will ask for this number, or may.
+            self.server.suspicion |= Suspicion::SEQUENCES;
+        }
+        let hints = Suspicion::OWN | Suspicion::NUMBERS;
+        self.server.suspicion |= suspicion.without(hints);
+        true
     }
 
     fn count_query(&self) {

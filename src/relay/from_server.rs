@@ -317,6 +317,8 @@ impl Relay<'_> {
             );
             return Verdict::Replace(refusal.encode().into());
         }
+        // Whoever is told no number has none to keep.
+        self.server.suspicion = self.server.suspicion.without(Suspicion::SEQUENCES);
         let body = self.body(header);
         let is_stale_plan = read::error_field(body, b'C') == Some(b"0A000");
         let reworded = self.with_client_names(body);
@@ -382,9 +384,13 @@ impl Relay<'_> {
         if left.intersects(Suspicion::FUNCTIONS) {
             self.pool.forget_survey(traces::suspects_with);
         }
+        self.server.suspicion |= left;
+        if self.client.asks_for_numbers && self.body(header).starts_with(b"INSERT") {
+            self.server.suspicion |= Suspicion::SEQUENCES;
+        }
+        let tag = self.body(header);
         let forgets_settings = tag.starts_with(b"DISCARD ALL");
         let forgets_names = forgets_settings || tag.starts_with(b"DEALLOCATE ALL");
-        self.server.suspicion |= left;
         if self.mode == PoolMode::Session {
             return;
         }

@@ -32,7 +32,7 @@ use crate::{
     pool::TenantPool,
     sessions::{Activity, Order},
     tenant::PoolMode,
-    upstream::{Expect, Server, Suspicion, TxStatus},
+    upstream::{Expect, Numbers, Server, Suspicion, TxStatus},
     wire::{FrameError, Refusal, SqlState, frontend},
 };
 use std::{
@@ -44,6 +44,9 @@ use std::{
 /// A statement name that no server has: asking for it makes PostgreSQL raise the error, and skip
 /// to the next Sync, that we word ourselves.
 const NO_SUCH_STATEMENT: &[u8] = b"pgusher: no such statement";
+
+/// Has a server forget what `currval` and `lastval` would tell.
+const FORGET_NUMBERS: &str = ";DISCARD SEQUENCES";
 
 /// What is left of a message that was not here whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,14 +284,15 @@ impl<'a> Relay<'a> {
     fn apply_settings(&mut self) {
         let wanted = &self.client.settings;
         let session = self.client.handle.key.pid;
-        let is_handed_over = self.server.last_session != session;
-        self.server.last_session = session;
+        self.server.numbers = self.server.numbers.shared_with(session);
         let mut sql = String::new();
         if !Arc::ptr_eq(wanted, &self.server.applied) {
             sql = self.server.applied.guarded_sql_towards(wanted);
         }
-        if is_handed_over && self.mode != PoolMode::Session && self.pool.uses_sequences() {
-            sql.push_str(";DISCARD SEQUENCES");
+        let forgets_numbers = self.server.numbers == Numbers::Mixed && self.pool.uses_sequences();
+        if forgets_numbers {
+            sql.push_str(FORGET_NUMBERS);
+            self.server.numbers = Numbers::Of(session);
         }
         if !sql.is_empty() {
             // A timeout that stands on the server may strike before the guard does.
@@ -299,6 +303,20 @@ impl<'a> Relay<'a> {
             self.client.handle.configure();
         }
         self.server.applied = Arc::clone(wanted);
+    }
+
+    /// Before a session asks for the last number that a sequence gave it: it must not be told what
+    /// the server gave another. Inside a transaction it is too late for that, as its own numbers
+    /// would be forgotten, too; from the tenant's first question on they are forgotten in time.
+    fn forget_numbers(&mut self) {
+        self.pool.note_sequences();
+        let is_free = self.server.status == TxStatus::Idle && self.server.replies.is_settled();
+        if self.server.numbers == Numbers::Mixed && is_free && self.pinned.is_empty() {
+            frontend::query(self.client.to_server.insertion(), FORGET_NUMBERS);
+            self.server.replies.push(Expect::Injected);
+            self.server.unnamed = 0;
+            self.server.numbers = Numbers::Of(self.client.handle.key.pid);
+        }
     }
 
     /// Relays until the transaction is over or the client leaves.

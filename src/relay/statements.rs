@@ -44,7 +44,9 @@ impl Relay<'_> {
         }
         let text = self.client.to_server.unscanned();
         let text = text.get(HEADER_BYTES..header.message_bytes);
-        if traces::names_own(text.unwrap_or_default()) && !self.tell_own() {
+        let text = text.and_then(read::cstr).map_or(&[][..], |(_, text)| text);
+        let suspicion = self.suspects(text);
+        if !self.prepare_for(suspicion) {
             return Ok(Step::MustWait);
         }
         if is_unnamed {
@@ -81,8 +83,6 @@ impl Relay<'_> {
         let Some((text, _)) = read::cstr(tail) else {
             return Err(RelayError::ClientMalformed(header.tag));
         };
-        let suspicion = self.suspects(text);
-        self.server.suspicion |= suspicion.without(Suspicion::OWN);
         self.barrier_at_sync |= traces::forgets_statements(text);
         self.resets.extend(traces::resets(text));
         self.server.unnamed = self.client.unnamed.replace(Some(tail));
@@ -150,7 +150,8 @@ impl Relay<'_> {
         (reply, name): (Reply, Option<Box<[u8]>>),
     ) {
         self.barrier_at_sync = true;
-        self.server.suspicion |= statement.suspicion().without(Suspicion::OWN);
+        let hints = Suspicion::OWN | Suspicion::NUMBERS;
+        self.server.suspicion |= statement.suspicion().without(hints);
         let out = self.client.to_server.insertion();
         if let Some(evicted) = self
             .server
@@ -205,10 +206,9 @@ impl Relay<'_> {
         if suspicion.intersects(Suspicion::SETTINGS) {
             self.pool.note_customs(traces::customs(body));
         }
-        if suspicion.intersects(Suspicion::OWN) && !self.tell_own() {
+        if !self.prepare_for(suspicion) {
             return Ok(Step::MustWait);
         }
-        self.server.suspicion |= suspicion.without(Suspicion::OWN);
         if !self.server.prepared.touch(statement.id()) {
             self.make_on_server(&statement, (Reply::Swallow, None));
         }
@@ -281,7 +281,8 @@ impl Relay<'_> {
         if unnamed.serial() == 0 {
             return false;
         }
-        self.server.suspicion |= self.suspects(unnamed.tail()).without(Suspicion::OWN);
+        let hints = Suspicion::OWN | Suspicion::NUMBERS;
+        self.server.suspicion |= self.suspects(unnamed.tail()).without(hints);
         frontend::parse(self.client.to_server.insertion(), b"", unnamed.tail());
         self.server
             .replies

@@ -9,7 +9,8 @@ use aho_corasick::AhoCorasick;
 use std::sync::LazyLock;
 
 /// Words, and what a statement may leave that has one of them. Parts of words count, too.
-const WORDS: [(&str, Suspicion); 14] = [
+const WORDS: [(&str, Suspicion); 15] = [
+    ("nextval", Suspicion::NUMBERS),
     ("pgusher.", Suspicion::OWN),
     ("temp", Suspicion::TEMP),
     ("set_config", Suspicion::SETTINGS),
@@ -43,6 +44,9 @@ pub(crate) fn suspects(text: &[u8]) -> Suspicion {
         if let Some((_, kinds)) = WORDS.get(found.pattern().as_usize()) {
             suspicion |= *kinds;
         }
+    }
+    if may_set(text) && memchr::memmem::find(text, b"seed").is_some() {
+        suspicion |= Suspicion::SEED;
     }
     suspicion
 }

@@ -25,7 +25,7 @@ pub use error::UpstreamError;
 pub use inventory::{Inventory, Sight};
 pub use prepared::Prepared;
 pub use replies::{Expect, Lost, Making, Replies, Reply, Verdict};
-pub use server::{CancelInFlight, Identity, Server, TxStatus};
+pub use server::{CancelInFlight, Identity, Numbers, Server, TxStatus};
 pub use settings::Settings;
 pub use statement::{Statement, StatementId, Statements};
 pub use survey::Survey;

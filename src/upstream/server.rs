@@ -38,6 +38,31 @@ impl TxStatus {
     }
 }
 
+/// Whose `nextval`s a server remembers for `currval` and `lastval`. Sessions are told apart by the
+/// process id that their clients know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numbers {
+    /// None were taken since it was made or reset.
+    Nobodys,
+    /// This session's alone.
+    Of(u32),
+    /// Several sessions'.
+    Mixed,
+}
+
+impl Numbers {
+    /// The same when this session may take numbers next.
+    #[inline]
+    #[must_use]
+    pub fn shared_with(self, session: u32) -> Self {
+        match self {
+            Self::Nobodys => Self::Of(session),
+            Self::Of(other) if other == session => self,
+            _ => Self::Mixed,
+        }
+    }
+}
+
 /// Who a server connection is, for cancels and for the check before a byte is relayed.
 #[derive(Debug)]
 pub struct Identity {
@@ -144,8 +169,8 @@ pub struct Server {
     pub is_dirty: bool,
     /// What may have been left on it since it was last clean.
     pub suspicion: Suspicion,
-    /// The last session that it was lent to, by the process id that the client knows.
-    pub last_session: u32,
+    /// Whose sequences' last numbers it remembers.
+    pub numbers: Numbers,
     /// Whether it starts with one client's own settings, and can serve no other.
     pub is_dedicated: bool,
     /// Whether its configuration has changed since it was logged in: it is not lent again.
@@ -170,7 +195,7 @@ impl Server {
             status: TxStatus::Idle,
             is_dirty: false,
             suspicion: Suspicion::NONE,
-            last_session: 0,
+            numbers: Numbers::Nobodys,
             is_dedicated: false,
             is_outdated: false,
             born: now,
@@ -222,5 +247,6 @@ impl Server {
         self.applied = Settings::none();
         self.is_dirty = false;
         self.suspicion = Suspicion::NONE;
+        self.numbers = Numbers::Nobodys;
     }
 }

@@ -41,6 +41,9 @@ impl Suspicion {
     /// Not state: the text names a setting of pgusher's own.
     pub const OWN: Self = Self(1 << 12);
 
+    /// Not state yet: the text takes a number from a sequence.
+    pub const NUMBERS: Self = Self(1 << 13);
+
     /// Everything that can be asked for.
     pub const ASKABLE: Self = Self((1 << 6) - 1);
     /// Everything.

@@ -1,7 +1,7 @@
 //! A client that writes exact frames and reads exact frames.
 
 use super::{
-    Fields, Frame, Neighbour, Request,
+    Fields, Frame, Request,
     frames::{error, firsts},
     wait::DEADLINE,
 };
@@ -41,8 +41,8 @@ pub struct Client {
     /// The status byte of the last `ReadyForQuery`.
     pub status: char,
     patience: Duration,
-    /// Who comes in between transactions.
-    pub(super) neighbour: Option<Box<Neighbour>>,
+    /// What others do in between transactions.
+    pub(super) in_between: Option<Box<dyn FnMut() + Send>>,
 }
 
 impl Client {
@@ -58,7 +58,7 @@ impl Client {
             login_frames: Vec::new(),
             status: '-',
             patience: DEADLINE,
-            neighbour: None,
+            in_between: None,
         };
         client.set_timeout(DEADLINE);
         match &client.stream {
@@ -275,9 +275,9 @@ impl Client {
     pub fn until_ready(&mut self) -> Vec<Frame> {
         let frames = self.until('Z');
         if self.status == 'I'
-            && let Some(neighbour) = &mut self.neighbour
+            && let Some(in_between) = &mut self.in_between
         {
-            neighbour.visit();
+            in_between();
         }
         frames
     }

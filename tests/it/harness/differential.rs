@@ -92,7 +92,8 @@ fn answers_on(way: Way, script: &dyn Fn(&mut Client) -> Vec<Frame>) -> Vec<Strin
     };
     let mut client = connect.login();
     if way == Way::BesideANeighbour {
-        client.neighbour = Some(Box::new(Neighbour::new(&connect)));
+        let mut neighbour = Neighbour::new(&connect);
+        client.in_between = Some(Box::new(move || neighbour.visit()));
     }
     let answers = seen(&script(&mut client));
     client.is_in_step();

@@ -3,6 +3,7 @@
 pub mod bystander;
 pub mod certificates;
 pub mod client;
+pub mod company;
 pub mod connect;
 pub mod differential;
 pub mod errors;
@@ -18,6 +19,7 @@ pub mod proxy_file;
 pub mod request;
 pub mod scram;
 pub mod tls;
+pub mod trial;
 pub mod wait;
 
 pub use bystander::Bystander;
@@ -31,6 +33,7 @@ pub use postgres::Postgres;
 pub use proxy::Proxy;
 pub use proxy_file::{Key, Mode, ProxyFile, Tenant};
 pub use request::Request;
+pub use trial::Trial;
 pub use wait::{DEADLINE, eventually, eventually_some};
 
 /// Reads to the end of a connection; the SQLSTATE of the error in it, or "".
