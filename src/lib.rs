@@ -9,6 +9,7 @@ pub mod config;
 pub mod demo;
 pub mod frontend;
 pub mod net;
+pub mod notify;
 pub mod pool;
 pub mod relay;
 pub mod sessions;

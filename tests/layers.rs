@@ -11,7 +11,7 @@ use std::{fmt, fs, path::Path};
 
 /// Every module and what it may use, lower ones first: nothing may be used that stands below it in
 /// this table. A new dependency is a decision, and is written down here.
-const MODULES: [(&str, &[&str]); 18] = [
+const MODULES: [(&str, &[&str]); 19] = [
     // Who is served, and the protocol: words without I/O.
     ("tenant", &[]),
     ("wire", &[]),
@@ -20,13 +20,19 @@ const MODULES: [(&str, &[&str]); 18] = [
     ("net", &[]),
     ("tls", &["tenant", "net"]),
     ("upstream", &["tenant", "wire", "net", "tls"]),
+    ("notify", &["wire", "upstream"]),
     ("sessions", &["tenant", "wire", "net", "upstream"]),
-    ("pool", &["tenant", "wire", "tls", "upstream", "sessions"]),
+    (
+        "pool",
+        &["tenant", "wire", "tls", "upstream", "notify", "sessions"],
+    ),
     ("auth", &["tenant", "wire", "net"]),
     ("admission", &["tenant", "wire", "net", "auth"]),
     (
         "relay",
-        &["tenant", "wire", "net", "upstream", "sessions", "pool"],
+        &[
+            "tenant", "sql", "wire", "net", "upstream", "notify", "sessions", "pool",
+        ],
     ),
     (
         "frontend",
@@ -36,6 +42,7 @@ const MODULES: [(&str, &[&str]); 18] = [
             "net",
             "tls",
             "upstream",
+            "notify",
             "sessions",
             "pool",
             "auth",
@@ -69,12 +76,13 @@ const MODULES: [(&str, &[&str]); 18] = [
 ];
 
 /// What relays bytes. It gets everything by value from `app`: it knows no file and no operator.
-const DATA_PLANE: [&str; 11] = [
+const DATA_PLANE: [&str; 12] = [
     "net",
     "wire",
     "sql",
     "tls",
     "upstream",
+    "notify",
     "sessions",
     "pool",
     "auth",

@@ -40,6 +40,9 @@ impl Session {
                 Some(order) => return Poll::Ready(Wants::Ordered(order)),
                 None => {}
             }
+            if let Err(refusal) = self.client.hear(cx) {
+                return Poll::Ready(Wants::Refused(*refusal));
+            }
             if ready!(self.client.to_client.poll_send(&mut self.client.stream, cx)).is_err() {
                 return Poll::Ready(Wants::Leave);
             }

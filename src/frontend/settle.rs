@@ -1,6 +1,6 @@
 //! Behind a transaction: what it left goes on with the client, or keeps the server for it.
 
-use super::session::Session;
+use super::{channels::MoveError, session::Session};
 use crate::{
     pool::{Checkout, PinPlace},
     relay::{Lease, suspects},
@@ -84,17 +84,18 @@ impl Session {
                 }
                 Err(refusal) => Settled::Refused(refusal),
             },
-            Err(error) => {
+            Err(MoveError::Client(refusal)) => Settled::Refused(refusal),
+            Err(MoveError::Server(error)) => {
                 tracing::debug!(tenant = %self.pool.tenant(), %error, "a server did not say what is left on it");
                 Settled::Refused(lost())
             }
         }
     }
 
-    async fn settle_server(&mut self, server: &mut Server, pin: &mut Pin) -> Result<(), AskError> {
+    async fn settle_server(&mut self, server: &mut Server, pin: &mut Pin) -> Result<(), MoveError> {
         let identity = Arc::clone(server.identity());
         let landed = tokio::time::timeout(TIMEOUT, identity.cancels_landed()).await;
-        landed.map_err(|_elapsed| AskError::Timeout)?;
+        landed.map_err(|_elapsed| MoveError::from(AskError::Timeout))?;
         let suspicion = std::mem::take(&mut server.suspicion);
         if suspicion.intersects(Suspicion::SEQUENCES) {
             self.pool.note_sequences();
@@ -135,7 +136,7 @@ impl Session {
         server: &mut Server,
         asked: Suspicion,
         pin: &mut Pin,
-    ) -> Result<(), AskError> {
+    ) -> Result<(), MoveError> {
         metrics::counter!("pgusher_state_checks_total").increment(1);
         let config = self.pool.config();
         let sight = Sight {
@@ -145,23 +146,17 @@ impl Session {
             locks: self.pool.survey().sees_locks,
             customs: &self.pool.customs(),
         };
-        let found = match server.take_stock(asked, sight).await {
+        let mut found = match server.take_stock(asked, sight).await {
             Ok(found) => found,
             // The client's own settings keep the question from being answered: it may have anything.
             Err(AskError::Refused { .. }) => Inventory {
                 fixed: asked.and(Suspicion::ASKABLE | Suspicion::LASTING),
                 ..Inventory::default()
             },
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
-        self.client
-            .to_client
-            .insertion()
-            .extend_from_slice(&found.asides);
+        self.move_channels(server, &mut found).await?;
         pin.kinds = found.fixed;
-        if found.channels.is_some_and(|channels| !channels.is_empty()) {
-            pin.kinds |= Suspicion::CHANNELS;
-        }
         match found.settings {
             Some(settings) if !pin.kinds.intersects(Suspicion::SETTINGS) => {
                 self.carry(server, settings);

@@ -2,6 +2,7 @@
 
 use super::{Budget, budget::Place};
 use crate::{
+    notify::Lender,
     tenant::{Cluster, Scope, Tenant},
     upstream::{Endpoint, Server, Settings, UpstreamError, Welcome, dial},
 };
@@ -61,6 +62,12 @@ impl Drop for Pooled {
     }
 }
 
+impl Lender for Pooled {
+    fn server(&mut self) -> &mut Server {
+        &mut self.server
+    }
+}
+
 impl Pooled {
     /// Becomes a server that starts with a client's own settings. It is that client's alone: its
     /// place is given back, the server never.
@@ -82,7 +89,7 @@ impl Pooled {
 }
 
 impl Dialer {
-    async fn dial(route: Arc<Route>) -> Result<Pooled, UpstreamError> {
+    pub(super) async fn dial(route: Arc<Route>) -> Result<Pooled, UpstreamError> {
         let place = route
             .budget
             .take_or_reclaim()

@@ -6,6 +6,7 @@ use super::{
     known::{Known, PinPlace},
 };
 use crate::{
+    notify::{Dial, Hub, Lender},
     sessions::SessionHandle,
     tenant::{Cluster, Scope, Tenant, TenantId},
     tls,
@@ -21,7 +22,7 @@ use std::{
     future::Future,
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::Poll,
@@ -53,6 +54,7 @@ pub struct TenantPool {
     /// Shared names of prepared statements.
     pub statements: Statements,
     known: Known,
+    hub: OnceLock<Arc<Hub>>,
     is_closed: AtomicBool,
 }
 
@@ -97,6 +99,7 @@ impl TenantPool {
             inside: ArcSwap::from_pointee(Inside::new(tenant, cluster, budget, (scope, pids))?),
             statements: Statements::default(),
             known: Known::default(),
+            hub: OnceLock::new(),
             is_closed: AtomicBool::new(false),
         });
         budget.join(&pool);
@@ -116,6 +119,25 @@ impl TenantPool {
     /// The settings as they stand now.
     pub fn config(&self) -> Arc<Tenant> {
         Arc::clone(&self.inside.load().route.tenant)
+    }
+
+    /// Who listens for the pool's sessions. Its connection counts against the cluster's budget, not
+    /// against `pool_size`.
+    pub fn hub(self: &Arc<Self>) -> &Arc<Hub> {
+        self.hub.get_or_init(|| {
+            let (dials, hears) = (Arc::downgrade(self), Arc::downgrade(self));
+            let dial: Dial = Box::new(move || {
+                let pool = dials.upgrade();
+                Box::pin(async move {
+                    let pool = pool.ok_or(UpstreamError::Login("the pool is gone"))?;
+                    let route = Arc::clone(&pool.inside.load().route);
+                    let pooled = Dialer::dial(route).await?;
+                    Ok(Box::new(pooled) as Box<dyn Lender>)
+                })
+            });
+            let hears = move |pid| hears.upgrade().is_some_and(|pool| pool.hears(pid));
+            Hub::new(dial, Box::new(hears))
+        })
     }
 
     /// What may be left by the tenant's functions, as far as it is known.

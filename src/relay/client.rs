@@ -3,6 +3,7 @@
 use super::{Names, Rest, Unnamed};
 use crate::{
     net::{Flow, Stream},
+    notify::{Hub, Subscription},
     sessions::SessionHandle,
     upstream::{Settings, Welcome},
 };
@@ -26,6 +27,13 @@ pub struct Client {
     pub startup: Arc<Settings>,
     /// What it was told about the server at login.
     pub welcome: Arc<Welcome>,
+    /// Its channels, where it listens to any.
+    pub subscription: Option<Arc<Subscription>>,
+    /// Who listens to them.
+    pub hub: Option<Arc<Hub>>,
+    /// The number by which its server knows that it listens to all of them; 0 when it does not.
+    pub listens: u64,
+    pub(super) listens_next: u64,
     /// It has asked for the last number that a sequence gave it.
     pub asks_for_numbers: bool,
     /// How others see it.
@@ -53,6 +61,10 @@ impl Client {
             startup: Arc::clone(&settings),
             settings,
             welcome,
+            subscription: None,
+            hub: None,
+            listens: 0,
+            listens_next: 0,
             asks_for_numbers: false,
             handle,
             rest: Rest::None,

@@ -113,6 +113,7 @@ impl Relay<'_> {
             }
             let mut progress = self.flush_requests(cx)?;
             progress |= self.pump_server(cx)?;
+            progress |= self.poll_fence(cx);
             let owes_nothing = self.server.replies.is_empty()
                 && self.client.from_server_rest == Rest::None
                 && self.client.to_client.unscanned().is_empty()

@@ -276,8 +276,11 @@ impl Relay<'_> {
             // It will ask for this number, or may.
             self.server.suspicion |= Suspicion::SEQUENCES;
         }
-        let hints = Suspicion::OWN | Suspicion::NUMBERS;
-        self.server.suspicion |= suspicion.without(hints);
+        if suspicion.intersects(Suspicion::CHANNELS) && !self.listen_again() {
+            return false;
+        }
+        self.notifies |= suspicion.intersects(Suspicion::NOTIFIES);
+        self.server.suspicion |= suspicion.without(Suspicion::HINTS);
         true
     }
 

@@ -38,6 +38,9 @@ const CHANGES: [&[u8]; 6] = [
 /// How often a pinned server is asked whether it must stay so, where no text tells.
 const PINNED_ASK_INTERVAL_MS: u64 = 1000;
 
+/// Longest name of a channel, with its NUL.
+const NAME_BYTES_MAX: usize = 64;
+
 /// Longest ParameterStatus or CommandComplete.
 const SHORT_BYTES_MAX: usize = SMALL_BYTES;
 
@@ -144,7 +147,7 @@ impl Relay<'_> {
             tag::ERROR | tag::PARAMETER_STATUS if header.message_bytes <= SHORT_BYTES_MAX => {
                 header.message_bytes
             }
-            tag::NOTIFICATION => header.message_bytes.min(HEADER_BYTES + 4),
+            tag::NOTIFICATION => header.message_bytes.min(HEADER_BYTES + 4 + NAME_BYTES_MAX),
             _ => HEADER_BYTES,
         };
         if self.client.to_client.unscanned().len() < wanted {
@@ -165,6 +168,7 @@ impl Relay<'_> {
                 self.client.handle.take_query_overdue();
                 self.server.replies.observe(header.tag)
             }
+            tag::READY if !self.may_be_ready() => return Ok(false),
             tag::READY => self.ready(header)?,
             tag::ERROR => self.error(header),
             tag => self.server.replies.observe(tag),
@@ -200,7 +204,7 @@ impl Relay<'_> {
             .get(HEADER_BYTES..)
             .unwrap_or_default();
         match read::u32_at_front(bytes) {
-            Some(pid) if self.pool.hears(pid) => self.asynchronous(),
+            Some(pid) if self.pool.hears(pid) && !self.comes_by_hub() => self.asynchronous(),
             _ => Verdict::Swallow,
         }
     }
@@ -210,6 +214,13 @@ impl Relay<'_> {
         bytes
             .get(HEADER_BYTES..header.message_bytes)
             .unwrap_or_default()
+    }
+
+    /// Whether the end of what runs may be told: not before the client has heard what it sent itself.
+    fn may_be_ready(&mut self) -> bool {
+        let is_own = self.server.replies.is_injected();
+        let is_idle = self.client.to_client.unscanned().get(HEADER_BYTES) == Some(&b'I');
+        is_own || !is_idle || self.has_heard_itself()
     }
 
     fn ready(&mut self, header: Header) -> Result<Verdict, RelayError> {
@@ -238,9 +249,13 @@ impl Relay<'_> {
         if self.server.replies.has_lost() {
             self.settle_lost();
         }
+        if status == TxStatus::Idle && verdict == Verdict::Forward {
+            self.client.hear_all().map_err(RelayError::Lagged)?;
+        }
         let handle = &self.client.handle;
         if status == TxStatus::Idle {
             if verdict == Verdict::Forward {
+                (self.notifies, self.fence) = (false, None);
                 handle.end_transaction();
                 let is_old = handle.now_ms() >= self.asked_ms + PINNED_ASK_INTERVAL_MS;
                 if !self.pinned.is_empty() && is_old {

@@ -17,6 +17,7 @@ mod client;
 mod depart;
 mod from_client;
 mod from_server;
+mod listening;
 mod names;
 mod own;
 mod statements;
@@ -104,6 +105,9 @@ pub enum RelayError {
     /// A transaction in statement mode.
     #[error("a transaction block in statement mode")]
     TransactionBlock,
+    /// The client did not take its notifications.
+    #[error("the client did not take its notifications")]
+    Lagged(Box<Refusal>),
     /// The session was told to end.
     #[error("the session was told to end")]
     Ordered(Order),
@@ -141,6 +145,7 @@ impl RelayError {
                 "transaction blocks are not allowed in statement mode",
             )
             .with_detail("The tenant's pool_mode is \"statement\"."),
+            Self::Lagged(refusal) => (**refusal).clone(),
             Self::Ordered(order) => order.refusal().into_fatal(),
         })
     }
@@ -153,6 +158,7 @@ impl RelayError {
             | Self::ClientMessage(_)
             | Self::ClientMalformed(_)
             | Self::TransactionBlock
+            | Self::Lagged(_)
             | Self::Ordered(_) => true,
             Self::Server(_) | Self::ServerGone { .. } | Self::OutOfStep | Self::Settings { .. } => {
                 false
@@ -167,6 +173,7 @@ impl RelayError {
             | Self::ClientFrame(_)
             | Self::ClientMessage(_)
             | Self::ClientMalformed(_)
+            | Self::Lagged(_)
             | Self::TransactionBlock => "client",
             Self::Server(_) | Self::ServerGone { .. } | Self::OutOfStep => "target",
             Self::Settings { .. } => "proxy",
@@ -210,6 +217,10 @@ pub struct Relay<'a> {
     /// What the session keeps its server for, and when the server was last asked for it.
     pinned: Suspicion,
     asked_ms: u64,
+    /// A text since the last ReadyForQuery may have sent a notification.
+    notifies: bool,
+    /// The wait for it to come back; `Some(None)` when it is over.
+    fence: Option<Option<listening::Fence>>,
 }
 
 /// How a server is lent.
@@ -276,6 +287,8 @@ impl<'a> Relay<'a> {
             is_flushed: false,
             pinned: lease.pinned,
             asked_ms: lease.asked_ms,
+            notifies: false,
+            fence: None,
         }
     }
 
@@ -335,6 +348,8 @@ impl<'a> Relay<'a> {
         loop {
             let mut progress = self.pump_client(cx)?;
             progress |= self.pump_server(cx)?;
+            progress |= self.poll_fence(cx);
+            progress |= self.hear(cx)?;
             if let Some(farewell) = self.left {
                 return Poll::Ready(Ok(End::ClientLeft(farewell)));
             }

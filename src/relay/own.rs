@@ -14,6 +14,12 @@ impl Relay<'_> {
     /// Tells the server the session's own facts, where a question for one may be next. `false` when
     /// the message must wait for answers first.
     pub(super) fn tell_own(&mut self) -> bool {
+        self.say_first(|relay| Some(Settings::default().sql_towards(&relay.own())))
+    }
+
+    /// Sends SQL of ours ahead of the client's next message, where that is possible. `false` when the
+    /// message must wait for answers first.
+    pub(super) fn say_first(&mut self, sql: impl FnOnce(&mut Self) -> Option<String>) -> bool {
         // A batch without its Sync is one transaction: nothing of ours can stand within it.
         if self.server.status == TxStatus::Failed || self.server.replies.needs_sync() {
             return true;
@@ -22,10 +28,11 @@ impl Relay<'_> {
             self.barrier = true;
             return false;
         }
-        let sql = Settings::default().sql_towards(&self.own());
-        frontend::query(self.client.to_server.insertion(), &sql);
-        self.server.replies.push(Expect::Injected);
-        self.server.unnamed = 0;
+        if let Some(sql) = sql(self) {
+            frontend::query(self.client.to_server.insertion(), &sql);
+            self.server.replies.push(Expect::Injected);
+            self.server.unnamed = 0;
+        }
         true
     }
 

@@ -150,8 +150,7 @@ impl Relay<'_> {
         (reply, name): (Reply, Option<Box<[u8]>>),
     ) {
         self.barrier_at_sync = true;
-        let hints = Suspicion::OWN | Suspicion::NUMBERS;
-        self.server.suspicion |= statement.suspicion().without(hints);
+        self.server.suspicion |= statement.suspicion().without(Suspicion::HINTS);
         let out = self.client.to_server.insertion();
         if let Some(evicted) = self
             .server
@@ -281,8 +280,7 @@ impl Relay<'_> {
         if unnamed.serial() == 0 {
             return false;
         }
-        let hints = Suspicion::OWN | Suspicion::NUMBERS;
-        self.server.suspicion |= self.suspects(unnamed.tail()).without(hints);
+        self.server.suspicion |= self.suspects(unnamed.tail()).without(Suspicion::HINTS);
         frontend::parse(self.client.to_server.insertion(), b"", unnamed.tail());
         self.server
             .replies

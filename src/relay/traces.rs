@@ -9,7 +9,8 @@ use aho_corasick::AhoCorasick;
 use std::sync::LazyLock;
 
 /// Words, and what a statement may leave that has one of them. Parts of words count, too.
-const WORDS: [(&str, Suspicion); 15] = [
+const WORDS: [(&str, Suspicion); 16] = [
+    ("notify", Suspicion::NOTIFIES),
     ("nextval", Suspicion::NUMBERS),
     ("pgusher.", Suspicion::OWN),
     ("temp", Suspicion::TEMP),

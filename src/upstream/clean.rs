@@ -85,6 +85,18 @@ impl Server {
             .map_err(|_elapsed| AskError::Timeout)?
     }
 
+    /// Runs SQL of our own, and returns the notifications and changed parameters that came before it
+    /// was answered, as they came.
+    ///
+    /// # Errors
+    /// [`AskError`]; after any but `Refused` the server can only be closed.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: drop the server when the future is dropped.
+    pub async fn overhear(&mut self, sql: &str, timeout: Duration) -> Result<Vec<u8>, AskError> {
+        Ok(self.ask_rows(sql, timeout).await?.asides)
+    }
+
     /// Rolls back, resets what may have been left, and waits for cancels to land.
     ///
     /// # Errors

@@ -10,6 +10,10 @@
 use super::{AskError, Server, Settings, Suspicion, clean::Row, settings::literal};
 use std::time::Duration;
 
+/// A setting that says whether the server listens to everything that its client does: it is set
+/// together with that, and rolled back with it.
+pub const LISTENS: &str = "pgusher.listens";
+
 /// How long a server may take to tell.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -26,6 +30,8 @@ pub struct Inventory {
     pub settings: Option<Settings>,
     /// Channels that are listened to; `None` when not asked for.
     pub channels: Option<Vec<Box<str>>>,
+    /// The number that [`LISTENS`] has.
+    pub listens: Option<u64>,
     /// State that can't be carried, of the kinds that were asked for.
     pub fixed: Suspicion,
     /// Notifications and changes of PostgreSQL's configuration that came meanwhile, as it sent them.
@@ -109,6 +115,7 @@ impl Inventory {
                 Some(name) => self.channels.get_or_insert_default().push(name.into()),
                 None => self.fixed |= Suspicion::CHANNELS,
             },
+            b"listens" => self.listens = text(1).and_then(|number| number.parse().ok()),
             b"temp" => self.fixed |= Suspicion::TEMP,
             b"cursor" => self.fixed |= Suspicion::CURSORS,
             b"lock" => self.fixed |= Suspicion::LOCKS,
@@ -140,6 +147,8 @@ fn question(kinds: Suspicion, sight: Sight<'_>) -> String {
         parts.push(format!(
             "SELECT 'channel',{name},NULL::pg_catalog.text FROM pg_catalog.pg_listening_channels() c(name)"
         ));
+        let number = hex(&format!("pg_catalog.current_setting('{LISTENS}',true)"));
+        parts.push(format!("SELECT 'listens',{number},NULL::pg_catalog.text"));
     }
     for (kind, name, condition) in FIXED {
         if kinds.intersects(kind) {

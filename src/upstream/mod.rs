@@ -22,7 +22,7 @@ pub use clean::{AskError, Report};
 pub use dial::{Welcome, dial};
 pub use endpoint::Endpoint;
 pub use error::UpstreamError;
-pub use inventory::{Inventory, Sight};
+pub use inventory::{Inventory, LISTENS, Sight};
 pub use prepared::Prepared;
 pub use replies::{Expect, Lost, Making, Replies, Reply, Verdict};
 pub use server::{CancelInFlight, Identity, Numbers, Server, TxStatus};

@@ -44,6 +44,11 @@ impl Suspicion {
     /// Not state yet: the text takes a number from a sequence.
     pub const NUMBERS: Self = Self(1 << 13);
 
+    /// Not state: the text sends a notification.
+    pub const NOTIFIES: Self = Self(1 << 14);
+    /// What is not state.
+    pub const HINTS: Self = Self(Self::OWN.0 | Self::NUMBERS.0 | Self::NOTIFIES.0);
+
     /// Everything that can be asked for.
     pub const ASKABLE: Self = Self((1 << 6) - 1);
     /// Everything.

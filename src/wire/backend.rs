@@ -26,6 +26,17 @@ pub fn error(out: &mut Vec<u8>, refusal: &Refusal) {
     append(out, &ErrorResponse::new(fields));
 }
 
+/// `NoticeResponse` of severity `WARNING`.
+pub fn warning(out: &mut Vec<u8>, text: &str) {
+    let fields = vec![
+        (b'S', "WARNING".to_owned()),
+        (b'V', "WARNING".to_owned()),
+        (b'C', "01000".to_owned()),
+        (b'M', text.to_owned()),
+    ];
+    append(out, &NoticeResponse::new(fields));
+}
+
 /// `NoticeResponse` of severity `NOTICE`.
 pub fn notice(out: &mut Vec<u8>, text: &str) {
     let fields = vec![
