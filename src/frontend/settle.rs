@@ -70,7 +70,9 @@ impl Session {
     /// Not cancel safe: drop the checkout when the future is dropped.
     pub(super) async fn settle(&mut self, checkout: &mut Checkout, pin: &mut Pin) -> Settled {
         checkout.shield();
-        let settled = self.settle_server(checkout.server(), pin).await;
+        let server = checkout.server();
+        let has_state = !pin.is_none() || !server.suspicion.is_empty();
+        let settled = self.settle_server(server, pin).await;
         match settled {
             Ok(()) if pin.is_none() => {
                 pin.place = None;
@@ -85,6 +87,11 @@ impl Session {
                 Err(refusal) => Settled::Refused(refusal),
             },
             Err(MoveError::Client(refusal)) => Settled::Refused(refusal),
+            // Only the server is lost.
+            Err(MoveError::Server(_)) if !has_state => {
+                checkout.server().is_outdated = true;
+                Settled::Free
+            }
             Err(MoveError::Server(error)) => {
                 tracing::debug!(tenant = %self.pool.tenant(), %error, "a server did not say what is left on it");
                 Settled::Refused(lost())
@@ -100,8 +107,13 @@ impl Session {
         if suspicion.intersects(Suspicion::SEQUENCES) {
             self.pool.note_sequences();
         }
-        if self.pool.is_survey_due() && self.pool.claim_survey() {
+        let is_due = self.pool.is_survey_due() && self.pool.claim_survey();
+        if is_due || !self.pool.survey().is_known() {
             self.survey(server).await?;
+        }
+        let mut suspicion = suspicion;
+        if std::mem::take(&mut server.is_unsurveyed) {
+            suspicion |= Suspicion::DYNAMIC;
         }
         let asked = suspicion | pin.kinds;
         if !suspicion.is_empty() {

@@ -77,7 +77,7 @@ impl Link {
                 }
                 if self.read.len() >= header.message_bytes {
                     let message = self.read.split_to(header.message_bytes).freeze();
-                    return said(header.tag, message).ok_or(UpstreamError::Protocol);
+                    return said(header.tag, &message).ok_or(UpstreamError::Protocol);
                 }
             }
             let stream = &mut self.lent.server().stream;
@@ -88,7 +88,7 @@ impl Link {
     }
 }
 
-fn said(tag: u8, message: Bytes) -> Option<Said> {
+fn said(tag: u8, message: &Bytes) -> Option<Said> {
     let body = message.get(HEADER_BYTES..)?;
     Some(match tag {
         tag::NOTIFICATION => {

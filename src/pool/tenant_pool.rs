@@ -166,11 +166,8 @@ impl TenantPool {
     }
 
     /// Functions have changed: until the next survey any statement may leave anything.
-    pub fn forget_survey(&self, suspects: impl Fn(&[u8], &Survey) -> Suspicion) {
+    pub fn forget_survey(&self) {
         self.known.forget_survey();
-        let survey = self.survey();
-        self.statements
-            .suspect_again(|text| suspects(text, &survey));
     }
 
     /// Remembers what may be names of the tenant's own settings.

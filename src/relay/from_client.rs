@@ -205,6 +205,14 @@ impl Relay<'_> {
             let text = text.unwrap_or_default();
             let is_whole = text.len() + HEADER_BYTES == header.message_bytes;
             let suspicion = self.suspects(text);
+            if let Some(sql) = self.refusal_for(text, suspicion) {
+                frontend::query(self.client.to_server.insertion(), &sql);
+                self.forget_unnamed();
+                self.count_query();
+                self.server.replies.push(Expect::Query);
+                self.pass(header.message_bytes, Rest::Drop);
+                return Step::Done;
+            }
             if !self.prepare_for(suspicion) {
                 return Step::MustWait;
             }
@@ -227,12 +235,17 @@ impl Relay<'_> {
                 self.server.suspicion |= Suspicion::DYNAMIC;
             }
             self.barrier |= traces::forgets_statements(text);
-            self.client.unnamed.clear();
-            self.server.unnamed = 0;
+            self.forget_unnamed();
         }
         self.count_query();
         self.forward(header, Expect::Query);
         Step::Done
+    }
+
+    /// A Query takes the unnamed statement away.
+    fn forget_unnamed(&mut self) {
+        self.client.unnamed.clear();
+        self.server.unnamed = 0;
     }
 
     /// DEALLOCATE of a statement that the client knows by a name of its own, in the server's words:
@@ -263,6 +276,9 @@ impl Relay<'_> {
     /// Notes what a message may leave, and prepares the server for it. `false` when it must wait for
     /// answers first.
     pub(super) fn prepare_for(&mut self, suspicion: Suspicion) -> bool {
+        if !self.pool.survey().is_known() {
+            self.server.is_unsurveyed = true;
+        }
         if suspicion.intersects(Suspicion::OWN) && !self.tell_own() {
             return false;
         }

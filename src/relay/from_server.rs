@@ -1,6 +1,6 @@
 //! What a server answers: held against the queue, forwarded in place.
 
-use super::{Relay, RelayError, Rest, tags, traces};
+use super::{Relay, RelayError, Rest, listening::Fence, tags};
 use crate::{
     net::SMALL_BYTES,
     sessions::{Activity, Counters},
@@ -255,7 +255,7 @@ impl Relay<'_> {
         let handle = &self.client.handle;
         if status == TxStatus::Idle {
             if verdict == Verdict::Forward {
-                (self.notifies, self.fence) = (false, None);
+                (self.notifies, self.fence) = (false, Fence::None);
                 handle.end_transaction();
                 let is_old = handle.now_ms() >= self.asked_ms + PINNED_ASK_INTERVAL_MS;
                 if !self.pinned.is_empty() && is_old {
@@ -397,7 +397,8 @@ impl Relay<'_> {
         let tag = self.body(header);
         let left = tags::left_by(tag, self.pinned, self.pool.survey().is_quiet());
         if left.intersects(Suspicion::FUNCTIONS) {
-            self.pool.forget_survey(traces::suspects_with);
+            self.pool.forget_survey();
+            self.server.is_unsurveyed = true;
         }
         self.server.suspicion |= left;
         if self.client.asks_for_numbers && self.body(header).starts_with(b"INSERT") {

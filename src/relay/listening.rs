@@ -19,7 +19,14 @@ use std::{
 const FENCE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A wait until the hub has heard everything that was committed.
-pub(super) type Fence = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+pub(super) enum Fence {
+    /// None was begun.
+    None,
+    /// It goes on.
+    Waiting(Pin<Box<dyn Future<Output = ()> + Send + Sync>>),
+    /// It is over.
+    Passed,
+}
 
 impl Relay<'_> {
     /// Has the server listen to what its client listens to, before a text that may change that: so
@@ -62,24 +69,23 @@ impl Relay<'_> {
         let Some(hub) = self.client.hub.as_ref().filter(|_| self.notifies) else {
             return true;
         };
-        let Some(fence) = &self.fence else {
+        if matches!(self.fence, Fence::None) {
             let hub = Arc::clone(hub);
-            self.fence = Some(Some(Box::pin(async move {
+            self.fence = Fence::Waiting(Box::pin(async move {
                 tokio::time::timeout(FENCE_TIMEOUT, hub.fence()).await.ok();
-            })));
-            return false;
-        };
-        fence.is_none()
+            }));
+        }
+        matches!(self.fence, Fence::Passed)
     }
 
     /// Waits for the hub; whether it has just caught up.
     pub(super) fn poll_fence(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(Some(fence)) = &mut self.fence else {
+        let Fence::Waiting(wait) = &mut self.fence else {
             return false;
         };
-        let is_over = fence.as_mut().poll(cx).is_ready();
+        let is_over = wait.as_mut().poll(cx).is_ready();
         if is_over {
-            self.fence = Some(None);
+            self.fence = Fence::Passed;
         }
         is_over
     }

@@ -20,6 +20,7 @@ mod from_server;
 mod listening;
 mod names;
 mod own;
+mod refuse;
 mod statements;
 mod tags;
 mod traces;
@@ -219,8 +220,8 @@ pub struct Relay<'a> {
     asked_ms: u64,
     /// A text since the last ReadyForQuery may have sent a notification.
     notifies: bool,
-    /// The wait for it to come back; `Some(None)` when it is over.
-    fence: Option<Option<listening::Fence>>,
+    /// The wait for it to come back.
+    fence: listening::Fence,
 }
 
 /// How a server is lent.
@@ -288,7 +289,7 @@ impl<'a> Relay<'a> {
             pinned: lease.pinned,
             asked_ms: lease.asked_ms,
             notifies: false,
-            fence: None,
+            fence: listening::Fence::None,
         }
     }
 

@@ -116,7 +116,7 @@ impl Server {
             let report = self.ask("ROLLBACK", timeout).await?;
             self.is_dirty |= !report.is_empty();
         }
-        if self.is_dirty || !self.suspicion.is_empty() {
+        if self.is_dirty || self.is_unsurveyed || !self.suspicion.is_empty() {
             self.ask(RESET, timeout).await?;
             self.mark_reset();
         }

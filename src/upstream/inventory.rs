@@ -219,9 +219,13 @@ fn settings_parts(sight: Sight<'_>) -> Vec<String> {
     parts
 }
 
-/// A text as hex, so that it means the same in every client encoding.
+/// A text as hex, so that it means the same in every client encoding; NULL when it is too long to be
+/// carried anyway.
 fn hex(text: &str) -> String {
-    format!("pg_catalog.encode(pg_catalog.convert_to({text},'UTF8'),'hex')")
+    format!(
+        "CASE WHEN pg_catalog.octet_length({text}) OPERATOR(pg_catalog.<=) {CARRIED_BYTES_MAX} \
+         THEN pg_catalog.encode(pg_catalog.convert_to({text},'UTF8'),'hex') END"
+    )
 }
 
 fn unhex(hex: &[u8]) -> Option<String> {

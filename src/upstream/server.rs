@@ -151,6 +151,10 @@ impl Drop for CancelInFlight {
 }
 
 /// A server connection. Dropping it closes it; PostgreSQL then rolls back.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts about the server that don't exclude each other"
+)]
 #[derive(Debug)]
 pub struct Server {
     /// Its bytes.
@@ -169,6 +173,8 @@ pub struct Server {
     pub is_dirty: bool,
     /// What may have been left on it since it was last clean.
     pub suspicion: Suspicion,
+    /// Whether a statement ran on it while the tenant's functions were not known.
+    pub is_unsurveyed: bool,
     /// Whose sequences' last numbers it remembers.
     pub numbers: Numbers,
     /// Whether it starts with one client's own settings, and can serve no other.
@@ -195,6 +201,7 @@ impl Server {
             status: TxStatus::Idle,
             is_dirty: false,
             suspicion: Suspicion::NONE,
+            is_unsurveyed: false,
             numbers: Numbers::Nobodys,
             is_dedicated: false,
             is_outdated: false,
@@ -216,6 +223,7 @@ impl Server {
             && self.replies.is_settled()
             && !self.is_dirty
             && self.suspicion.is_empty()
+            && !self.is_unsurveyed
             && !self.is_dedicated
             && !self.is_outdated
             && !self.identity.has_cancel_in_flight()
@@ -247,6 +255,7 @@ impl Server {
         self.applied = Settings::none();
         self.is_dirty = false;
         self.suspicion = Suspicion::NONE;
+        self.is_unsurveyed = false;
         self.numbers = Numbers::Nobodys;
     }
 }

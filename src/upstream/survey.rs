@@ -23,8 +23,9 @@ pub struct Survey {
     on_write: Suspicion,
     /// What a statement may leave whose text has one of these names.
     names: Option<Names>,
-    /// Whether there is anything to suspect at all.
+    /// Whether there is nothing to suspect.
     is_quiet: bool,
+    is_known: bool,
     /// Names of the tenant's own settings that functions set.
     pub customs: Vec<Box<str>>,
     /// Whether `pg_locks` can be read.
@@ -49,10 +50,11 @@ impl Default for Survey {
 }
 
 impl Survey {
-    /// Before anything is known any statement may leave anything.
+    /// Before anything is known: any statement may leave anything.
     pub fn unknown() -> Self {
         Self {
-            everywhere: Suspicion::DYNAMIC,
+            is_known: false,
+            everywhere: Suspicion::NONE,
             on_write: Suspicion::NONE,
             names: None,
             is_quiet: false,
@@ -67,7 +69,13 @@ impl Survey {
         self.is_quiet
     }
 
-    /// What a statement may leave through functions.
+    /// Whether a survey was made at all; else a server must be asked for everything.
+    #[inline]
+    pub fn is_known(&self) -> bool {
+        self.is_known
+    }
+
+    /// What a statement may leave through functions, as far as they are known.
     #[inline]
     pub fn suspects(&self, text: &[u8]) -> Suspicion {
         if self.is_quiet {
@@ -101,6 +109,7 @@ impl Survey {
             everywhere,
             on_write,
             is_quiet: names.is_none() && everywhere.is_empty(),
+            is_known: true,
             names,
             customs: Vec::new(),
             sees_locks,
@@ -341,6 +350,6 @@ mod tests {
     fn nothing_is_suspected_where_there_is_no_function() {
         let survey = Survey::new(&[], true).unwrap();
         assert!(survey.is_quiet());
-        assert!(!Survey::unknown().suspects(b"select 1").is_empty());
+        assert!(!Survey::unknown().is_known() && !Survey::unknown().is_quiet());
     }
 }

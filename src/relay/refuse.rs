@@ -1,0 +1,130 @@
+//! State that would keep a server, refused before it is made: where the tenant's `pin` is "refuse",
+//! or `max_pinned_servers` is reached.
+//!
+//! Only what a text says plainly is refused here, so that no harmless statement is; what shows only
+//! behind the transaction ends the session then. In place of the text PostgreSQL is given one that
+//! raises the error, so that it stands where the client's own would: in a failed transaction, in a
+//! pipeline, in a batch.
+
+use super::Relay;
+use crate::{
+    sql::{Token, tokens},
+    tenant::Pinning,
+    upstream::Suspicion,
+};
+
+/// Kinds of state that a text can say plainly.
+const PLAIN: Suspicion = Suspicion::TEMP
+    .with(Suspicion::CURSORS)
+    .with(Suspicion::LOCKS)
+    .with(Suspicion::STATEMENTS)
+    .with(Suspicion::SEED)
+    .with(Suspicion::LINKS);
+
+impl Relay<'_> {
+    /// What is run in place of a text that would keep the server; `None` when it may run.
+    pub(super) fn refusal_for(&self, text: &[u8], suspicion: Suspicion) -> Option<String> {
+        if !suspicion.intersects(PLAIN) || !self.pinned.is_empty() {
+            return None;
+        }
+        let config = self.pool.config();
+        let limit = config.limits.max_pinned_servers;
+        let is_refused = config.pinning == Pinning::Refuse;
+        if !is_refused && self.pool.pinned() < limit {
+            return None;
+        }
+        let reason = plainly_keeps(text)?;
+        let (sqlstate, message, detail) = if is_refused {
+            (
+                "0A000",
+                format!("session state that outlives a transaction is not allowed: {reason}"),
+                "The tenant's \"pin\" is \"refuse\"; use options=-c pgusher.pool_mode=session."
+                    .to_owned(),
+            )
+        } else {
+            (
+                "53400",
+                format!("too many sessions keep their server (max_pinned_servers = {limit})"),
+                format!("This session would keep its server because of: {reason}."),
+            )
+        };
+        let quoted = |text: &str| text.replace('\'', "''");
+        Some(format!(
+            "DO $pgusher$BEGIN RAISE EXCEPTION USING ERRCODE='{sqlstate}',MESSAGE='{}',DETAIL='{}';END$pgusher$",
+            quoted(&message),
+            quoted(&detail)
+        ))
+    }
+}
+
+/// Which state a text plainly makes that outlives its transaction.
+fn plainly_keeps(text: &[u8]) -> Option<&'static str> {
+    let tokens: Vec<Token> = tokens(text).significant().collect();
+    let word = |at: usize, words: &[&str]| {
+        let token = tokens.get(at);
+        token.is_some_and(|token| words.iter().any(|w| token.is_word(text, w.as_bytes())))
+    };
+    let drops = (0..tokens.len())
+        .any(|at| word(at, &["on"]) && word(at + 1, &["commit"]) && word(at + 2, &["drop"]));
+    (0..tokens.len()).find_map(|at| {
+        let is_first = at == 0 || tokens.get(at - 1).is_some_and(|t| t.of(text) == b";");
+        let calls = tokens.get(at + 1).is_some_and(|t| t.of(text) == b"(");
+        let makes_temp = word(at, &["temp", "temporary"])
+            && at > 0
+            && word(at - 1, &["create", "into", "local", "global", "replace"]);
+        if makes_temp && !drops {
+            Some("temp")
+        } else if word(at, &["with"]) && word(at + 1, &["hold"]) {
+            Some("cursor")
+        } else if calls && word(at, &LOCKS) {
+            Some("advisory")
+        } else if is_first && word(at, &["prepare"]) && !word(at + 1, &["transaction"]) {
+            Some("prepare")
+        } else if calls && word(at, &["setseed"]) {
+            Some("seed")
+        } else if calls && word(at, &["dblink_connect", "dblink_connect_u"]) {
+            Some("dblink")
+        } else {
+            None
+        }
+    })
+}
+
+/// Functions that take a lock for the session.
+const LOCKS: [&str; 4] = [
+    "pg_advisory_lock",
+    "pg_advisory_lock_shared",
+    "pg_try_advisory_lock",
+    "pg_try_advisory_lock_shared",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_server_is_told_from_what_only_looks_like_it() {
+        for (text, reason) in [
+            ("create temp table t ()", Some("temp")),
+            (
+                "CREATE LOCAL /* x */ TEMPORARY TABLE t (a int)",
+                Some("temp"),
+            ),
+            ("select 1 into temp t", Some("temp")),
+            ("create temp table t () on commit drop", None),
+            ("select temp, 'create temp table' from temp", None),
+            ("declare c cursor with hold for select 1", Some("cursor")),
+            ("select with_hold from hold", None),
+            (
+                "select pg_catalog.pg_try_advisory_lock (1)",
+                Some("advisory"),
+            ),
+            ("select pg_advisory_xact_lock(1)", None),
+            ("begin; prepare p as select 1", Some("prepare")),
+            ("prepare transaction 'x'", None),
+            ("select prepare from t", None),
+        ] {
+            assert_eq!(plainly_keeps(text.as_bytes()), reason, "{text}");
+        }
+    }
+}
