@@ -19,14 +19,16 @@ const MODULES: [(&str, &[&str]); 18] = [
     // The data plane.
     ("net", &[]),
     ("tls", &["tenant", "net"]),
-    ("upstream", &["tenant", "wire", "net", "tls"]),
+    ("upstream", &["tenant", "wire", "sql", "net", "tls"]),
     ("sessions", &["tenant", "wire", "net", "upstream"]),
     ("pool", &["tenant", "wire", "tls", "upstream", "sessions"]),
     ("auth", &["tenant", "wire", "net"]),
     ("admission", &["tenant", "wire", "net", "auth"]),
     (
         "relay",
-        &["tenant", "wire", "net", "upstream", "sessions", "pool"],
+        &[
+            "tenant", "wire", "sql", "net", "upstream", "sessions", "pool",
+        ],
     ),
     (
         "frontend",
