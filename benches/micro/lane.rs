@@ -4,9 +4,9 @@ use crate::fixture;
 use pgusher::{
     net::{Flow, Socket, Stream},
     pool::TenantPool,
-    relay::{Client, End, Relay},
+    relay::{Client, End, Lease, Relay},
     tenant::{Address, PoolMode, Scope, TenantId, UpstreamTls},
-    upstream::{Endpoint, Identity, Server, Settings},
+    upstream::{Endpoint, Identity, Server, Settings, Suspicion},
 };
 use std::{
     io::{Read as _, Write as _},
@@ -86,7 +86,12 @@ impl Lane {
             std::future::poll_fn(|cx| client.to_server.poll_fill(&mut client.stream, cx))
                 .await
                 .unwrap();
-            let lease = (PoolMode::Transaction, PREPARED_MAX);
+            let lease = Lease {
+                mode: PoolMode::Transaction,
+                prepared_max: PREPARED_MAX,
+                pinned: Suspicion::NONE,
+                asked_ms: 0,
+            };
             let end = Relay::new(client, server, pool, lease).run().await;
             assert!(matches!(end, Ok(End::Boundary)), "{end:?}");
             std::future::poll_fn(|cx| client.to_client.poll_send(&mut client.stream, cx))
