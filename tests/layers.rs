@@ -19,7 +19,7 @@ const MODULES: [(&str, &[&str]); 19] = [
     // The data plane.
     ("net", &[]),
     ("tls", &["tenant", "net"]),
-    ("upstream", &["tenant", "wire", "net", "tls"]),
+    ("upstream", &["tenant", "wire", "sql", "net", "tls"]),
     ("notify", &["wire", "upstream"]),
     ("sessions", &["tenant", "wire", "net", "upstream"]),
     (

@@ -11,7 +11,7 @@ use pgusher::{
 fn replies(bencher: Bencher<'_, '_>) {
     let mut replies = Replies::default();
     bencher.bench_local(|| {
-        for expect in [Expect::Bind, Expect::Execute, Expect::Sync] {
+        for expect in [Expect::Bind(None), Expect::Execute, Expect::Sync] {
             replies.push(black_box(expect));
         }
         let answers = [

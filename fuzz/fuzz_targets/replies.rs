@@ -2,10 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pgusher::upstream::{Expect, Making, Replies, Reply, Verdict};
+use pgusher::upstream::{Change, Closing, Expect, Making, Replies, Reply, Verdict};
 
 /// Bytes below this are requests, the others answers.
-const REQUESTS: u8 = 16;
+const REQUESTS: u8 = 17;
 
 /// A statement and its name are what one request can lose.
 const LOST_EACH_MAX: usize = 2;
@@ -38,19 +38,20 @@ fn expect(byte: u8) -> Expect {
     match byte {
         0 => Expect::Parse(Reply::Forward, Making::Shared(1, Some(b"s"[..].into()))),
         1 => Expect::Parse(Reply::Swallow, Making::Shared(2, None)),
-        2 => Expect::Parse(Reply::Forward, Making::Unnamed),
-        3 => Expect::Bind,
-        4 => Expect::Describe,
+        2 => Expect::Parse(Reply::Forward, Making::Unnamed(Change { made: 2, before: 1 })),
+        3 => Expect::Bind(None),
+        4 => Expect::Describe(None),
         5 => Expect::Execute,
-        6 => Expect::Close(Reply::Forward, None),
-        7 => Expect::Close(Reply::Swallow, Some(3)),
+        6 => Expect::Close(Reply::Forward, Closing::Other),
+        7 => Expect::Close(Reply::Swallow, Closing::Shared(3, 1)),
         8 => Expect::SayParseComplete(b"s"[..].into()),
         9 => Expect::SayCloseComplete(b"s"[..].into(), None),
         10 => Expect::Doomed([b'E', 0, 0, 0, 5, 0].into()),
-        11 => Expect::Query,
+        11 => Expect::Query(Change::default()),
         12 => Expect::FunctionCall,
         13 => Expect::Injected,
         14 => Expect::CopyEnd,
+        15 => Expect::OwnSync,
         _ => Expect::Sync,
     }
 }

@@ -71,6 +71,7 @@ impl Relay<'_> {
             self.server.replies.push(Expect::Doomed((*b"").into()));
             out.extend_from_slice(frontend::SYNC);
             self.server.replies.push(Expect::Sync);
+            self.take_back_at_sync();
         }
     }
 

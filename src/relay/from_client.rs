@@ -1,11 +1,11 @@
 //! What a client sends: forwarded in place, noted in the queue of replies, names rewritten.
 
-use super::{Farewell, Relay, RelayError, Rest, traces};
+use super::{Farewell, Relay, RelayError, Rest, lending::uses_in, traces};
 use crate::{
     net::SMALL_BYTES,
     sessions::{Activity, Counters},
     tenant::PoolMode,
-    upstream::{Expect, Making, Reply, Suspicion, TxStatus},
+    upstream::{Change, Closing, Expect, Making, Reply, Suspicion, TxStatus},
     wire::{HEADER_BYTES, Header, frontend, peek, read, tag::frontend as tag},
 };
 use std::{
@@ -104,7 +104,10 @@ impl Relay<'_> {
             self.client.to_server.insert(frontend::FLUSH);
         }
         self.is_flushed = is_long;
-        self.barrier || is_long
+        if self.lending.barrier && self.server.replies.is_empty() {
+            self.lending.barrier = false;
+        }
+        self.barrier || self.lending.barrier || is_long
     }
 
     /// Passes what is left of the last message; whether all of it is through.
@@ -146,6 +149,7 @@ impl Relay<'_> {
             tag::BIND if shared => return self.bind(header),
             tag::PARSE if shared => return self.parse(header),
             tag::DESCRIBE | tag::CLOSE if shared => return self.describe_or_close(header),
+            tag::EXECUTE if self.lending.has_portals() => return self.execute_with_names(header),
             tag::EXECUTE => {
                 self.count_query();
                 self.forward(header, Expect::Execute);
@@ -155,12 +159,13 @@ impl Relay<'_> {
                 self.barrier |= std::mem::take(&mut self.barrier_at_sync);
                 self.segment += 1;
                 self.forward(header, Expect::Sync);
+                self.take_back_at_sync();
             }
             tag::QUERY => return Ok(self.query(header)),
-            tag::BIND => self.forward(header, Expect::Bind),
+            tag::BIND => self.forward(header, Expect::Bind(None)),
             tag::PARSE => self.forward(header, Expect::Parse(Reply::Forward, Making::Private)),
-            tag::DESCRIBE => self.forward(header, Expect::Describe),
-            tag::CLOSE => self.forward(header, Expect::Close(Reply::Forward, None)),
+            tag::DESCRIBE => self.forward(header, Expect::Describe(None)),
+            tag::CLOSE => self.forward(header, Expect::Close(Reply::Forward, Closing::Other)),
             tag::COPY_DATA | tag::FLUSH => self.pass(header.message_bytes, Rest::Forward),
             tag::COPY_DONE | tag::COPY_FAIL => self.forward(header, Expect::CopyEnd),
             tag::FUNCTION_CALL => {
@@ -207,9 +212,9 @@ impl Relay<'_> {
             let suspicion = self.suspects(text);
             if let Some(sql) = self.refusal_for(text, suspicion) {
                 frontend::query(self.client.to_server.insertion(), &sql);
-                self.forget_unnamed();
+                let change = self.drop_unnamed();
                 self.count_query();
-                self.server.replies.push(Expect::Query);
+                self.server.replies.push(Expect::Query(change));
                 self.pass(header.message_bytes, Rest::Drop);
                 return Step::Done;
             }
@@ -220,48 +225,22 @@ impl Relay<'_> {
             let text = text.get(HEADER_BYTES..header.message_bytes.min(text.len()));
             let text = text.unwrap_or_default();
             self.resets.extend(traces::resets(text));
-            let forgets = traces::forgets_statements(text).then(|| text.to_vec());
-            if let Some(sql) = forgets.and_then(|text| self.deallocation(&text)) {
-                self.client.to_server.skip(header.message_bytes);
-                frontend::query(self.client.to_server.insertion(), &sql);
-                self.count_query();
-                self.server.replies.push(Expect::Query);
-                return Step::Done;
-            }
-            let text = self.client.to_server.unscanned();
-            let text = text.get(HEADER_BYTES..header.message_bytes.min(text.len()));
-            let text = text.unwrap_or_default();
             if !is_whole {
                 self.server.suspicion |= Suspicion::DYNAMIC;
             }
-            self.barrier |= traces::forgets_statements(text);
-            self.forget_unnamed();
+            let uses = if is_whole { uses_in(text) } else { Vec::new() };
+            // What a text does that is not here whole is known when it is done.
+            self.barrier |= !is_whole;
+            let change = self.drop_unnamed();
+            let lent = self.lend_to_query(&uses);
+            self.count_query();
+            self.forward(header, Expect::Query(change));
+            self.take_back(&lent);
+            return Step::Done;
         }
         self.count_query();
-        self.forward(header, Expect::Query);
+        self.forward(header, Expect::Query(Change::default()));
         Step::Done
-    }
-
-    /// A Query takes the unnamed statement away.
-    fn forget_unnamed(&mut self) {
-        self.client.unnamed.clear();
-        self.server.unnamed = 0;
-    }
-
-    /// DEALLOCATE of a statement that the client knows by a name of its own, in the server's words:
-    /// the shared statement goes from this server, the name from the client.
-    pub(super) fn deallocation(&mut self, text: &[u8]) -> Option<String> {
-        let is_certain = self.server.replies.is_settled() && self.server.status != TxStatus::Failed;
-        let name = traces::deallocated_name(text).filter(|_| is_certain)?;
-        let statement = self.client.names.remove(name.as_bytes())?;
-        if !self.server.prepared.touch(statement.id()) {
-            self.make_on_server(&statement, (Reply::Swallow, None));
-        }
-        self.server.prepared.remove(statement.id());
-        Some(format!(
-            "DEALLOCATE {}",
-            String::from_utf8_lossy(statement.name())
-        ))
     }
 
     /// What a statement of this text may leave on its server.
@@ -300,7 +279,7 @@ impl Relay<'_> {
         true
     }
 
-    fn count_query(&self) {
+    pub(super) fn count_query(&self) {
         Counters::add(&self.client.handle.counters.queries, 1);
         // What is sent behind a running statement does not extend its time.
         if self.client.handle.state().activity != Activity::Active {

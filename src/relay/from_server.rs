@@ -249,6 +249,9 @@ impl Relay<'_> {
         if self.server.replies.has_lost() {
             self.settle_lost();
         }
+        if self.server.replies.is_settled() {
+            self.client.unnamed.settle();
+        }
         if status == TxStatus::Idle && verdict == Verdict::Forward {
             self.client.hear_all().map_err(RelayError::Lagged)?;
         }
@@ -308,15 +311,21 @@ impl Relay<'_> {
     fn settle_lost(&mut self) {
         for lost in self.server.settle_lost() {
             match lost {
-                Lost::Unnamed => self.client.unnamed.clear(),
+                Lost::Unnamed(change) => self.client.unnamed.take_back(change.made),
+                Lost::UnnamedFailed(change) => self.client.unnamed.refuse(change.made),
                 Lost::Name(name) => drop(self.client.names.remove(&name)),
-                Lost::KeptName(name, statement) => self.client.names.insert(&name, statement),
-                Lost::Parse(_) | Lost::Close(_) => {}
+                Lost::KeptName(name, statement) => self.client.names.insert(name, statement),
+                // The server's own.
+                Lost::Parse(_)
+                | Lost::Close(..)
+                | Lost::UnnamedCopy(_)
+                | Lost::UnnamedCopyFailed(_) => {}
             }
         }
     }
 
     fn error(&mut self, header: Header) -> Verdict {
+        let named = self.server.replies.named().cloned();
         let verdict = self.server.replies.observe(tag::ERROR);
         if self.server.replies.is_empty() {
             // Nothing was asked: the server's last words.
@@ -336,25 +345,10 @@ impl Relay<'_> {
         self.server.suspicion = self.server.suspicion.without(Suspicion::SEQUENCES);
         let body = self.body(header);
         let is_stale_plan = read::error_field(body, b'C') == Some(b"0A000");
-        let reworded = self.with_client_names(body);
+        let reworded = with_client_name(body, named.as_deref());
         // A shared statement whose result has changed is of no use to anyone any more.
         self.server.is_dirty |= is_stale_plan && self.mode != PoolMode::Session;
         reworded.map_or(Verdict::Forward, |message| Verdict::Replace(message.into()))
-    }
-
-    /// The error with the client's name where it shows a shared one; `None` when it shows none.
-    fn with_client_names(&self, body: &[u8]) -> Option<Vec<u8>> {
-        if self.mode == PoolMode::Session {
-            return None;
-        }
-        let at = memchr::memmem::find(body, b"\"pgu_")? + 1;
-        let length = memchr::memchr(b'"', body.get(at..)?)?;
-        let shared = body.get(at..at + length)?;
-        let name = self.client.names.name_of(shared)?;
-        let reworded = [body.get(..at)?, name, body.get(at + length..)?].concat();
-        let mut message = Vec::with_capacity(HEADER_BYTES + reworded.len());
-        frontend::message(&mut message, tag::ERROR, &[&reworded]);
-        Some(message)
     }
 
     fn parameter_changed(&mut self, header: Header) -> Verdict {
@@ -407,6 +401,7 @@ impl Relay<'_> {
         let tag = self.body(header);
         let forgets_settings = tag.starts_with(b"DISCARD ALL");
         let forgets_names = forgets_settings || tag.starts_with(b"DEALLOCATE ALL");
+        let deallocates = tag.starts_with(b"DEALLOCATE\0");
         if self.mode == PoolMode::Session {
             return;
         }
@@ -414,9 +409,20 @@ impl Relay<'_> {
             self.server.applied = Settings::none();
         }
         if forgets_names {
-            let replies = &self.server.replies;
-            self.client.names.retain(|name| replies.will_name(name));
-            self.server.prepared.clear();
+            self.deallocated_all();
+        } else if deallocates {
+            self.deallocated();
         }
     }
+}
+
+/// The error with the client's name where it shows a name of ours; `None` when it shows none.
+fn with_client_name(body: &[u8], name: Option<&[u8]>) -> Option<Vec<u8>> {
+    let name = name?;
+    let at = memchr::memmem::find(body, b"\"pgu")? + 1;
+    let length = memchr::memchr(b'"', body.get(at..)?)?;
+    let reworded = [body.get(..at)?, name, body.get(at + length..)?].concat();
+    let mut message = Vec::with_capacity(HEADER_BYTES + reworded.len());
+    frontend::message(&mut message, tag::ERROR, &[&reworded]);
+    Some(message)
 }

@@ -17,6 +17,7 @@ mod client;
 mod depart;
 mod from_client;
 mod from_server;
+mod lending;
 mod listening;
 mod names;
 mod own;
@@ -24,11 +25,13 @@ mod refuse;
 mod statements;
 mod tags;
 mod traces;
+mod unnamed;
 
 pub use client::Client;
 pub use depart::Farewell;
-pub use names::{Names, Unnamed};
+pub use names::Names;
 pub use traces::suspects_with as suspects;
+pub use unnamed::Unnamed;
 
 use crate::{
     pool::TenantPool,
@@ -205,9 +208,11 @@ pub struct Relay<'a> {
     barrier: bool,
     /// The same, from the next Sync on.
     barrier_at_sync: bool,
+    /// What SQL speaks of by the client's names.
+    lending: lending::Lending,
     /// How many Syncs the client has sent.
     segment: u64,
-    /// In which segment the unnamed statement was parsed.
+    /// In which segment the unnamed statement was changed.
     unnamed_segment: u64,
     /// A command since the last ReadyForQuery may have changed settings.
     may_change_settings: bool,
@@ -281,6 +286,7 @@ impl<'a> Relay<'a> {
             has_begun: false,
             barrier: false,
             barrier_at_sync: false,
+            lending: lending::Lending::default(),
             segment: 0,
             unnamed_segment: 0,
             may_change_settings: false,

@@ -1,11 +1,16 @@
 //! Prepared statements: names rewritten, what a server lacks parsed first.
 
 use super::{
-    NO_SUCH_STATEMENT, Relay, RelayError, Rest, from_client::Step, names::CARRIED_BYTES_MAX, traces,
+    NO_SUCH_STATEMENT, Names, Relay, RelayError, Rest, TxStatus,
+    from_client::Step,
+    lending::{text_of, uses_in},
+    traces,
+    unnamed::CARRIED_BYTES_MAX,
 };
 use crate::{
     net::SMALL_BYTES,
-    upstream::{Expect, Making, Reply, Statement, Suspicion},
+    sql,
+    upstream::{Change, Closing, Expect, Making, Name, Reply, Statement, Suspicion},
     wire::{HEADER_BYTES, Header, Refusal, SqlState, frontend, read, tag::frontend as tag},
 };
 use std::sync::Arc;
@@ -60,9 +65,10 @@ impl Relay<'_> {
         if is_unnamed {
             // Not all of it is seen: it may leave anything.
             self.server.suspicion |= Suspicion::DYNAMIC;
-            self.server.unnamed = self.client.unnamed.replace(None);
-            self.unnamed_segment = self.segment;
-            self.forward(header, Expect::Parse(Reply::Forward, Making::Unnamed));
+            let made = self.client.unnamed.replace(None);
+            let change = self.unnamed_on_server(made);
+            let making = Making::Unnamed(change);
+            self.forward(header, Expect::Parse(Reply::Forward, making));
         } else {
             let refusal = Refusal::error(SqlState::TOO_LARGE, "the named statement is too long")
                 .with_detail(
@@ -83,22 +89,24 @@ impl Relay<'_> {
         let Some((text, _)) = read::cstr(tail) else {
             return Err(RelayError::ClientMalformed(header.tag));
         };
-        self.barrier_at_sync |= traces::forgets_statements(text);
         self.resets.extend(traces::resets(text));
-        self.server.unnamed = self.client.unnamed.replace(Some(tail));
-        self.unnamed_segment = self.segment;
-        let forgets = traces::forgets_statements(text).then(|| text.to_vec());
-        if let Some(sql) = forgets.and_then(|text| self.deallocation(&text)) {
-            self.client.to_server.skip(header.message_bytes);
-            let tail = [sql.as_bytes(), b"\0\0\0"].concat();
-            frontend::parse(self.client.to_server.insertion(), b"", &tail);
-            self.server
-                .replies
-                .push(Expect::Parse(Reply::Forward, Making::Unnamed));
-            return Ok(Step::Done);
+        let speaks_of_names = sql::may_use_statements(text).then(|| text.to_vec());
+        let made = self.client.unnamed.replace(Some(tail));
+        if let Some(text) = speaks_of_names {
+            self.barrier_at_sync = true;
+            self.lend_to_parse(&text);
         }
-        self.forward(header, Expect::Parse(Reply::Forward, Making::Unnamed));
+        let change = self.unnamed_on_server(made);
+        let making = Making::Unnamed(change);
+        self.forward(header, Expect::Parse(Reply::Forward, making));
         Ok(Step::Done)
+    }
+
+    /// Notes that the server's unnamed statement is this client's from here on.
+    fn unnamed_on_server(&mut self, made: u64) -> Change {
+        let before = std::mem::replace(&mut self.server.unnamed, made);
+        self.unnamed_segment = self.segment;
+        Change { made, before }
     }
 
     fn parse_named(&mut self, header: Header) -> Result<Step, RelayError> {
@@ -115,8 +123,8 @@ impl Relay<'_> {
             return Err(malformed);
         }
         if self.client.names.get(name).is_some() {
-            let refusal = duplicate(name);
-            self.doom(header, &refusal);
+            let (name, tail) = (Names::key(name), tail.to_vec());
+            self.parse_used(header, name, &tail);
             return Ok(Step::Done);
         }
         if !self.client.names.has_room_for(header.message_bytes) {
@@ -124,44 +132,79 @@ impl Relay<'_> {
             self.doom(header, &refusal);
             return Ok(Step::Done);
         }
-        let statement =
-            self.pool
-                .statements
-                .intern(self.client.settings.plan_context(), tail, |text| {
-                    self.suspects(text)
-                });
-        let name: Box<[u8]> = name.into();
+        let context = self.client.settings.plan_context() ^ self.context_of_names(tail);
+        let statement = self
+            .pool
+            .statements
+            .intern(context, tail, |text| self.suspects(text));
         // If this is lost to an error, what comes behind the Sync must know.
         self.barrier_at_sync = true;
-        self.client.names.insert(&name, Arc::clone(&statement));
+        let name = Names::key(name);
         self.client.to_server.skip(header.message_bytes);
-        if self.server.prepared.touch(statement.id()) {
+        if self.may_have_prepared_by_sql() && !name.starts_with(b"pgu") {
+            self.try_name(&name);
+        }
+        if statement.uses_names() {
+            self.lend_to_parse(statement.tail());
+        }
+        self.client
+            .names
+            .insert(Arc::clone(&name), Arc::clone(&statement));
+        // PostgreSQL refuses nearly every Parse in a failed transaction: then it must be asked.
+        let is_certain =
+            self.server.status != TxStatus::Failed && !self.server.replies.owes_ready();
+        if !self.server.prepared.touch(statement.id()) {
+            self.make_on_server(&statement, (Reply::Forward, Some(name)));
+        } else if is_certain {
             self.server.replies.push(Expect::SayParseComplete(name));
         } else {
+            self.close_on_server(&statement);
             self.make_on_server(&statement, (Reply::Forward, Some(name)));
         }
         Ok(Step::Done)
+    }
+
+    /// What a text means depends on what it runs by name: the statements of two clients may be the
+    /// same only if those are.
+    fn context_of_names(&self, tail: &[u8]) -> u64 {
+        let named = |one: &sql::Use<'_>| {
+            let statement = self.client.names.get(one.name()?)?;
+            Some(statement.id().wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        };
+        let uses = uses_in(text_of(tail));
+        let runs = uses.iter().filter(|one| !one.changes_names());
+        runs.filter_map(named).fold(0, |all, one| all ^ one)
+    }
+
+    /// Takes a shared statement from the server.
+    fn close_on_server(&mut self, statement: &Statement) {
+        self.server.prepared.remove(statement.id());
+        frontend::close_statement(self.client.to_server.insertion(), statement.name());
+        let closing = Closing::Shared(statement.id(), statement.bytes());
+        self.server
+            .replies
+            .push(Expect::Close(Reply::Swallow, closing));
     }
 
     /// Parses a shared statement on the server, ahead of the unscanned bytes.
     pub(super) fn make_on_server(
         &mut self,
         statement: &Statement,
-        (reply, name): (Reply, Option<Box<[u8]>>),
+        (reply, name): (Reply, Option<Name>),
     ) {
         self.barrier_at_sync = true;
         self.server.suspicion |= statement.suspicion().without(Suspicion::HINTS);
         let out = self.client.to_server.insertion();
-        if let Some(evicted) = self
-            .server
-            .prepared
-            .insert(statement.id(), self.prepared_max)
+        let server = &mut *self.server;
+        let bytes = statement.bytes();
+        while let Some((evicted, bytes)) =
+            server.prepared.evict_for(bytes as usize, self.prepared_max)
         {
             frontend::close_statement(out, format!("pgu_{evicted:x}").as_bytes());
-            self.server
-                .replies
-                .push(Expect::Close(Reply::Swallow, Some(evicted)));
+            let closing = Closing::Shared(evicted, bytes);
+            server.replies.push(Expect::Close(Reply::Swallow, closing));
         }
+        server.prepared.restore(statement.id(), bytes);
         frontend::parse(out, statement.name(), statement.tail());
         self.server
             .replies
@@ -192,15 +235,17 @@ impl Relay<'_> {
             };
         };
         if name.is_empty() {
+            self.lending.forget_portal(portal);
             return Ok(self.bind_unnamed(header));
         }
-        let Some(statement) = self.client.names.get(name) else {
-            let refusal = unknown(name);
-            self.doom(header, &refusal);
+        let Some((kept, statement)) = self.client.names.entry(name) else {
+            let name = name.to_vec();
+            self.unknown_name(header, &name, Expect::Bind(None));
             return Ok(Step::Done);
         };
+        let kept = Arc::clone(kept);
+        let (id, uses_names) = (statement.id(), statement.uses_names());
         let names_bytes = portal.len() + 1 + name.len() + 1;
-        let statement = Arc::clone(statement);
         let suspicion = statement.suspicion();
         if suspicion.intersects(Suspicion::SETTINGS) {
             self.pool.note_customs(traces::customs(body));
@@ -208,12 +253,41 @@ impl Relay<'_> {
         if !self.prepare_for(suspicion) {
             return Ok(Step::MustWait);
         }
-        if !self.server.prepared.touch(statement.id()) {
+        if uses_names || self.lending.has_portals() {
+            let portal = self.portal_of_bind();
+            self.lending.forget_portal(&portal);
+            self.lend_to_bind_of(&portal, &kept);
+        }
+        if !self.server.prepared.touch(id)
+            && let Some(statement) = self.client.names.get(&kept).map(Arc::clone)
+        {
             self.make_on_server(&statement, (Reply::Swallow, None));
         }
         self.rewrite_bind(header, names_bytes);
-        self.server.replies.push(Expect::Bind);
+        self.server.replies.push(Expect::Bind(Some(kept)));
         Ok(Step::Done)
+    }
+
+    /// Makes sure that the server has a shared statement.
+    fn place(&mut self, statement: &Statement) {
+        if !self.server.prepared.touch(statement.id()) {
+            self.make_on_server(statement, (Reply::Swallow, None));
+        }
+    }
+
+    /// A message about a name that the client has not given by a Parse: it is refused, or SQL of the
+    /// client's has prepared it, and the server knows it by the same name.
+    fn unknown_name(&mut self, header: Header, name: &[u8], expect: Expect) {
+        if self.may_have_prepared_by_sql() && !name.starts_with(b"pgu") {
+            self.forward(header, expect);
+        } else {
+            self.doom(header, &unknown(name));
+        }
+    }
+
+    fn may_have_prepared_by_sql(&self) -> bool {
+        let kinds = self.pinned | self.server.suspicion;
+        kinds.intersects(Suspicion::STATEMENTS)
     }
 
     /// Puts the shared name in place of the client's; the rest of the Bind goes on as it is.
@@ -255,38 +329,57 @@ impl Relay<'_> {
         is_uncertain
     }
 
+    /// The portal of the Bind that is looked at.
+    fn portal_of_bind(&self) -> Vec<u8> {
+        let body = self.client.to_server.unscanned().get(HEADER_BYTES..);
+        let portal = body.and_then(read::cstr).map(|(portal, _)| portal);
+        portal.unwrap_or_default().to_vec()
+    }
+
     fn bind_unnamed(&mut self, header: Header) -> Step {
         if self.unnamed_is_uncertain() {
             return Step::MustWait;
         }
-        if !self.place_unnamed() {
-            let refusal = Refusal::error(
-                SqlState::UNKNOWN_STATEMENT,
-                "unnamed prepared statement does not exist",
-            );
-            self.doom(header, &refusal);
-            return Step::Done;
+        if sql::may_use_statements(self.client.unnamed.tail()) {
+            let portal = self.portal_of_bind();
+            let tail = self.client.unnamed.tail().to_vec();
+            self.lend_to_bind(&portal, &tail);
         }
-        self.forward(header, Expect::Bind);
+        if self.place_unnamed() {
+            self.forward(header, Expect::Bind(None));
+        } else {
+            self.doom_unnamed(header);
+        }
         Step::Done
+    }
+
+    fn doom_unnamed(&mut self, header: Header) {
+        let refusal = Refusal::error(
+            SqlState::UNKNOWN_STATEMENT,
+            "unnamed prepared statement does not exist",
+        );
+        self.doom(header, &refusal);
     }
 
     /// Makes sure that the server's unnamed statement is this client's; whether it has one.
     fn place_unnamed(&mut self) -> bool {
         let unnamed = &self.client.unnamed;
-        if unnamed.serial_here() != 0 && self.server.unnamed == unnamed.serial_here() {
+        let serial = unnamed.serial();
+        if serial == 0 {
+            return false;
+        }
+        if self.server.unnamed == serial {
             return true;
         }
-        if unnamed.serial() == 0 {
+        if unnamed.tail().is_empty() {
             return false;
         }
         self.server.suspicion |= self.suspects(unnamed.tail()).without(Suspicion::HINTS);
         frontend::parse(self.client.to_server.insertion(), b"", unnamed.tail());
+        let making = Making::Unnamed(self.unnamed_on_server(serial));
         self.server
             .replies
-            .push(Expect::Parse(Reply::Swallow, Making::Unnamed));
-        self.server.unnamed = unnamed.serial();
-        self.unnamed_segment = self.segment;
+            .push(Expect::Parse(Reply::Swallow, making));
         true
     }
 
@@ -310,37 +403,45 @@ impl Relay<'_> {
             (tag::DESCRIBE, b'S', true) => return Ok(self.describe_unnamed(header)),
             (tag::DESCRIBE, b'S', false) => return Ok(self.describe_named(header)),
             (tag::CLOSE, b'S', false) => {
-                let name: Box<[u8]> = name.into();
-                self.barrier_at_sync = true;
-                let closed = self.client.names.remove(&name);
-                self.client.to_server.skip(header.message_bytes);
-                self.server
-                    .replies
-                    .push(Expect::SayCloseComplete(name, closed));
+                let name = Names::key(name);
+                self.close_named(header, name);
             }
             (tag::CLOSE, b'S', true) => {
-                self.client.unnamed.clear();
-                self.server.unnamed = 0;
-                self.forward(header, Expect::Close(Reply::Forward, None));
+                let closing = Closing::Unnamed(self.drop_unnamed());
+                self.forward(header, Expect::Close(Reply::Forward, closing));
             }
-            (tag::CLOSE, ..) => self.forward(header, Expect::Close(Reply::Forward, None)),
-            _ => self.forward(header, Expect::Describe),
+            (tag::CLOSE, ..) => {
+                self.forward(header, Expect::Close(Reply::Forward, Closing::Other));
+            }
+            _ => self.forward(header, Expect::Describe(None)),
         }
         Ok(Step::Done)
+    }
+
+    fn close_named(&mut self, header: Header, name: Name) {
+        let closed = self.client.names.remove(&name);
+        if closed.is_none() && self.may_have_prepared_by_sql() && !name.starts_with(b"pgu") {
+            return self.forward(header, Expect::Close(Reply::Forward, Closing::Other));
+        }
+        self.barrier_at_sync = true;
+        self.client.to_server.skip(header.message_bytes);
+        self.server
+            .replies
+            .push(Expect::SayCloseComplete(name, closed));
     }
 
     fn describe_unnamed(&mut self, header: Header) -> Step {
         if self.unnamed_is_uncertain() {
             return Step::MustWait;
         }
+        if sql::may_use_statements(self.client.unnamed.tail()) {
+            let tail = self.client.unnamed.tail().to_vec();
+            self.lend_to_parse(&tail);
+        }
         if self.place_unnamed() {
-            self.forward(header, Expect::Describe);
+            self.forward(header, Expect::Describe(None));
         } else {
-            let refusal = Refusal::error(
-                SqlState::UNKNOWN_STATEMENT,
-                "unnamed prepared statement does not exist",
-            );
-            self.doom(header, &refusal);
+            self.doom_unnamed(header);
         }
         Step::Done
     }
@@ -354,17 +455,19 @@ impl Relay<'_> {
         let Some((name, _)) = read::cstr(message.unwrap_or_default()) else {
             return Step::Done;
         };
-        let Some(statement) = self.client.names.get(name).map(Arc::clone) else {
-            let refusal = unknown(name);
-            self.doom(header, &refusal);
+        let Some((kept, statement)) = self.client.names.entry(name) else {
+            let name = name.to_vec();
+            self.unknown_name(header, &name, Expect::Describe(None));
             return Step::Done;
         };
-        if !self.server.prepared.touch(statement.id()) {
-            self.make_on_server(&statement, (Reply::Swallow, None));
+        let (kept, statement) = (Arc::clone(kept), Arc::clone(statement));
+        if statement.uses_names() {
+            self.lend_to_parse(statement.tail());
         }
+        self.place(&statement);
         self.client.to_server.skip(header.message_bytes);
         frontend::describe_statement(self.client.to_server.insertion(), statement.name());
-        self.server.replies.push(Expect::Describe);
+        self.server.replies.push(Expect::Describe(Some(kept)));
         Step::Done
     }
 
@@ -380,11 +483,6 @@ impl Relay<'_> {
 
 fn shown(name: &[u8]) -> String {
     String::from_utf8_lossy(name).into_owned()
-}
-
-fn duplicate(name: &[u8]) -> Refusal {
-    let message = format!("prepared statement \"{}\" already exists", shown(name));
-    Refusal::error(SqlState::DUPLICATE_STATEMENT, message)
 }
 
 fn unknown(name: &[u8]) -> Refusal {

@@ -100,16 +100,6 @@ pub(super) fn customs(text: &[u8]) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether the text begins like a command that removes prepared statements.
-#[inline]
-pub(super) fn forgets_statements(text: &[u8]) -> bool {
-    let starts = |word: &[u8]| {
-        text.get(..word.len())
-            .is_some_and(|t| t.eq_ignore_ascii_case(word))
-    };
-    matches!(text.first(), Some(b'D' | b'd')) && (starts(b"DISCARD") || starts(b"DEALLOCATE"))
-}
-
 /// A setting that a statement resets, or all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reset {
@@ -165,34 +155,6 @@ fn reset(statement: &str) -> Option<Reset> {
     }
 }
 
-/// The name in `DEALLOCATE [PREPARE] name`, if that is all the text says.
-pub(super) fn deallocated_name(text: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(text)
-        .ok()?
-        .trim_end_matches('\0')
-        .trim();
-    let text = text.strip_suffix(';').unwrap_or(text).trim();
-    let after = |text: &str, word: &str| {
-        let head = text.get(..word.len())?;
-        let rest = text.get(word.len()..)?;
-        let is_word = head.eq_ignore_ascii_case(word) && rest.starts_with(char::is_whitespace);
-        is_word.then(|| rest.trim_start().to_owned())
-    };
-    let name = after(text, "deallocate")?;
-    let name = after(&name, "prepare").unwrap_or(name);
-    if let Some(quoted) = name
-        .strip_prefix('"')
-        .and_then(|name| name.strip_suffix('"'))
-    {
-        let doubled = quoted.replace("\"\"", "");
-        return (!doubled.contains('"')).then(|| quoted.replace("\"\"", "\""));
-    }
-    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
-    let is_name =
-        !name.is_empty() && name.chars().all(is_plain) && !name.eq_ignore_ascii_case("all");
-    is_name.then(|| name.to_ascii_lowercase())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,8 +179,6 @@ mod tests {
         ] {
             assert_eq!(suspects(text.as_bytes()), kinds, "{text}");
         }
-        assert!(forgets_statements(b"discard all") && forgets_statements(b"DEALLOCATE x"));
-        assert!(!forgets_statements(b"DELETE FROM t"));
     }
 
     #[test]
@@ -242,24 +202,5 @@ mod tests {
         assert_eq!(resets(b"DISCARD ALL\0"), [Reset::All]);
         assert_eq!(resets(b"set timezone = default\0"), [name("timezone")]);
         assert_eq!(resets(b"select 1"), []);
-    }
-
-    #[test]
-    fn a_deallocated_name_is_unquoted_as_postgresql_does() {
-        let name = |text: &str| deallocated_name(text.as_bytes());
-        assert_eq!(name("DEALLOCATE Abc\0").as_deref(), Some("abc"));
-        assert_eq!(
-            name("deallocate prepare \"S \"\"1\" ;\0").as_deref(),
-            Some("S \"1")
-        );
-        for other in [
-            "deallocate all",
-            "deallocate",
-            "deallocate a b",
-            "deallocated x",
-            "discard all",
-        ] {
-            assert_eq!(name(other), None, "{other}");
-        }
     }
 }

@@ -6,7 +6,9 @@
 mod lexer;
 mod name;
 mod statements;
+mod uses;
 
 pub use lexer::{Kind, Token, Tokens, tokens};
 pub use name::{NAME_BYTES_MAX, clipped, quoted, unquoted};
 pub use statements::{Statements, statements};
+pub use uses::{Use, may_use_statements, uses};

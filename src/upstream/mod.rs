@@ -24,7 +24,7 @@ pub use endpoint::Endpoint;
 pub use error::UpstreamError;
 pub use inventory::{Inventory, LISTENS, Sight};
 pub use prepared::Prepared;
-pub use replies::{Expect, Lost, Making, Replies, Reply, Verdict};
+pub use replies::{Change, Closing, Expect, Lost, Making, Name, Replies, Reply, Verdict};
 pub use server::{CancelInFlight, Identity, Numbers, Server, TxStatus};
 pub use settings::Settings;
 pub use statement::{Statement, StatementId, Statements};

@@ -23,15 +23,45 @@ pub enum Reply {
     Swallow,
 }
 
+/// A client's own name of a statement.
+pub type Name = Arc<[u8]>;
+
+/// A change of the unnamed statement, by serial numbers of what clients make of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Change {
+    /// What it is now; 0 where nobody keeps account.
+    pub made: u64,
+    /// What the server had before.
+    pub before: u64,
+}
+
 /// What a Parse makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Making {
     /// A statement of a client that has the server for itself.
     Private,
     /// The unnamed statement.
-    Unnamed,
+    Unnamed(Change),
     /// A shared statement; with the client's name for it, when the client asked for it.
-    Shared(StatementId, Option<Box<[u8]>>),
+    Shared(StatementId, Option<Name>),
+    /// Under the client's own name, what SQL of its may speak of; a Sync of our own follows at once,
+    /// so that what can't be made takes nothing with it.
+    LentAlone,
+    /// The same in the middle of the client's own requests.
+    Lent,
+    /// Nothing: the client has this name in use already, and PostgreSQL is to say so.
+    Used(Name),
+}
+
+/// What a Close removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// A portal, or what nobody keeps account of.
+    Other,
+    /// The unnamed statement.
+    Unnamed(Change),
+    /// A shared statement of so many bytes.
+    Shared(StatementId, u32),
 }
 
 /// One request without its answer.
@@ -39,24 +69,26 @@ pub enum Making {
 pub enum Expect {
     /// Parse.
     Parse(Reply, Making),
-    /// Bind.
-    Bind,
-    /// Describe.
-    Describe,
+    /// Bind; with the client's name of the statement, if a shared one stands for it.
+    Bind(Option<Name>),
+    /// Describe; likewise.
+    Describe(Option<Name>),
     /// Execute.
     Execute,
-    /// Close; with the shared statement that it removes, if it is one.
-    Close(Reply, Option<StatementId>),
+    /// Close.
+    Close(Reply, Closing),
     /// `ParseComplete` that we say ourselves, for this client name.
-    SayParseComplete(Box<[u8]>),
+    SayParseComplete(Name),
     /// `CloseComplete` that we say ourselves, for this client name and what it stood for.
-    SayCloseComplete(Box<[u8]>, Option<Arc<Statement>>),
+    SayCloseComplete(Name, Option<Arc<Statement>>),
     /// A request that we know must fail, with the error that the client gets instead.
     Doomed(Arc<[u8]>),
     /// Sync.
     Sync,
-    /// Query.
-    Query,
+    /// A Sync of our own.
+    OwnSync,
+    /// Query; it removes the unnamed statement.
+    Query(Change),
     /// `FunctionCall`.
     FunctionCall,
     /// A Query of our own: nothing of its answer is seen, errors neither.
@@ -69,8 +101,11 @@ impl Expect {
     fn ends_with_ready(&self) -> bool {
         matches!(
             self,
-            Self::Sync | Self::Query | Self::FunctionCall | Self::Injected
+            Self::Sync | Self::OwnSync | Self::Query(_) | Self::FunctionCall | Self::Injected
         )
+    }
+    fn is_sync(&self) -> bool {
+        matches!(self, Self::Sync | Self::OwnSync)
     }
     /// Whether it is part of a sequence that a Sync must end.
     fn awaits_sync(&self) -> bool {
@@ -114,14 +149,20 @@ pub struct Replies {
 pub enum Lost {
     /// The server does not have the statement.
     Parse(StatementId),
-    /// The server still has the statement.
-    Close(StatementId),
-    /// The unnamed statement was not made.
-    Unnamed,
+    /// The server still has the statement of so many bytes.
+    Close(StatementId, u32),
+    /// The unnamed statement was not changed.
+    Unnamed(Change),
+    /// The server's unnamed statement was not made to be the client's.
+    UnnamedCopy(Change),
+    /// A Parse of the unnamed statement failed: there is none now.
+    UnnamedFailed(Change),
+    /// Making the server's unnamed statement the client's failed: the server has none now.
+    UnnamedCopyFailed(Change),
     /// The client's name was not given.
-    Name(Box<[u8]>),
+    Name(Name),
     /// The client's name was not taken away from the statement.
-    KeptName(Box<[u8]>, Arc<Statement>),
+    KeptName(Name, Arc<Statement>),
 }
 
 impl Replies {
@@ -165,6 +206,18 @@ impl Replies {
         self.queue.front() == Some(&Expect::Injected)
     }
 
+    /// The client's name that the request speaks of which is answered now, if a shared statement
+    /// stands for it.
+    pub fn named(&self) -> Option<&Name> {
+        match self.queue.front()? {
+            Expect::Bind(name)
+            | Expect::Describe(name)
+            | Expect::Parse(_, Making::Shared(_, name)) => name.as_ref(),
+            Expect::Parse(_, Making::Used(name)) => Some(name),
+            _ => None,
+        }
+    }
+
     /// Whether a request that is not answered yet gives this name to a statement.
     pub fn will_name(&self, wanted: &[u8]) -> bool {
         self.queue.iter().any(|expect| match expect {
@@ -179,8 +232,8 @@ impl Replies {
     #[inline]
     pub fn push(&mut self, expect: Expect) {
         match expect {
-            Expect::Sync if self.copy_in_open => return,
-            Expect::Sync => {
+            Expect::Sync | Expect::OwnSync if self.copy_in_open => return,
+            Expect::Sync | Expect::OwnSync => {
                 self.unsynced = false;
                 self.skipping = false;
             }
@@ -245,7 +298,7 @@ impl Replies {
 
     fn bound(&mut self) -> Verdict {
         match self.queue.front() {
-            Some(Expect::Bind) => {
+            Some(Expect::Bind(_)) => {
                 self.queue.pop_front();
                 Verdict::Forward
             }
@@ -260,7 +313,7 @@ impl Replies {
                 self.pass_copy_end();
                 Verdict::Forward
             }
-            Some(Expect::Query) => {
+            Some(Expect::Query(_)) => {
                 // A copy of this statement is over; the next statement may copy again.
                 while self.queue.get(1) == Some(&Expect::CopyEnd) {
                     self.queue.remove(1);
@@ -289,7 +342,7 @@ impl Replies {
     }
 
     fn described(&mut self) -> Verdict {
-        if self.queue.front() == Some(&Expect::Describe) {
+        if matches!(self.queue.front(), Some(Expect::Describe(_))) {
             self.queue.pop_front();
             return Verdict::Forward;
         }
@@ -298,7 +351,7 @@ impl Replies {
 
     fn ready(&mut self) -> Verdict {
         let verdict = match self.queue.pop_front() {
-            Some(Expect::Injected) => Verdict::Swallow,
+            Some(Expect::Injected | Expect::OwnSync) => Verdict::Swallow,
             Some(front) if front.ends_with_ready() => Verdict::Forward,
             _ => return Verdict::Unexpected,
         };
@@ -315,23 +368,24 @@ impl Replies {
                 return Verdict::Swallow;
             }
             // ReadyForQuery follows by itself; or it is a fatal error that nobody asked for.
-            None | Some(Expect::Query | Expect::FunctionCall | Expect::Sync) => {
+            None
+            | Some(Expect::Query(_) | Expect::FunctionCall | Expect::Sync | Expect::OwnSync) => {
                 return Verdict::Forward;
             }
             Some(Expect::Doomed(instead)) => Verdict::Replace(Arc::clone(instead)),
+            Some(Expect::Parse(_, Making::LentAlone)) => Verdict::Swallow,
             Some(_) => Verdict::Forward,
         };
+        if let Some(failed) = self.queue.pop_front() {
+            self.fail(failed);
+        }
         self.skip_to_sync();
         verdict
     }
 
     /// Forgets what the server skips: everything up to a Sync, which may still be to come.
     fn skip_to_sync(&mut self) {
-        while self
-            .queue
-            .front()
-            .is_some_and(|front| *front != Expect::Sync)
-        {
+        while self.queue.front().is_some_and(|front| !front.is_sync()) {
             if let Some(skipped) = self.queue.pop_front() {
                 self.lose(skipped);
             }
@@ -342,14 +396,34 @@ impl Replies {
         }
     }
 
+    /// Takes back what a request did not do that has failed.
+    fn fail(&mut self, expect: Expect) {
+        match expect {
+            // PostgreSQL drops the old one before it looks at the new one's text.
+            Expect::Parse(Reply::Forward, Making::Unnamed(change)) => {
+                self.lost.push(Lost::UnnamedFailed(change));
+            }
+            Expect::Parse(Reply::Swallow, Making::Unnamed(change)) => {
+                self.lost.push(Lost::UnnamedCopyFailed(change));
+            }
+            other => self.lose(other),
+        }
+    }
+
+    /// Takes back what a request would have done that was skipped.
     fn lose(&mut self, expect: Expect) {
         match expect {
-            Expect::Parse(_, Making::Unnamed) => self.lost.push(Lost::Unnamed),
+            Expect::Parse(Reply::Swallow, Making::Unnamed(change)) => {
+                self.lost.push(Lost::UnnamedCopy(change));
+            }
+            Expect::Parse(Reply::Forward, Making::Unnamed(change))
+            | Expect::Close(_, Closing::Unnamed(change))
+            | Expect::Query(change) => self.lost.push(Lost::Unnamed(change)),
             Expect::Parse(_, Making::Shared(id, name)) => {
                 self.lost.push(Lost::Parse(id));
                 self.lost.extend(name.map(Lost::Name));
             }
-            Expect::Close(_, Some(id)) => self.lost.push(Lost::Close(id)),
+            Expect::Close(_, Closing::Shared(id, bytes)) => self.lost.push(Lost::Close(id, bytes)),
             Expect::SayParseComplete(name) => self.lost.push(Lost::Name(name)),
             Expect::SayCloseComplete(name, Some(statement)) => {
                 self.lost.push(Lost::KeptName(name, statement));
@@ -362,11 +436,11 @@ impl Replies {
     /// meets is an error to it, and is lost.
     fn copy_in(&mut self) -> Verdict {
         let is_extended = self.queue.front().is_some_and(Expect::awaits_sync);
-        while self.queue.get(1) == Some(&Expect::Sync) {
+        while self.queue.get(1).is_some_and(Expect::is_sync) {
             self.queue.remove(1);
         }
         self.copy_in_open = self.queue.len() == 1;
-        if is_extended && !self.queue.contains(&Expect::Sync) {
+        if is_extended && !self.queue.iter().any(Expect::is_sync) {
             self.unsynced = true;
         }
         if !is_extended

@@ -1,6 +1,9 @@
 //! A logged-in server connection and all that is known of its state.
 
-use super::{Endpoint, Prepared, Replies, Settings, Suspicion, UpstreamError, replies::Lost};
+use super::{
+    Endpoint, Prepared, Replies, Settings, Suspicion, UpstreamError,
+    replies::{Change, Lost},
+};
 use crate::{
     net::Stream,
     tenant::{Scope, TenantId},
@@ -237,15 +240,28 @@ impl Server {
         for lost in self.replies.take_lost().into_iter().rev() {
             match lost {
                 Lost::Parse(id) => self.prepared.remove(id),
-                Lost::Close(id) => self.prepared.restore(id),
-                Lost::Unnamed => {
-                    self.unnamed = 0;
+                Lost::Close(id, bytes) => self.prepared.restore(id, bytes),
+                Lost::UnnamedCopy(change) => self.take_back(change, change.before),
+                Lost::UnnamedCopyFailed(change) => self.take_back(change, 0),
+                Lost::Unnamed(change) => {
+                    self.take_back(change, change.before);
+                    of_client.push(lost);
+                }
+                Lost::UnnamedFailed(change) => {
+                    self.take_back(change, 0);
                     of_client.push(lost);
                 }
                 lost => of_client.push(lost),
             }
         }
         of_client
+    }
+
+    /// Undoes a change of the unnamed statement, if no other has followed it.
+    fn take_back(&mut self, change: Change, to: u64) {
+        if self.unnamed == change.made {
+            self.unnamed = to;
+        }
     }
 
     /// Notes that everything on the server is as it was after the login.

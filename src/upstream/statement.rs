@@ -1,6 +1,7 @@
 //! Prepared statements that clients of one pool share.
 
 use super::Suspicion;
+use crate::sql;
 use parking_lot::Mutex;
 use std::{
     borrow::Borrow,
@@ -24,6 +25,7 @@ pub struct Statement {
     key: Box<[u8]>,
     /// Bits of what its text makes suspicious; a new survey of functions may change them.
     suspicion: AtomicU16,
+    uses_names: bool,
 }
 
 impl PartialEq for Statement {
@@ -49,6 +51,17 @@ impl Statement {
     #[inline]
     pub fn suspicion(&self) -> Suspicion {
         Suspicion::from_bits(self.suspicion.load(Ordering::Relaxed))
+    }
+
+    /// Whether its text may speak of prepared statements by name.
+    #[inline]
+    pub fn uses_names(&self) -> bool {
+        self.uses_names
+    }
+
+    /// Bytes that it counts on a server.
+    pub fn bytes(&self) -> u32 {
+        self.key.len() as u32
     }
 
     /// Query, NUL and parameter types.
@@ -120,6 +133,7 @@ impl Statements {
             name,
             key: key.into(),
             suspicion: AtomicU16::new(suspects(tail).bits()),
+            uses_names: sql::may_use_statements(tail),
         });
         shared.set.insert(ByKey(Arc::clone(&statement)));
         statement

@@ -38,6 +38,7 @@ mod pins;
 mod pipelining;
 mod prepared;
 mod quotas;
+mod random_sessions;
 mod relay_extended;
 mod relay_simple;
 mod reload;

@@ -455,3 +455,27 @@ fn a_stream_of_requests_may_be_cut_anywhere() {
         frames
     });
 }
+
+#[test]
+fn of_several_errors_of_a_parse_the_same_is_told() {
+    same_everywhere(|client| {
+        let new = Request::new;
+        let requests = [
+            new().parse("s", "select 1").sync(),
+            new().parse("s", "selec").sync(),
+            new().parse("s", "select * from nowhere").sync(),
+            new().run("begin", &[]).sync(),
+            new().run("select 1/0", &[]).sync(),
+            new().parse("s", "select 2").sync(),
+            new().parse("s", "selec").sync(),
+            new().parse("s", "select * from nowhere").sync(),
+            new().run_prepared("unknown", &[]).sync(),
+            new().run("rollback", &[]).sync(),
+            new().run_prepared("s", &[]).sync(),
+        ];
+        requests
+            .iter()
+            .flat_map(|request| client.ask(request))
+            .collect()
+    });
+}

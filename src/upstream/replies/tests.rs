@@ -1,6 +1,9 @@
 use super::*;
 use proptest::prelude::*;
 
+/// A client's second statement without a name, on a server that has its first.
+const CHANGE: Change = Change { made: 2, before: 1 };
+
 fn queue(expects: impl IntoIterator<Item = Expect>) -> Replies {
     let mut replies = Replies::default();
     expects.into_iter().for_each(|expect| replies.push(expect));
@@ -32,7 +35,7 @@ fn seen(replies: &mut Replies, messages: &[u8]) -> Vec<u8> {
 fn an_injected_parse_is_answered_without_the_client_knowing() {
     let mut replies = queue([
         Expect::Parse(Reply::Swallow, Making::Shared(1, None)),
-        Expect::Bind,
+        Expect::Bind(None),
         Expect::Execute,
         Expect::Sync,
     ]);
@@ -43,10 +46,10 @@ fn an_injected_parse_is_answered_without_the_client_knowing() {
 #[test]
 fn our_own_parse_complete_keeps_its_place() {
     let mut replies = queue([
-        Expect::Bind,
+        Expect::Bind(None),
         Expect::Execute,
         Expect::SayParseComplete((*b"n").into()),
-        Expect::Describe,
+        Expect::Describe(None),
         Expect::SayCloseComplete((*b"n").into(), None),
         Expect::Sync,
     ]);
@@ -65,19 +68,19 @@ fn our_own_replies_come_at_once_when_nothing_is_before_them() {
 #[test]
 fn after_an_error_everything_up_to_sync_is_skipped_our_own_replies_too() {
     let mut replies = queue([
-        Expect::Bind,
+        Expect::Bind(None),
         Expect::SayParseComplete((*b"n").into()),
         Expect::Parse(Reply::Forward, Making::Shared(7, None)),
-        Expect::Close(Reply::Swallow, Some(8)),
+        Expect::Close(Reply::Swallow, Closing::Shared(8, 1)),
         Expect::Sync,
-        Expect::Bind,
+        Expect::Bind(None),
         Expect::Sync,
     ]);
     assert_eq!(seen(&mut replies, b"EZ2Z"), b"EZ2Z");
     let name = (*b"n").into();
     assert_eq!(
         replies.take_lost(),
-        [Lost::Name(name), Lost::Parse(7), Lost::Close(8)]
+        [Lost::Name(name), Lost::Parse(7), Lost::Close(8, 1)]
     );
     assert!(replies.is_empty());
 }
@@ -94,13 +97,17 @@ fn a_doomed_request_gets_the_error_that_we_word() {
 
 #[test]
 fn a_doomed_request_behind_an_error_is_never_heard_of() {
-    let mut replies = queue([Expect::Bind, Expect::Doomed((*b"!").into()), Expect::Sync]);
+    let mut replies = queue([
+        Expect::Bind(None),
+        Expect::Doomed((*b"!").into()),
+        Expect::Sync,
+    ]);
     assert_eq!(seen(&mut replies, b"EZ"), b"EZ");
 }
 
 #[test]
 fn an_injected_query_is_unseen_and_its_error_is_noted() {
-    let mut replies = queue([Expect::Injected, Expect::Query]);
+    let mut replies = queue([Expect::Injected, Expect::Query(Change::default())]);
     assert_eq!(seen(&mut replies, b"TDCEZTDCZ"), b"TDCZ");
     assert!(replies.take_injected_failed());
     assert!(!replies.take_injected_failed());
@@ -109,7 +116,7 @@ fn an_injected_query_is_unseen_and_its_error_is_noted() {
 #[test]
 fn the_sync_sent_before_copy_data_is_ignored_by_the_server_and_by_us() {
     // Execute, Sync, then data: the server meets the first Sync while it copies in.
-    let mut replies = queue([Expect::Bind, Expect::Execute, Expect::Sync]);
+    let mut replies = queue([Expect::Bind(None), Expect::Execute, Expect::Sync]);
     assert_eq!(seen(&mut replies, b"2G"), b"2G");
     assert!(replies.is_copy_in() && replies.needs_sync());
     replies.push(Expect::CopyEnd);
@@ -121,7 +128,7 @@ fn the_sync_sent_before_copy_data_is_ignored_by_the_server_and_by_us() {
 #[test]
 fn copy_data_sent_blindly_behind_the_sync_counts_the_same() {
     let all = [
-        Expect::Bind,
+        Expect::Bind(None),
         Expect::Execute,
         Expect::Sync,
         Expect::CopyEnd,
@@ -137,7 +144,7 @@ fn copy_data_sent_blindly_behind_the_sync_counts_the_same() {
 
 #[test]
 fn an_error_while_copying_in_ends_the_copy() {
-    let mut replies = queue([Expect::Bind, Expect::Execute, Expect::Sync]);
+    let mut replies = queue([Expect::Bind(None), Expect::Execute, Expect::Sync]);
     assert_eq!(seen(&mut replies, b"2GE"), b"2GE");
     assert!(!replies.is_copy_in());
     replies.push(Expect::CopyEnd);
@@ -148,7 +155,7 @@ fn an_error_while_copying_in_ends_the_copy() {
 
 #[test]
 fn copying_in_by_a_simple_query_ends_with_its_ready() {
-    let mut replies = queue([Expect::Query]);
+    let mut replies = queue([Expect::Query(Change::default())]);
     assert_eq!(seen(&mut replies, b"G"), b"G");
     replies.push(Expect::CopyEnd);
     assert_eq!(seen(&mut replies, b"CZ"), b"CZ");
@@ -157,14 +164,14 @@ fn copying_in_by_a_simple_query_ends_with_its_ready() {
 
 #[test]
 fn several_statements_of_one_query_are_one_answer() {
-    let mut replies = queue([Expect::Query]);
+    let mut replies = queue([Expect::Query(Change::default())]);
     assert_eq!(seen(&mut replies, b"TDCTDCICZ"), b"TDCTDCICZ");
     assert!(replies.is_empty());
 }
 
 #[test]
 fn a_flushed_batch_is_answered_but_not_settled_before_its_sync() {
-    let mut replies = queue([Expect::Bind, Expect::Execute]);
+    let mut replies = queue([Expect::Bind(None), Expect::Execute]);
     assert_eq!(seen(&mut replies, b"2C"), b"2C");
     assert!(replies.is_empty() && !replies.is_settled() && replies.needs_sync());
     replies.push(Expect::Sync);
@@ -175,17 +182,23 @@ fn a_flushed_batch_is_answered_but_not_settled_before_its_sync() {
 #[test]
 fn without_a_sync_an_error_skips_what_is_sent_later_too() {
     let mut replies = queue([
-        Expect::Parse(Reply::Forward, Making::Unnamed),
-        Expect::Query,
+        Expect::Parse(Reply::Forward, Making::Unnamed(CHANGE)),
+        Expect::Query(Change::default()),
     ]);
     assert_eq!(seen(&mut replies, b"E"), b"E");
     assert!(replies.is_empty() && !replies.is_settled());
-    replies.push(Expect::Query);
+    replies.push(Expect::Query(Change::default()));
     replies.push(Expect::SayParseComplete((*b"m").into()));
     assert!(replies.is_empty(), "the server skips them");
+    let nobodys = Change::default();
     assert_eq!(
         replies.take_lost(),
-        [Lost::Unnamed, Lost::Name((*b"m").into())]
+        [
+            Lost::UnnamedFailed(CHANGE),
+            Lost::Unnamed(nobodys),
+            Lost::Unnamed(nobodys),
+            Lost::Name((*b"m").into())
+        ]
     );
     replies.push(Expect::Sync);
     assert_eq!(seen(&mut replies, b"Z"), b"Z");
@@ -194,14 +207,18 @@ fn without_a_sync_an_error_skips_what_is_sent_later_too() {
 
 #[test]
 fn a_query_ends_an_extended_sequence_that_did_not_fail() {
-    let mut replies = queue([Expect::Bind, Expect::Execute, Expect::Query]);
+    let mut replies = queue([
+        Expect::Bind(None),
+        Expect::Execute,
+        Expect::Query(Change::default()),
+    ]);
     assert_eq!(seen(&mut replies, b"2CCZ"), b"2CCZ");
     assert!(replies.is_settled());
 }
 
 #[test]
 fn two_copies_of_one_query_each_wait_for_their_own_end() {
-    let mut replies = queue([Expect::Query]);
+    let mut replies = queue([Expect::Query(Change::default())]);
     assert_eq!(seen(&mut replies, b"G"), b"G");
     replies.push(Expect::CopyEnd);
     assert_eq!(seen(&mut replies, b"CG"), b"CG");
@@ -213,10 +230,18 @@ fn two_copies_of_one_query_each_wait_for_their_own_end() {
 
 #[test]
 fn what_the_server_meets_in_place_of_copy_data_is_lost() {
-    let mut extended = queue([Expect::Execute, Expect::Sync, Expect::Bind, Expect::Sync]);
+    let mut extended = queue([
+        Expect::Execute,
+        Expect::Sync,
+        Expect::Bind(None),
+        Expect::Sync,
+    ]);
     assert_eq!(seen(&mut extended, b"GEZ"), b"GEZ");
     assert!(extended.is_settled());
-    let mut simple = queue([Expect::Query, Expect::Query]);
+    let mut simple = queue([
+        Expect::Query(Change::default()),
+        Expect::Query(Change::default()),
+    ]);
     assert_eq!(seen(&mut simple, b"GEZ"), b"GEZ");
     assert!(simple.is_settled());
 }
@@ -224,7 +249,10 @@ fn what_the_server_meets_in_place_of_copy_data_is_lost() {
 #[test]
 fn an_answer_to_nothing_is_unexpected() {
     assert_eq!(Replies::default().observe(b'Z'), Verdict::Unexpected);
-    assert_eq!(queue([Expect::Bind]).observe(b'Z'), Verdict::Unexpected);
+    assert_eq!(
+        queue([Expect::Bind(None)]).observe(b'Z'),
+        Verdict::Unexpected
+    );
     assert_eq!(queue([Expect::Sync]).observe(b'2'), Verdict::Unexpected);
 }
 
@@ -232,13 +260,13 @@ fn any_expect() -> impl Strategy<Value = Expect> {
     prop_oneof![
         Just(Expect::Parse(Reply::Swallow, Making::Shared(1, None))),
         Just(Expect::Parse(Reply::Forward, Making::Private)),
-        Just(Expect::Bind),
-        Just(Expect::Describe),
+        Just(Expect::Bind(None)),
+        Just(Expect::Describe(None)),
         Just(Expect::Execute),
         Just(Expect::SayParseComplete((*b"n").into())),
         Just(Expect::SayCloseComplete((*b"n").into(), None)),
         Just(Expect::Sync),
-        Just(Expect::Query),
+        Just(Expect::Query(Change::default())),
         Just(Expect::Injected),
         Just(Expect::CopyEnd),
     ]

@@ -42,7 +42,7 @@ pub struct Client {
     pub status: char,
     patience: Duration,
     /// What others do in between transactions.
-    pub(super) in_between: Option<Box<dyn FnMut() + Send>>,
+    pub in_between: Option<Box<dyn FnMut() + Send>>,
 }
 
 impl Client {

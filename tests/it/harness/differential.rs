@@ -43,7 +43,7 @@ fn described(body: &[u8]) -> String {
 }
 
 /// What a client sees of an answer: not the place in PostgreSQL's source.
-fn seen(frames: &[Frame]) -> Vec<String> {
+pub fn seen(frames: &[Frame]) -> Vec<String> {
     let show = |frame: &Frame| match frame.tag {
         b'E' | b'N' => format!("{}({:?})", frame.kind(), frame.fields().without_source()),
         b'T' => described(&frame.body),
