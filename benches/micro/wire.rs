@@ -8,7 +8,7 @@ use divan::{
 use pgusher::{
     net::{Buffer, Flow},
     relay::Names,
-    upstream::Statements,
+    upstream::{Statements, Suspicion},
     wire::{HEADER_BYTES, peek, read},
 };
 
@@ -35,10 +35,8 @@ fn rewrite_bind(bencher: Bencher<'_, '_>) {
     const BIND: &[u8] = b"B\0\0\0\x1e\0my statement\0\0\0\0\x01\0\0\0\x0242\0\0";
     const NAMES_BYTES: usize = 14;
     let mut names = Names::default();
-    let statement = Statements::default().intern(0, b"select $1\0\0\0", |_| {
-        pgusher::upstream::Suspicion::NONE
-    });
-    names.insert(b"my statement", statement);
+    let statement = Statements::default().intern(0, b"select $1\0\0\0", |_| Suspicion::NONE);
+    names.insert(Names::key(b"my statement"), statement);
     let buffers = fixture::buffers();
     bencher
         .with_inputs(|| {

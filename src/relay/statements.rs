@@ -123,7 +123,7 @@ impl Relay<'_> {
             return Err(malformed);
         }
         if self.client.names.get(name).is_some() {
-            let (name, tail) = (Names::key(name), tail.to_vec());
+            let (name, tail) = (Name::from(name), tail.to_vec());
             self.parse_used(header, name, &tail);
             return Ok(Step::Done);
         }
@@ -243,7 +243,7 @@ impl Relay<'_> {
             self.unknown_name(header, &name, Expect::Bind(None));
             return Ok(Step::Done);
         };
-        let kept = Arc::clone(kept);
+        let said = as_said(name, kept);
         let (id, uses_names) = (statement.id(), statement.uses_names());
         let names_bytes = portal.len() + 1 + name.len() + 1;
         let suspicion = statement.suspicion();
@@ -256,15 +256,15 @@ impl Relay<'_> {
         if uses_names || self.lending.has_portals() {
             let portal = self.portal_of_bind();
             self.lending.forget_portal(&portal);
-            self.lend_to_bind_of(&portal, &kept);
+            self.lend_to_bind_of(&portal, &said);
         }
         if !self.server.prepared.touch(id)
-            && let Some(statement) = self.client.names.get(&kept).map(Arc::clone)
+            && let Some(statement) = self.client.names.get(&said).map(Arc::clone)
         {
             self.make_on_server(&statement, (Reply::Swallow, None));
         }
         self.rewrite_bind(header, names_bytes);
-        self.server.replies.push(Expect::Bind(Some(kept)));
+        self.server.replies.push(Expect::Bind(Some(said)));
         Ok(Step::Done)
     }
 
@@ -460,14 +460,14 @@ impl Relay<'_> {
             self.unknown_name(header, &name, Expect::Describe(None));
             return Step::Done;
         };
-        let (kept, statement) = (Arc::clone(kept), Arc::clone(statement));
+        let (said, statement) = (as_said(name, kept), Arc::clone(statement));
         if statement.uses_names() {
             self.lend_to_parse(statement.tail());
         }
         self.place(&statement);
         self.client.to_server.skip(header.message_bytes);
         frontend::describe_statement(self.client.to_server.insertion(), statement.name());
-        self.server.replies.push(Expect::Describe(Some(kept)));
+        self.server.replies.push(Expect::Describe(Some(said)));
         Step::Done
     }
 
@@ -478,6 +478,15 @@ impl Relay<'_> {
             .replies
             .push(Expect::Doomed(refusal.encode().into()));
         self.pass(header.message_bytes, Rest::Drop);
+    }
+}
+
+/// The name as the client said it, which may be longer than it is kept.
+fn as_said(said: &[u8], kept: &Name) -> Name {
+    if said.len() == kept.len() {
+        Arc::clone(kept)
+    } else {
+        said.into()
     }
 }
 

@@ -31,6 +31,7 @@ mod function_call;
 mod harness;
 mod hidden_state;
 mod modes;
+mod names_in_sql;
 mod operations;
 mod own_settings;
 mod pin_limits;
