@@ -249,6 +249,9 @@ impl Relay<'_> {
         if self.server.replies.has_lost() {
             self.settle_lost();
         }
+        if self.server.replies.is_settled() {
+            self.client.unnamed.settle();
+        }
         if status == TxStatus::Idle && verdict == Verdict::Forward {
             self.client.hear_all().map_err(RelayError::Lagged)?;
         }

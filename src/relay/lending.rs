@@ -207,8 +207,8 @@ impl Relay<'_> {
     }
 
     fn lend_for(&mut self, uses: &[Use<'_>]) {
-        if self.server.status == TxStatus::Failed {
-            // None of it runs in a failed transaction.
+        if self.server.status == TxStatus::Failed && self.server.replies.is_settled() {
+            // None of it runs in a failed transaction, which nothing may have ended yet.
             return;
         }
         for (name, statement) in self.named_by(uses) {

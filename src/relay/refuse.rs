@@ -66,13 +66,21 @@ fn plainly_keeps(text: &[u8]) -> Option<&'static str> {
     };
     let drops = (0..tokens.len())
         .any(|at| word(at, &["on"]) && word(at + 1, &["commit"]) && word(at + 2, &["drop"]));
+    // Whether the statement that a token is in begins with CREATE.
+    let creates = |at: usize| {
+        let is_end = |t: &Token| t.of(text) == b";";
+        let before = tokens.get(..at).unwrap_or_default();
+        let begins = before.iter().rposition(is_end).map_or(0, |end| end + 1);
+        word(begins, &["create"])
+    };
     (0..tokens.len()).find_map(|at| {
         let is_first = at == 0 || tokens.get(at - 1).is_some_and(|t| t.of(text) == b";");
         let calls = tokens.get(at + 1).is_some_and(|t| t.of(text) == b"(");
         let makes_temp = word(at, &["temp", "temporary"])
             && at > 0
             && word(at - 1, &["create", "into", "local", "global", "replace"]);
-        if makes_temp && !drops {
+        let into_temp = word(at, &["pg_temp"]) && creates(at);
+        if (makes_temp || into_temp) && !drops {
             Some("temp")
         } else if word(at, &["with"]) && word(at + 1, &["hold"]) {
             Some("cursor")
@@ -112,6 +120,8 @@ mod tests {
             ),
             ("select 1 into temp t", Some("temp")),
             ("create temp table t () on commit drop", None),
+            ("create function pg_temp.f() returns int", Some("temp")),
+            ("select pg_temp.f(); create table t ()", None),
             ("select temp, 'create temp table' from temp", None),
             ("declare c cursor with hold for select 1", Some("cursor")),
             ("select with_hold from hold", None),

@@ -4,7 +4,10 @@
 //! Looked at once per Parse or Query. What functions leave without being named for it, the pool's
 //! [`crate::upstream::Survey`] tells.
 
-use crate::upstream::{Survey, Suspicion};
+use crate::{
+    sql,
+    upstream::{Survey, Suspicion},
+};
 use aho_corasick::AhoCorasick;
 use std::sync::LazyLock;
 
@@ -46,10 +49,19 @@ pub(crate) fn suspects(text: &[u8]) -> Suspicion {
             suspicion |= *kinds;
         }
     }
-    if may_set(text) && memchr::memmem::find(text, b"seed").is_some() {
+    if may_set(text) && names_seed(text) {
         suspicion |= Suspicion::SEED;
     }
     suspicion
+}
+
+/// Whether `seed` is set like a setting.
+fn names_seed(text: &[u8]) -> bool {
+    let is_seed = |token: sql::Token| {
+        let name = token.of(text);
+        name.eq_ignore_ascii_case(b"seed") || name == b"\"seed\""
+    };
+    memchr::memmem::find(text, b"seed").is_some() && sql::tokens(text).any(is_seed)
 }
 
 /// What a statement of this text may leave, by itself and through functions.

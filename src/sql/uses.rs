@@ -2,7 +2,7 @@
 
 use super::{Token, statements, tokens, unquoted};
 use aho_corasick::AhoCorasick;
-use std::{borrow::Cow, ops::Range, sync::LazyLock};
+use std::{borrow::Cow, sync::LazyLock};
 
 /// One command that speaks of prepared statements.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,14 +56,33 @@ pub fn may_use_statements(text: &[u8]) -> bool {
     FINDER.is_match(text)
 }
 
-/// What the commands of a text do with prepared statements, in their order. Allocates for names
-/// that are not written as they are.
+/// What the commands of a text do with prepared statements, in their order. What a DO block may
+/// execute is guessed: every word behind an `execute`. Allocates for names that are not written as
+/// they are.
 pub fn uses(text: &[u8]) -> impl Iterator<Item = Use<'_>> {
-    statements(text).filter_map(|range| one(text, range))
+    statements(text).flat_map(|range| {
+        let text = text.get(range).unwrap_or_default();
+        one(text).into_iter().chain(in_block(text))
+    })
 }
 
-fn one(text: &[u8], range: Range<usize>) -> Option<Use<'_>> {
-    let text = text.get(range)?;
+/// What a DO block may execute.
+fn in_block(text: &[u8]) -> impl Iterator<Item = Use<'_>> {
+    let first = tokens(text).find(|token| token.kind.is_significant());
+    let is_block = first.is_some_and(|first| first.is_word(text, b"do"));
+    let block = if is_block { text } else { b"" };
+    let is_part = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_' || *b >= 0x80;
+    let words = block.split(move |b| !is_part(b));
+    let mut was_execute = false;
+    words
+        .filter(|word| !word.is_empty())
+        .filter_map(move |word| {
+            let is_run = std::mem::replace(&mut was_execute, word.eq_ignore_ascii_case(b"execute"));
+            is_run.then(|| Use::Execute(Cow::Owned(word.to_ascii_lowercase())))
+        })
+}
+
+fn one(text: &[u8]) -> Option<Use<'_>> {
     let mut all = tokens(text).significant();
     let first = all.next()?;
     let is_first = |word: &[u8]| first.is_word(text, word);
@@ -161,6 +180,10 @@ mod tests {
             ("explain create table t as execute a", "!a"),
             ("deallocate a; prepare a (int) as select 1", "-a +a"),
             ("prepare transaction as select 1", "+transaction"),
+            (
+                "do $$ begin execute 'execute N (1)'; end $$; execute b",
+                "!execute !n !b",
+            ),
         ] {
             assert_eq!(shown(text).join(" "), expected, "{text}");
         }
@@ -178,7 +201,7 @@ mod tests {
             "deallocate",
             "deallocate u&\"a\"",
             "deallocate 'a'",
-            "do $$ begin execute 'deallocate all'; end $$",
+            "do $$ begin perform 1; end $$",
             "",
         ] {
             assert!(shown(text).is_empty(), "{text}");

