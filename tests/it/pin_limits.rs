@@ -97,6 +97,7 @@ fn the_one_pin_too_many_is_refused_and_leaves_nothing() {
         let proxy = limited("max_pinned_servers", 1);
         let mut first = proxy.connect("acme").login();
         first.exec("create temp table the_first (i int)");
+        assert_eq!(first.value("show pgusher.pin"), "temp");
         let mut second = proxy.connect("acme").login();
         let refusal = refusal(&mut second, make);
         assert_eq!(refusal.code(), "53400", "{make}: {refusal:?}");
