@@ -207,6 +207,7 @@ async fn settle(
     pool.learn_welcome(checkout.welcome());
     let server = checkout.server();
     let sql = server.applied.sql_towards(wanted);
+    let before = Arc::clone(&server.applied);
     let mut report = Vec::new();
     if !sql.is_empty() {
         report = server
@@ -217,6 +218,14 @@ async fn settle(
     server.applied = Arc::clone(wanted);
     let welcome = pool.welcome().unwrap_or_default();
     report.retain(|(name, _)| wanted.value(name).is_some());
+    // What is not reported has not changed, however the client spells it.
+    for (name, _) in wanted.iter() {
+        let is_silent = !report.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+        let now = before.value(name).or_else(|| welcome.value(name));
+        if let Some(now) = now.filter(|_| is_silent && welcome.value(name).is_some()) {
+            report.push((name.into(), now.into()));
+        }
+    }
     let settings = wanted.as_reported(&report, |name, value| welcome.value(name) == Some(value));
     let settings = Arc::new(settings);
     if settings == *wanted {

@@ -3,7 +3,7 @@
 use super::{channels::MoveError, session::Session};
 use crate::{
     pool::{Checkout, PinPlace},
-    relay::{Lease, suspects},
+    relay::{Lease, not_allowed, suspects, too_many},
     sessions::Activity,
     tenant::Pinning,
     upstream::{AskError, Inventory, Report, Server, Settings, Sight, Suspicion},
@@ -226,24 +226,14 @@ impl Session {
         let reasons = reasons.join(", ");
         let config = self.pool.config();
         if config.pinning == Pinning::Refuse {
-            return Err(Refusal::fatal(
-                SqlState::UNSUPPORTED,
-                format!("session state that outlives a transaction is not allowed: {reasons}"),
-            )
-            .with_detail("The tenant's \"pin\" is \"refuse\"; use a session mode connection (options=-c pgusher.pool_mode=session)."));
+            return Err(not_allowed(&reasons).into_fatal());
         }
         if pin.place.is_some() {
             return Ok(());
         }
         let Some(place) = self.pool.pin() else {
             let limit = config.limits.max_pinned_servers;
-            return Err(Refusal::fatal(
-                SqlState::QUOTA,
-                format!("too many sessions keep their server (max_pinned_servers = {limit})"),
-            )
-            .with_detail(format!(
-                "This session would keep its server because of: {reasons}."
-            )));
+            return Err(too_many(limit, &reasons).into_fatal());
         };
         pin.place = Some(place);
         for reason in pin.kinds.names() {

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -28,6 +28,7 @@ pub(super) struct Known {
     customs: Mutex<BTreeSet<Box<str>>>,
     uses_sequences: AtomicBool,
     pinned: Arc<AtomicU32>,
+    shapes: AtomicU64,
     settings: Mutex<HashSet<Arc<Settings>>>,
 }
 
@@ -40,6 +41,7 @@ impl Default for Known {
             customs: Mutex::default(),
             uses_sequences: AtomicBool::new(false),
             pinned: Arc::default(),
+            shapes: AtomicU64::new(0),
             settings: Mutex::default(),
         }
     }
@@ -133,6 +135,17 @@ impl Known {
         let settings = Arc::new(settings);
         shared.insert(Arc::clone(&settings));
         settings
+    }
+
+    /// How often what statements return may have changed. A statement that is prepared after a change
+    /// is another one than before it, even if it reads the same.
+    #[inline]
+    pub(super) fn shapes(&self) -> u64 {
+        self.shapes.load(Relaxed)
+    }
+
+    pub(super) fn note_change_of_shapes(&self) {
+        self.shapes.fetch_add(1, Relaxed);
     }
 
     /// A place among the pinned servers; `None` when there are `count_max` already.

@@ -196,6 +196,17 @@ impl TenantPool {
         self.known.share_settings(settings)
     }
 
+    /// How often what statements return may have changed.
+    #[inline]
+    pub fn shapes(&self) -> u64 {
+        self.known.shapes()
+    }
+
+    /// What statements return may have changed: those that are prepared from now on are new ones.
+    pub fn note_change_of_shapes(&self) {
+        self.known.note_change_of_shapes();
+    }
+
     /// A place among the tenant's pinned servers; `None` when it has none left.
     pub fn pin(&self) -> Option<PinPlace> {
         self.known.pin(self.config().limits.max_pinned_servers)

@@ -12,7 +12,7 @@ use crate::{
 use std::time::Duration;
 
 /// How long a client that closed may go on reading before it is asked for a sign of life.
-const PROBE_INTERVAL: Duration = Duration::from_millis(300);
+const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long a server may take to end what was cancelled, and to be cleaned.
 const CLEAN_TIMEOUT: Duration = Duration::from_secs(5);

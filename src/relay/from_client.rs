@@ -1,6 +1,6 @@
 //! What a client sends: forwarded in place, noted in the queue of replies, names rewritten.
 
-use super::{Farewell, Relay, RelayError, Rest, lending::uses_in, traces};
+use super::{Farewell, Relay, RelayError, Rest, lending::uses_in, refuse, traces};
 use crate::{
     net::SMALL_BYTES,
     sessions::{Activity, Counters},
@@ -112,27 +112,7 @@ impl Relay<'_> {
 
     /// Passes what is left of the last message; whether all of it is through.
     fn pass_client_rest(&mut self) -> bool {
-        let flow = &mut self.client.to_server;
-        let here = flow.unscanned().len();
-        self.client.rest = match self.client.rest {
-            Rest::None => return true,
-            Rest::Forward(left) => {
-                flow.approve(left.min(here));
-                if left > here {
-                    Rest::Forward(left - here)
-                } else {
-                    Rest::None
-                }
-            }
-            Rest::Drop(left) => {
-                flow.skip(left.min(here));
-                if left > here {
-                    Rest::Drop(left - here)
-                } else {
-                    Rest::None
-                }
-            }
-        };
+        self.client.rest = self.client.rest.pass(&mut self.client.to_server);
         self.client.rest == Rest::None
     }
 
@@ -210,7 +190,8 @@ impl Relay<'_> {
             let text = text.unwrap_or_default();
             let is_whole = text.len() + HEADER_BYTES == header.message_bytes;
             let suspicion = self.suspects(text);
-            if let Some(sql) = self.refusal_for(text, suspicion) {
+            if let Some(refusal) = self.refusal_for(text, suspicion) {
+                let sql = refuse::raising(&refusal);
                 frontend::query(self.client.to_server.insertion(), &sql);
                 let change = self.drop_unnamed();
                 self.count_query();
@@ -274,6 +255,7 @@ impl Relay<'_> {
         if suspicion.intersects(Suspicion::CHANNELS) && !self.listen_again() {
             return false;
         }
+        self.sets_session |= suspicion.intersects(Suspicion::SETS);
         self.notifies |= suspicion.intersects(Suspicion::NOTIFIES);
         self.server.suspicion |= suspicion.without(Suspicion::HINTS);
         true

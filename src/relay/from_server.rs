@@ -116,27 +116,10 @@ impl Relay<'_> {
 
     /// Passes what is left of the last message; whether all of it is through.
     fn pass_server_rest(&mut self) -> bool {
-        let flow = &mut self.client.to_client;
-        let here = flow.unscanned().len();
-        self.client.from_server_rest = match self.client.from_server_rest {
-            Rest::None => return true,
-            Rest::Forward(left) => {
-                flow.approve(left.min(here));
-                if left > here {
-                    Rest::Forward(left - here)
-                } else {
-                    Rest::None
-                }
-            }
-            Rest::Drop(left) => {
-                flow.skip(left.min(here));
-                if left > here {
-                    Rest::Drop(left - here)
-                } else {
-                    Rest::None
-                }
-            }
-        };
+        self.client.from_server_rest = self
+            .client
+            .from_server_rest
+            .pass(&mut self.client.to_client);
         self.client.from_server_rest == Rest::None
     }
 
@@ -337,6 +320,8 @@ impl Relay<'_> {
         if verdict != Verdict::Forward {
             return verdict;
         }
+        let severity = read::error_field(self.body(header), b'V');
+        self.server_explained |= matches!(severity, Some(b"FATAL" | b"PANIC"));
         if self.client.handle.take_query_overdue() {
             let refusal = Refusal::error(
                 SqlState::CANCELED,
@@ -392,10 +377,18 @@ impl Relay<'_> {
             self.may_change_settings = true;
         }
         let tag = self.body(header);
-        let left = tags::left_by(tag, self.pinned, self.pool.survey().is_quiet());
+        let known = tags::Known {
+            pinned: self.pinned,
+            is_quiet: self.pool.survey().is_quiet(),
+            sets_session: self.sets_session,
+        };
+        let left = tags::left_by(tag, known);
         if left.intersects(Suspicion::FUNCTIONS) {
             self.pool.forget_survey();
             self.server.is_unsurveyed = true;
+        }
+        if tags::may_change_shapes(self.body(header)) {
+            self.pool.note_change_of_shapes();
         }
         self.server.suspicion |= left;
         if self.client.asks_for_numbers && self.body(header).starts_with(b"INSERT") {

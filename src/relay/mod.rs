@@ -30,10 +30,12 @@ mod unnamed;
 pub use client::Client;
 pub use depart::Farewell;
 pub use names::Names;
+pub use refuse::{not_allowed, too_many};
 pub use traces::suspects_with as suspects;
 pub use unnamed::Unnamed;
 
 use crate::{
+    net::Flow,
     pool::TenantPool,
     sessions::{Activity, Order},
     tenant::PoolMode,
@@ -62,6 +64,28 @@ pub enum Rest {
     Forward(usize),
     /// So many bytes that don't.
     Drop(usize),
+}
+
+impl Rest {
+    /// Passes as much of it as is in the flow; what is left then.
+    fn pass(self, flow: &mut Flow) -> Self {
+        let here = flow.unscanned().len();
+        match self {
+            Self::None => Self::None,
+            Self::Forward(left) => {
+                flow.approve(left.min(here));
+                left.checked_sub(here)
+                    .filter(|left| *left > 0)
+                    .map_or(Self::None, Self::Forward)
+            }
+            Self::Drop(left) => {
+                flow.skip(left.min(here));
+                left.checked_sub(here)
+                    .filter(|left| *left > 0)
+                    .map_or(Self::None, Self::Drop)
+            }
+        }
+    }
 }
 
 /// How a relay ended.
@@ -214,6 +238,10 @@ pub struct Relay<'a> {
     segment: u64,
     /// In which segment the unnamed statement was changed.
     unnamed_segment: u64,
+    /// What was seen of the unnamed statement's text.
+    unnamed_noted: statements::Noted,
+    /// A text of this lease may set something for the session, not for its transaction alone.
+    sets_session: bool,
     /// A command since the last ReadyForQuery may have changed settings.
     may_change_settings: bool,
     /// Settings that the client resets in what is not answered yet.
@@ -289,6 +317,8 @@ impl<'a> Relay<'a> {
             lending: lending::Lending::default(),
             segment: 0,
             unnamed_segment: 0,
+            unnamed_noted: statements::Noted::default(),
+            sets_session: false,
             may_change_settings: false,
             resets: Vec::new(),
             is_flushed: false,

@@ -11,6 +11,7 @@ use crate::{
     sql::{Token, tokens},
     tenant::Pinning,
     upstream::Suspicion,
+    wire::{Refusal, SqlState},
 };
 
 /// Kinds of state that a text can say plainly.
@@ -22,8 +23,8 @@ const PLAIN: Suspicion = Suspicion::TEMP
     .with(Suspicion::LINKS);
 
 impl Relay<'_> {
-    /// What is run in place of a text that would keep the server; `None` when it may run.
-    pub(super) fn refusal_for(&self, text: &[u8], suspicion: Suspicion) -> Option<String> {
+    /// What is said instead of running a text that would keep the server; `None` when it may run.
+    pub(super) fn refusal_for(&self, text: &[u8], suspicion: Suspicion) -> Option<Refusal> {
         if !suspicion.intersects(PLAIN) || !self.pinned.is_empty() {
             return None;
         }
@@ -34,27 +35,46 @@ impl Relay<'_> {
             return None;
         }
         let reason = plainly_keeps(text)?;
-        let (sqlstate, message, detail) = if is_refused {
-            (
-                "0A000",
-                format!("session state that outlives a transaction is not allowed: {reason}"),
-                "The tenant's \"pin\" is \"refuse\"; use options=-c pgusher.pool_mode=session."
-                    .to_owned(),
-            )
+        Some(if is_refused {
+            not_allowed(reason)
         } else {
-            (
-                "53400",
-                format!("too many sessions keep their server (max_pinned_servers = {limit})"),
-                format!("This session would keep its server because of: {reason}."),
-            )
-        };
-        let quoted = |text: &str| text.replace('\'', "''");
-        Some(format!(
-            "DO $pgusher$BEGIN RAISE EXCEPTION USING ERRCODE='{sqlstate}',MESSAGE='{}',DETAIL='{}';END$pgusher$",
-            quoted(&message),
-            quoted(&detail)
-        ))
+            too_many(limit, reason)
+        })
     }
+}
+
+/// Where the tenant's `pin` is "refuse" (0A000).
+pub fn not_allowed(reasons: &str) -> Refusal {
+    Refusal::error(
+        SqlState::UNSUPPORTED,
+        format!("session state that outlives a transaction is not allowed: {reasons}"),
+    )
+    .with_detail(
+        "The tenant's \"pin\" is \"refuse\"; a connection in session mode may \
+         (options=-c pgusher.pool_mode=session).",
+    )
+}
+
+/// Where `max_pinned_servers` is reached (53400).
+pub fn too_many(limit: u32, reasons: &str) -> Refusal {
+    Refusal::error(
+        SqlState::QUOTA,
+        format!("too many sessions keep their server (max_pinned_servers = {limit})"),
+    )
+    .with_detail(format!(
+        "This session would keep its server because of: {reasons}."
+    ))
+}
+
+/// A statement that raises it.
+pub(super) fn raising(refusal: &Refusal) -> String {
+    let quoted = |text: &str| text.replace('\'', "''");
+    format!(
+        "DO $pgusher$BEGIN RAISE EXCEPTION USING ERRCODE='{}',MESSAGE='{}',DETAIL='{}';END$pgusher$",
+        refusal.sqlstate,
+        quoted(&refusal.message),
+        quoted(refusal.detail.as_deref().unwrap_or_default())
+    )
 }
 
 /// Which state a text plainly makes that outlives its transaction.

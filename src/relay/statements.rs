@@ -15,6 +15,13 @@ use crate::{
 };
 use std::sync::Arc;
 
+/// What was seen of the unnamed statement's text in this lease.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Noted {
+    serial: u64,
+    speaks_of_names: bool,
+}
+
 /// Longest Parse of a named statement: it must be here whole to be shared.
 const NAMED_PARSE_BYTES_MAX: usize = 1024 * 1024;
 
@@ -51,6 +58,10 @@ impl Relay<'_> {
         let text = text.get(HEADER_BYTES..header.message_bytes);
         let text = text.and_then(read::cstr).map_or(&[][..], |(_, text)| text);
         let suspicion = self.suspects(text);
+        if let Some(refusal) = self.refusal_for(text, suspicion) {
+            self.doom(header, &refusal);
+            return Ok(Step::Done);
+        }
         if !self.prepare_for(suspicion) {
             return Ok(Step::MustWait);
         }
@@ -66,6 +77,10 @@ impl Relay<'_> {
             // Not all of it is seen: it may leave anything.
             self.server.suspicion |= Suspicion::DYNAMIC;
             let made = self.client.unnamed.replace(None);
+            self.unnamed_noted = Noted {
+                serial: made,
+                speaks_of_names: false,
+            };
             let change = self.unnamed_on_server(made);
             let making = Making::Unnamed(change);
             self.forward(header, Expect::Parse(Reply::Forward, making));
@@ -92,6 +107,10 @@ impl Relay<'_> {
         self.resets.extend(traces::resets(text));
         let speaks_of_names = sql::may_use_statements(text).then(|| text.to_vec());
         let made = self.client.unnamed.replace(Some(tail));
+        self.unnamed_noted = Noted {
+            serial: made,
+            speaks_of_names: speaks_of_names.is_some(),
+        };
         if let Some(text) = speaks_of_names {
             self.barrier_at_sync = true;
             self.lend_to_parse(&text);
@@ -132,7 +151,9 @@ impl Relay<'_> {
             self.doom(header, &refusal);
             return Ok(Step::Done);
         }
-        let context = self.client.settings.plan_context() ^ self.context_of_names(tail);
+        let context = self.client.settings.plan_context()
+            ^ self.context_of_names(tail)
+            ^ self.pool.shapes().rotate_right(16);
         let statement = self
             .pool
             .statements
@@ -340,7 +361,10 @@ impl Relay<'_> {
         if self.unnamed_is_uncertain() {
             return Step::MustWait;
         }
-        if sql::may_use_statements(self.client.unnamed.tail()) {
+        if !self.note_unnamed() {
+            return Step::MustWait;
+        }
+        if self.unnamed_noted.speaks_of_names {
             let portal = self.portal_of_bind();
             let tail = self.client.unnamed.tail().to_vec();
             self.lend_to_bind(&portal, &tail);
@@ -351,6 +375,31 @@ impl Relay<'_> {
             self.doom_unnamed(header);
         }
         Step::Done
+    }
+
+    /// Looks at the text of an unnamed statement that was not parsed in this lease, once. `false` when
+    /// its Bind must wait.
+    fn note_unnamed(&mut self) -> bool {
+        let serial = self.client.unnamed.serial();
+        if self.unnamed_noted.serial == serial {
+            return true;
+        }
+        let tail = self.client.unnamed.tail();
+        let speaks_of_names = sql::may_use_statements(tail);
+        let suspicion = if tail.is_empty() {
+            Suspicion::DYNAMIC
+        } else {
+            self.suspects(tail)
+        };
+        self.unnamed_noted = Noted {
+            serial,
+            speaks_of_names,
+        };
+        let may_go_on = self.prepare_for(suspicion);
+        if !may_go_on {
+            self.unnamed_noted = Noted::default();
+        }
+        may_go_on
     }
 
     fn doom_unnamed(&mut self, header: Header) {

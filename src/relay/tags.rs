@@ -2,17 +2,30 @@
 
 use crate::upstream::Suspicion;
 
-/// What a command with this tag may have left behind once its transaction is over. `pinned` is what
-/// the session keeps its server for: what may take that away is worth a question, too. `is_quiet`: no
-/// function of the tenant's leaves anything. What is not known to leave nothing may leave anything.
+/// What is known of the session when a command ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    /// What it keeps its server for: what may take that away is worth a question, too.
+    pub(super) pinned: Suspicion,
+    /// No function of the tenant's leaves anything.
+    pub(super) is_quiet: bool,
+    /// A text may have set something for the session.
+    pub(super) sets_session: bool,
+}
+
+/// What a command with this tag may have left behind once its transaction is over. What is not known
+/// to leave nothing may leave anything.
 #[inline]
-pub(super) fn left_by(tag: &[u8], pinned: Suspicion, is_quiet: bool) -> Suspicion {
+pub(super) fn left_by(tag: &[u8], known: Known) -> Suspicion {
+    let (pinned, is_quiet) = (known.pinned, known.is_quiet);
     let end = tag.iter().position(|b| matches!(b, b' ' | 0));
     let word = tag.get(..end.unwrap_or(tag.len())).unwrap_or_default();
     if HARMLESS.contains(&word) {
         return Suspicion::NONE;
     }
     match word {
+        // A text that sets something for its transaction alone leaves nothing.
+        b"SET" if !known.sets_session => Suspicion::NONE,
         b"SET" | b"RESET" => Suspicion::SETTINGS,
         b"CREATE" | b"ALTER" => made(tag, is_quiet) | pinned.and(Suspicion::TEMP),
         b"DROP" => pinned.and(Suspicion::TEMP),
@@ -26,6 +39,14 @@ pub(super) fn left_by(tag: &[u8], pinned: Suspicion, is_quiet: bool) -> Suspicio
         b"LOAD" => Suspicion::LIBRARY,
         _ => Suspicion::DYNAMIC | Suspicion::FUNCTIONS,
     }
+}
+
+/// Whether a command with this tag may have changed what prepared statements return.
+#[inline]
+pub(super) fn may_change_shapes(tag: &[u8]) -> bool {
+    const WORDS: [&[u8]; 6] = [b"ALTER", b"DROP", b"CREATE", b"DO", b"CALL", b"IMPORT"];
+    let end = tag.iter().position(|b| matches!(b, b' ' | 0));
+    WORDS.contains(&tag.get(..end.unwrap_or(tag.len())).unwrap_or_default())
 }
 
 /// Commands that leave nothing, the frequent ones first. Temporary objects, held cursors and
@@ -78,6 +99,14 @@ fn made(tag: &[u8], is_quiet: bool) -> Suspicion {
 mod tests {
     use super::*;
 
+    fn known(pinned: Suspicion, is_quiet: bool) -> Known {
+        Known {
+            pinned,
+            is_quiet,
+            sets_session: true,
+        }
+    }
+
     #[test]
     fn what_may_be_left_is_told_by_the_tag() {
         for harmless in [
@@ -87,38 +116,38 @@ mod tests {
             b"COPY 5\0",
             b"CLOSE CURSOR\0",
         ] {
-            assert!(left_by(harmless, Suspicion::NONE, false).is_empty());
+            assert!(left_by(harmless, known(Suspicion::NONE, false)).is_empty());
         }
         assert_eq!(
-            left_by(b"SET\0", Suspicion::NONE, true),
+            left_by(b"SET\0", known(Suspicion::NONE, true)),
             Suspicion::SETTINGS
         );
         assert_eq!(
-            left_by(b"PREPARE TRANSACTION\0", Suspicion::NONE, true),
+            left_by(b"PREPARE TRANSACTION\0", known(Suspicion::NONE, true)),
             Suspicion::NONE
         );
         for unknown in [&b"DO\0"[..], b"CALL\0", b"SELECTED\0", b"\0", b""] {
-            assert!(left_by(unknown, Suspicion::NONE, true).intersects(Suspicion::UNSEEN));
+            assert!(left_by(unknown, known(Suspicion::NONE, true)).intersects(Suspicion::UNSEEN));
         }
     }
 
     #[test]
     fn what_may_end_a_pin_is_worth_a_question() {
         let pinned = Suspicion::TEMP | Suspicion::CURSORS;
-        assert!(left_by(b"DROP TABLE\0", pinned, true).intersects(Suspicion::TEMP));
+        assert!(left_by(b"DROP TABLE\0", known(pinned, true)).intersects(Suspicion::TEMP));
         assert_eq!(
-            left_by(b"CLOSE CURSOR ALL\0", pinned, true),
+            left_by(b"CLOSE CURSOR ALL\0", known(pinned, true)),
             Suspicion::CURSORS
         );
         assert_eq!(
-            left_by(b"CLOSE CURSOR\0", Suspicion::TEMP, true),
+            left_by(b"CLOSE CURSOR\0", known(Suspicion::TEMP, true)),
             Suspicion::NONE
         );
     }
 
     #[test]
     fn a_new_function_is_worth_a_survey_and_a_new_table_only_where_functions_leave_something() {
-        let made = |tag: &[u8], is_quiet| left_by(tag, Suspicion::NONE, is_quiet);
+        let made = |tag: &[u8], is_quiet| left_by(tag, known(Suspicion::NONE, is_quiet));
         assert_eq!(made(b"CREATE FUNCTION\0", true), Suspicion::FUNCTIONS);
         assert_eq!(made(b"CREATE TABLE\0", true), Suspicion::NONE);
         assert_eq!(made(b"CREATE TABLE\0", false), Suspicion::FUNCTIONS);

@@ -49,10 +49,28 @@ pub(crate) fn suspects(text: &[u8]) -> Suspicion {
             suspicion |= *kinds;
         }
     }
-    if may_set(text) && names_seed(text) {
-        suspicion |= Suspicion::SEED;
+    if may_set(text) {
+        if names_seed(text) {
+            suspicion |= Suspicion::SEED;
+        }
+        if !sets_locally(text) {
+            suspicion |= Suspicion::SETS;
+        }
     }
     suspicion
+}
+
+/// Whether all that a text does is one `SET LOCAL`, `SET TRANSACTION` or `SET CONSTRAINTS`: that ends
+/// with its transaction.
+fn sets_locally(text: &[u8]) -> bool {
+    let mut tokens = sql::tokens(text).significant();
+    let mut word = |words: &[&str]| {
+        let token = tokens.next();
+        token.is_some_and(|token| words.iter().any(|w| token.is_word(text, w.as_bytes())))
+    };
+    let is_local = word(&["set"]) && word(&["local", "transaction", "constraints"]);
+    let is_end = |token: &sql::Token| token.kind == sql::Kind::Semicolon;
+    is_local && tokens.skip_while(|token| !is_end(token)).nth(1).is_none()
 }
 
 /// Whether `seed` is set like a setting.
@@ -190,6 +208,31 @@ mod tests {
             ),
         ] {
             assert_eq!(suspects(text.as_bytes()), kinds, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_for_a_transaction_is_told_from_what_is_set_for_the_session() {
+        for local in [
+            "set local work_mem = '1MB'",
+            " SET LOCAL app.x TO 'a;b';\0",
+            "set transaction read only",
+        ] {
+            assert!(
+                !suspects(local.as_bytes()).intersects(Suspicion::SETS),
+                "{local}"
+            );
+        }
+        for session in [
+            "set work_mem = '1MB'",
+            "set local a.b = 1; set c.d = 2",
+            "/* x */ set a.b = 1",
+            "begin; set a.b = 1",
+        ] {
+            assert!(
+                suspects(session.as_bytes()).intersects(Suspicion::SETS),
+                "{session}"
+            );
         }
     }
 

@@ -46,8 +46,11 @@ impl Suspicion {
 
     /// Not state: the text sends a notification.
     pub const NOTIFIES: Self = Self(1 << 14);
+    /// Not state yet: a command of the text may set something for the session. Whether it does, its
+    /// tag says.
+    pub const SETS: Self = Self(1 << 15);
     /// What is not state.
-    pub const HINTS: Self = Self(Self::OWN.0 | Self::NUMBERS.0 | Self::NOTIFIES.0);
+    pub const HINTS: Self = Self(Self::OWN.0 | Self::NUMBERS.0 | Self::NOTIFIES.0 | Self::SETS.0);
 
     /// Everything that can be asked for.
     pub const ASKABLE: Self = Self((1 << 6) - 1);
