@@ -43,6 +43,7 @@ impl Session {
         found: &mut Inventory,
     ) -> Result<(), MoveError> {
         let mark = std::mem::take(&mut self.client.listens);
+        let has_discarded = std::mem::take(&mut self.client.has_discarded);
         let old = self
             .client
             .subscription
@@ -56,7 +57,7 @@ impl Session {
         let heard: Channels = heard.into_iter().collect();
         self.pass_on(&found.asides, &old, None);
         // Without the mark the server does not speak for the channels that are with the hub.
-        let is_whole = old.is_empty() || mark != 0 && found.listens == Some(mark);
+        let is_whole = old.is_empty() || has_discarded || mark != 0 && found.listens == Some(mark);
         let wanted = if is_whole {
             heard.clone()
         } else {

@@ -151,12 +151,14 @@ impl Session {
     ) -> Result<(), MoveError> {
         metrics::counter!("pgusher_state_checks_total").increment(1);
         let config = self.pool.config();
+        self.pool.note_customs(server.applied.customs());
+        let customs = self.pool.customs();
         let sight = Sight {
             login: config
                 .login(self.pool.scope())
                 .map_or("", |login| &login.role),
             locks: self.pool.survey().sees_locks,
-            customs: &self.pool.customs(),
+            customs: &customs,
         };
         let mut found = match server.take_stock(asked, sight).await {
             Ok(found) => found,

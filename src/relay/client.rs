@@ -34,6 +34,8 @@ pub struct Client {
     /// The number by which its server knows that it listens to all of them; 0 when it does not.
     pub listens: u64,
     pub(super) listens_next: u64,
+    /// DISCARD ALL has taken all channels away: the server speaks for those that there are.
+    pub has_discarded: bool,
     /// It has asked for the last number that a sequence gave it.
     pub asks_for_numbers: bool,
     /// How others see it.
@@ -65,6 +67,7 @@ impl Client {
             hub: None,
             listens: 0,
             listens_next: 0,
+            has_discarded: false,
             asks_for_numbers: false,
             handle,
             rest: Rest::None,

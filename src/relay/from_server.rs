@@ -403,6 +403,8 @@ impl Relay<'_> {
         }
         if forgets_settings {
             self.server.applied = Settings::none();
+            self.server.suspicion |= Suspicion::CHANNELS;
+            self.client.has_discarded = true;
         }
         if forgets_names {
             self.deallocated_all();

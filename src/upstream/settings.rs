@@ -38,6 +38,13 @@ impl Settings {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
+    /// Names of the tenant's own settings: those with a dot.
+    pub fn customs(&self) -> impl Iterator<Item = &str> {
+        self.iter()
+            .map(|(name, _)| name)
+            .filter(|name| name.contains('.'))
+    }
+
     /// The value of a name, in any case of letters.
     pub fn value(&self, name: &str) -> Option<&str> {
         self.position(name)

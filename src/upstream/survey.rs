@@ -179,7 +179,14 @@ impl Server {
         };
         let rows = self.look(&functions(sees(0)), &mut asides).await?;
         let found: Option<Vec<Found>> = rows.iter().map(Found::read).collect();
-        let found = found.ok_or(AskError::Protocol)?;
+        let mut found = found.ok_or(AskError::Protocol)?;
+        let direct = if sees(2) {
+            self.look(DIRECT, &mut asides).await?
+        } else {
+            self.look(VIEWS, &mut asides).await?
+        };
+        let direct: Option<Vec<Found>> = direct.iter().map(Found::read).collect();
+        found.extend(direct.ok_or(AskError::Protocol)?);
         let mut survey = Survey::new(&found, sees(1)).map_err(|_error| AskError::Protocol)?;
         if sees(0) && !survey.is_quiet {
             let rows = self.look(CUSTOMS, &mut asides).await?;
@@ -216,7 +223,28 @@ impl Found {
 
 /// Whether bodies can be read, and locks.
 const SIGHT: &str = "SELECT pg_catalog.has_column_privilege('pg_catalog.pg_proc','prosrc','SELECT'),\
-    pg_catalog.has_function_privilege('pg_catalog.pg_lock_status()','EXECUTE')";
+    pg_catalog.has_function_privilege('pg_catalog.pg_lock_status()','EXECUTE'),\
+    pg_catalog.has_table_privilege('pg_catalog.pg_rewrite','SELECT') AND pg_catalog.has_table_privilege('pg_catalog.pg_policy','SELECT')";
+
+/// Relations whose views, rules, policies, defaults or constraints call one of PostgreSQL's own
+/// functions that leave something: no function of the tenant's stands between.
+const DIRECT: &str = "SET LOCAL search_path=pg_catalog;SET LOCAL ROLE NONE;
+    WITH cause(name,kinds) AS (VALUES ('set_config',1),('pg_advisory_lock',8),('pg_advisory_lock_shared',8),
+        ('pg_try_advisory_lock',8),('pg_try_advisory_lock_shared',8),('setseed',128),('currval',256),('lastval',256)),
+    called AS (SELECT ':funcid '||p.oid||' ' AS sign,c.kinds FROM pg_proc p JOIN cause c ON c.name=p.proname
+        WHERE p.pronamespace='pg_catalog'::regnamespace),
+    expression AS (
+        SELECT ev_class AS oid,ev_action::text||coalesce(ev_qual::text,'') AS tree,false AS on_write FROM pg_rewrite WHERE oid>=16384
+        UNION ALL SELECT polrelid,concat(polqual::text,polwithcheck::text),false FROM pg_policy
+        UNION ALL SELECT adrelid,adbin::text,true FROM pg_attrdef
+        UNION ALL SELECT conrelid,conbin::text,true FROM pg_constraint WHERE conbin IS NOT NULL),
+    found AS (SELECT e.oid,e.on_write,c.kinds FROM expression e JOIN called c ON strpos(e.tree,c.sign)>0)
+    SELECT k.relname,bit_or(f.kinds),bit_or(CASE WHEN f.on_write THEN 0 ELSE f.kinds END),bit_or(CASE WHEN f.on_write THEN f.kinds ELSE 0 END)
+    FROM found f JOIN pg_class k ON k.oid=f.oid GROUP BY k.relname";
+
+/// Where rules can't be read, every view may be such a one.
+const VIEWS: &str = "SET LOCAL search_path=pg_catalog;SET LOCAL ROLE NONE;
+    SELECT relname,1,0,0 FROM pg_class WHERE oid>=16384 AND relkind='v' AND has_schema_privilege(relnamespace,'USAGE')";
 
 /// Settings with a dot that bodies name where they set one.
 const CUSTOMS: &str = r"SET LOCAL search_path=pg_catalog;SET LOCAL ROLE NONE;SELECT DISTINCT m[1] FROM pg_proc p,
