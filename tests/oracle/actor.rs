@@ -4,7 +4,7 @@ use super::{
     acts,
     chance::Chance,
     ending::{Gone, Outcome},
-    harness::{Client, Frame, Request},
+    harness::{Client, Connect, Frame, Request},
     model::{Control, Model, Unnamed},
     post::Mailbox,
     reading::{line, matches, notification},
@@ -13,7 +13,7 @@ use super::{
     world::World,
 };
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, atomic::Ordering},
     thread,
     time::Duration,
@@ -83,6 +83,22 @@ impl Actor {
         self.marks = 0;
         let mut defaults = self.world.defaults.clone();
         let mut connect = self.world.connect.clone();
+        if self.world.has("startup") {
+            connect = self.say_first(connect, &mut defaults);
+        }
+        self.note(format!("--- session {}", self.session));
+        self.mailbox = Mailbox::new(&self.world.post);
+        self.model = Model::new(&self.world.role, defaults);
+        self.client = Some(connect.login().patience(PATIENCE));
+        self.check_reported();
+    }
+
+    /// With settings in the startup packet, now and then: what a reset returns to.
+    fn say_first(
+        &mut self,
+        mut connect: Connect,
+        defaults: &mut BTreeMap<&'static str, String>,
+    ) -> Connect {
         if self.chance.one_in(2) {
             let name = self.mark();
             connect = connect.parameter("application_name", &name);
@@ -98,11 +114,7 @@ impl Actor {
             defaults.insert("work_mem", "4444kB".to_owned());
             defaults.insert("app.y", mark);
         }
-        self.note(format!("--- session {}", self.session));
-        self.mailbox = Mailbox::new(&self.world.post);
-        self.model = Model::new(&self.world.role, defaults);
-        self.client = Some(connect.login().patience(PATIENCE));
-        self.check_reported();
+        connect
     }
 
     /// Sends this, and expects nothing.
@@ -141,7 +153,7 @@ impl Actor {
     /// Others may get the locks that it holds from now on.
     pub fn holds_nothing_wanted(&self) {
         let name = self.name();
-        self.world.holders.lock().retain(|_, holder| *holder != name);
+        self.world.holders.lock().retain(|_, holder| holder.0 != name);
     }
 
     /// The session is over, and what it had with it.
@@ -249,7 +261,7 @@ impl Actor {
                 return Err(end.unwrap_or_else(|| panic!("{said}")));
             };
             match frame.kind() {
-                'Z' => return Ok(lines),
+                'Z' => return end.map_or(Ok(lines), Err),
                 'A' => {
                     assert!(
                         was_idle && lines.is_empty() || self.model.status == 'I',
@@ -261,6 +273,9 @@ impl Actor {
                     end = Gone::of(frame.fields().code());
                     lines.push(format!("{frame:?}"));
                 }
+                'N' => self.is_told(&frame),
+                // Refused before it could do anything: the session could go on, and this one doesn't.
+                'E' if frame.fields().code() == "53400" => end = Some(Gone::Refused),
                 _ => lines.extend(line(&frame)),
             }
         }
@@ -279,6 +294,15 @@ impl Actor {
         }
     }
 
+    /// What it is told aside: perhaps that it has missed notifications.
+    fn is_told(&mut self, notice: &Frame) {
+        if notice.fields().message().contains("notifications may have been missed") {
+            self.note("    was told that notifications may have been missed".to_owned());
+            self.world.count("interruptions told");
+            self.mailbox.forgive(&self.world.post);
+        }
+    }
+
     /// Waits for every notification that was surely sent to it.
     pub fn hear_out(&mut self) -> Outcome {
         if self.model.status != 'I' {
@@ -294,7 +318,8 @@ impl Actor {
             };
             match frame.kind() {
                 'A' => self.hear(&frame, &listened),
-                'N' | 'S' => {}
+                'N' => self.is_told(&frame),
+                'S' => {}
                 'E' => {
                     let code = frame.fields().code().to_owned();
                     return Err(Gone::of(&code).unwrap_or_else(|| panic!("{frame:?}")));
@@ -330,9 +355,7 @@ impl Drop for Actor {
         if !thread::panicking() {
             return;
         }
-        if self.world.is_over.swap(true, Ordering::Relaxed) {
-            return;
-        }
+        self.world.is_over.store(true, Ordering::Relaxed);
         let steps: Vec<_> = self.history.iter().map(String::as_str).collect();
         eprintln!(
             "seed {}, pool_size {}, client {}, session {}; its last steps:\n{}",

@@ -17,24 +17,24 @@ use super::{actor::Actor, ending::Outcome, model::Model, statement::Statement};
 type Act = fn(&mut Actor) -> Outcome;
 
 /// With how much weight they are chosen.
-const ACTS: [(usize, Act); 17] = [
-    (30, settings::change),
-    (12, settings::look),
-    (30, transactions::go_on),
-    (6, transactions::several),
-    (10, prepared::in_sql),
-    (24, prepared::by_protocol),
-    (8, prepared::look),
-    (10, temps::touch),
-    (6, cursors::touch),
-    (10, locks::own),
-    (4, locks::wanted),
-    (6, notifications::listen),
-    (10, notifications::notify),
-    (5, notifications::hear),
-    (10, hidden::call),
-    (2, sequences::touch),
-    (5, interruptions::happen),
+const ACTS: [(usize, (&str, Act)); 17] = [
+    (30, ("set", settings::change)),
+    (12, ("look", settings::look)),
+    (30, ("transactions", transactions::go_on)),
+    (6, ("several", transactions::several)),
+    (10, ("prepare", prepared::in_sql)),
+    (24, ("parse", prepared::by_protocol)),
+    (8, ("look", prepared::look)),
+    (10, ("temp", temps::touch)),
+    (6, ("cursors", cursors::touch)),
+    (10, ("locks", locks::own)),
+    (4, ("locks", locks::wanted)),
+    (6, ("listen", notifications::listen)),
+    (10, ("notify", notifications::notify)),
+    (5, ("listen", notifications::hear)),
+    (10, ("hidden", hidden::call)),
+    (2, ("sequences", sequences::touch)),
+    (5, ("interruptions", interruptions::happen)),
 ];
 
 /// One step of a script.
@@ -47,8 +47,11 @@ pub fn step(actor: &mut Actor) -> Outcome {
     if actor.model.holds_anything() && actor.chance.one_in(5) {
         return clean(actor);
     }
-    let act = actor.chance.weighed(&ACTS);
-    act(actor)
+    let (name, act) = actor.chance.weighed(&ACTS);
+    if actor.world.has(name) {
+        return act(actor);
+    }
+    Ok(())
 }
 
 /// Gives up what keeps the server.
@@ -56,7 +59,7 @@ fn clean(actor: &mut Actor) -> Outcome {
     if actor.model.status != 'I' {
         return transactions::go_on(actor);
     }
-    if actor.chance.one_in(8) {
+    if actor.chance.one_in(8) && actor.world.has("discard") {
         return settings::discard(actor);
     }
     let model = &actor.model;

@@ -11,6 +11,7 @@
 //!
 //! - `PGUSHER_ORACLE_SECONDS=300`: runs so long instead;
 //! - `PGUSHER_ORACLE_SEED=7`: other scripts;
+//! - `PGUSHER_ORACLE_WITHOUT=startup,discard,kills`: without these, or without acts by their names;
 //! - `PGUSHER_TEST_DIRECT=1`: without the proxy, which holds the model itself against PostgreSQL.
 #![allow(
     clippy::unwrap_used,

@@ -148,6 +148,11 @@ impl Mailbox {
         self.checked += done.count();
     }
 
+    /// The session was told that notifications may have been missed.
+    pub fn forgive(&mut self, post: &Post) {
+        self.checked = post.count();
+    }
+
     /// Whether the session listens to anything.
     pub fn is_open(&self) -> bool {
         !self.since.is_empty()

@@ -80,6 +80,8 @@ impl Run {
         world.seed = self.seed;
         world.pool_size = self.pool_size;
         world.until = self.until;
+        let without = env::var("PGUSHER_ORACLE_WITHOUT").unwrap_or_default();
+        world.without = without.split(',').map(str::to_owned).collect();
         world
     }
 }

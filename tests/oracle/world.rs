@@ -33,8 +33,8 @@ pub struct World {
     pub defaults: BTreeMap<&'static str, String>,
     /// Its notifications.
     pub post: Post,
-    /// Who holds the locks that everyone wants: the key, and the holder's session.
-    pub holders: Mutex<BTreeMap<u32, String>>,
+    /// Who holds the locks that everyone wants: the key, the holder's session, and since when.
+    pub holders: Mutex<BTreeMap<u32, (String, u64)>>,
     /// Sessions that were found not to hold a lock that the holders say they hold.
     pub doubted: Mutex<Vec<(u32, String)>>,
     /// A superuser's connection.
@@ -45,6 +45,8 @@ pub struct World {
     pub pool_size: u32,
     /// When scripts end.
     pub until: Until,
+    /// What nobody does.
+    pub without: Vec<String>,
     /// What happened how many times.
     pub counts: Mutex<BTreeMap<&'static str, u64>>,
     /// A client found something wrong: the others need not go on.
@@ -70,10 +72,16 @@ impl World {
             seed: 0,
             pool_size: 0,
             until: Until::Steps(0),
+            without: Vec::new(),
             counts: Mutex::default(),
             is_over: AtomicBool::new(false),
             steps: AtomicU64::new(0),
         }
+    }
+
+    /// Whether anybody does this.
+    pub fn has(&self, what: &str) -> bool {
+        self.without.iter().all(|without| without != what)
     }
 
     /// The script of this client.
@@ -105,7 +113,7 @@ impl World {
     /// One more step; kills a server now and then.
     pub fn step(&self) {
         let step = self.steps.fetch_add(1, Ordering::Relaxed);
-        if step % STEPS_PER_KILL == STEPS_PER_KILL - 1 {
+        if step % STEPS_PER_KILL == STEPS_PER_KILL - 1 && self.has("kills") {
             self.kill();
         }
     }

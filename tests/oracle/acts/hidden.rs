@@ -16,7 +16,7 @@ pub fn call(actor: &mut Actor) -> Outcome {
     let statement = match actor.chance.below(14) {
         0..2 => hides("select h_set_hidden(?)", "app.hidden", mark),
         2 => hides("select h_calls(?)", "app.hidden", mark),
-        3 => {
+        3 if actor.world.has("bound") => {
             let sql = "select h_set($1, $2)";
             let value = mark.clone();
             Statement::new(sql, move |model| {
@@ -30,7 +30,7 @@ pub fn call(actor: &mut Actor) -> Outcome {
         }),
         5 => Statement::new("select h_clause()", |_| Ok(Answer::row("7777kB"))),
         6 => locks(format!("select h_lock({key})"), Answer::row(""), key),
-        7 => Statement::new("select mark from v_set", |model| {
+        7 if actor.world.has("views") => Statement::new("select mark from v_set", |model| {
             model.set("app.view", "by a view", false);
             Ok(Answer::row("by a view"))
         }),
@@ -41,12 +41,12 @@ pub fn call(actor: &mut Actor) -> Outcome {
                 Ok(())
             })
         }
-        9 => dynamic(&format!("prepare n0(text) as {}", Text::Marked(mark.clone()).sql()), move |model| {
-            if model.kept.statements.contains_key("n0") {
+        9 => dynamic(&format!("prepare h0(text) as {}", Text::Marked(mark.clone()).sql()), move |model| {
+            if model.kept.statements.contains_key("h0") {
                 return Err("42P05");
             }
             let text = Text::Marked(mark.clone());
-            model.kept.statements.insert("n0".to_owned(), text);
+            model.kept.statements.insert("h0".to_owned(), text);
             Ok(())
         }),
         10 => trigger("set", &mark.clone(), move |model| {

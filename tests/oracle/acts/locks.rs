@@ -119,9 +119,9 @@ pub fn wanted(actor: &mut Actor) -> Outcome {
     if has_it {
         if let Some(holder) = before.filter(|holder| Some(holder) == after.as_ref()) {
             // Unless that session has ended without knowing it yet.
-            actor.world.doubted.lock().push((key, holder));
+            actor.world.doubted.lock().push((key, holder.0));
         }
-        holders.insert(key, name);
+        holders.insert(key, (name, actor.world.post.now()));
         drop(holders);
         add(&mut actor.model.kept.locks, key, false);
         actor.world.count("wanted locks got");

@@ -53,7 +53,7 @@ pub fn one(actor: &mut Actor) -> Statement {
 
 /// Hears all that was sent to it, or looks what it listens to.
 pub fn hear(actor: &mut Actor) -> Outcome {
-    if actor.chance.one_in(2) {
+    if actor.chance.one_in(2) || !actor.world.has("channels") {
         return actor.hear_out();
     }
     let sql = "select coalesce(string_agg(c, ',' order by c collate \"C\"), '') \

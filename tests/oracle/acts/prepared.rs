@@ -9,22 +9,24 @@ use crate::{
 
 const NAMES: [&str; 4] = ["n0", "n1", "n2", "n3"];
 
+/// A name that statements of functions have, which can't know the protocol's.
+const HIDDEN: &str = "h0";
+
 fn text(actor: &mut Actor) -> Text {
     match actor.chance.below(8) {
         0..4 => Text::Marked(actor.mark()),
         4 => Text::Common,
         5 => Text::Setting(actor.chance.pick(&["application_name", "work_mem", "app.x"])),
         6 => Text::Placed,
-        _ if actor.model.is_owner() => {
-            Text::Temp(actor.chance.pick(&["t0", "shadowed"]).to_owned())
-        }
+        // Not "shadowed": a plan goes on with the permanent table when a temporary one comes to hide it.
+        _ if actor.model.is_owner() => Text::Temp("t0".to_owned()),
         _ => Text::Common,
     }
 }
 
 /// PREPARE, EXECUTE, DEALLOCATE.
 pub fn in_sql(actor: &mut Actor) -> Outcome {
-    let name = actor.chance.pick(&NAMES);
+    let name = actor.chance.pick(&[NAMES[0], NAMES[1], NAMES[2], NAMES[3], HIDDEN]);
     let statement = match actor.chance.below(10) {
         0..3 => prepare(actor, name),
         3..7 => execute(actor, name),
@@ -41,7 +43,7 @@ pub fn in_sql(actor: &mut Actor) -> Outcome {
 }
 
 fn prepare(actor: &mut Actor, name: &'static str) -> Statement {
-    let text = text(actor);
+    let text = text_for(actor, name);
     Statement::new(format!("prepare {name}(text) as {}", text.sql()), move |model| {
         text.is_sound(model)?;
         if model.kept.statements.contains_key(name) {
@@ -54,6 +56,11 @@ fn prepare(actor: &mut Actor, name: &'static str) -> Statement {
 
 fn execute(actor: &mut Actor, name: &'static str) -> Statement {
     let param = actor.mark();
+    let model = &actor.model;
+    let text = model.kept.statements.get(name);
+    // One that can't be parsed any more can't be lent to SQL: its error is another one.
+    let is_sound = text.is_none_or(|text| text.is_sound(model).is_ok());
+    let name = if is_sound { name } else { "n9" };
     Statement::new(format!("execute {name}('{param}')"), move |model| {
         let text = model.kept.statements.get(name).ok_or("26000")?;
         text.run(model, &param)
@@ -67,7 +74,7 @@ pub fn look(actor: &mut Actor) -> Outcome {
         let statement = execute(actor, name);
         return actor.say(statement).map(drop);
     }
-    let sql = "select count(*) from pg_prepared_statements where from_sql and name not like 'n_'";
+    let sql = "select count(*) from pg_prepared_statements where from_sql and name !~ '^[nh].$'";
     actor.say(asks(sql.to_owned(), |_| "0".to_owned())).map(drop)
 }
 
@@ -114,9 +121,29 @@ fn lines(model: &mut Model, result: Result<Vec<String>, &'static str>) -> Vec<St
     })
 }
 
-fn parse(actor: &mut Actor) -> Outcome {
-    let name = actor.chance.pick(&NAMES);
+/// A text for a statement of this name. Which of two errors comes first is not asked.
+fn text_for(actor: &mut Actor, name: &str) -> Text {
     let text = text(actor);
+    let is_taken = actor.model.kept.statements.contains_key(name);
+    if is_taken && text.is_sound(&actor.model).is_err() {
+        return Text::Common;
+    }
+    text
+}
+
+/// A name; in a failed transaction one that is free, as which of two errors comes first is not asked.
+fn name_for(actor: &mut Actor) -> &'static str {
+    let name = actor.chance.pick(&NAMES);
+    let is_taken = actor.model.kept.statements.contains_key(name);
+    if is_taken && actor.model.status == 'E' {
+        return "n9";
+    }
+    name
+}
+
+fn parse(actor: &mut Actor) -> Outcome {
+    let name = name_for(actor);
+    let text = text_for(actor, name);
     let request = Request::new().parse(name, &text.sql()).sync();
     let label = format!("Parse {name}: {} Sync", text.sql());
     let effect = |model: &mut Model| {
@@ -127,8 +154,8 @@ fn parse(actor: &mut Actor) -> Outcome {
 }
 
 fn parse_and_run(actor: &mut Actor) -> Outcome {
-    let name = actor.chance.pick(&NAMES);
-    let text = text(actor);
+    let name = name_for(actor);
+    let text = text_for(actor, name);
     let param = actor.mark();
     let mut request = Request::new();
     let is_closed = actor.chance.one_in(2);

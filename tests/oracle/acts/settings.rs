@@ -73,8 +73,9 @@ fn by_command(actor: &mut Actor) -> Statement {
 fn by_function(actor: &mut Actor) -> Statement {
     let (setting, mut value) = chosen(actor);
     let is_local = actor.chance.one_in(3);
-    let is_bound = actor.chance.one_in(2);
     let name = setting.name;
+    let is_named = name != "app.bound" || actor.world.has("bound");
+    let is_bound = actor.chance.one_in(2) && is_named;
     if is_bound && setting.is_custom() && actor.chance.one_in(4) {
         value.push_str(" back\\slash");
     }
