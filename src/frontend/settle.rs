@@ -191,7 +191,11 @@ impl Session {
     fn carry(&mut self, server: &mut Server, settings: Settings) {
         let settings = self.pool.share_settings(settings);
         server.applied = Arc::clone(&settings);
-        let missing = |name: &str| settings.value(name).is_none();
+        let has_reset = std::mem::take(&mut self.client.has_reset);
+        let missing = |name: &str| match settings.value(name) {
+            None => true,
+            Some(value) => has_reset && value.is_empty() && name.contains('.'),
+        };
         let startup = Arc::clone(&self.client.startup);
         let mut own = Settings::clone(&settings);
         for (name, value) in startup.iter().filter(|(name, _)| missing(name)) {

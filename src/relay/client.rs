@@ -34,6 +34,8 @@ pub struct Client {
     /// The number by which its server knows that it listens to all of them; 0 when it does not.
     pub listens: u64,
     pub(super) listens_next: u64,
+    /// It has reset settings: an empty value of its own settings is what a reset leaves.
+    pub has_reset: bool,
     /// DISCARD ALL has taken all channels away: the server speaks for those that there are.
     pub has_discarded: bool,
     /// It has asked for the last number that a sequence gave it.
@@ -68,6 +70,7 @@ impl Client {
             listens: 0,
             listens_next: 0,
             has_discarded: false,
+            has_reset: false,
             asks_for_numbers: false,
             handle,
             rest: Rest::None,

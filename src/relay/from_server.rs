@@ -281,6 +281,7 @@ impl Relay<'_> {
     /// with. The next transaction has it on its server; the client is told now.
     fn return_to_startup(&mut self) {
         let resets = std::mem::take(&mut self.resets);
+        self.client.has_reset = true;
         let startup = Arc::clone(&self.client.startup);
         let is_reset = |name: &str| resets.iter().any(|reset| reset.concerns(name));
         for (name, value) in startup.iter().filter(|(name, _)| is_reset(name)) {

@@ -20,6 +20,8 @@ use std::sync::Arc;
 pub(super) struct Noted {
     serial: u64,
     speaks_of_names: bool,
+    /// It may set what its parameters name.
+    may_set: bool,
 }
 
 /// Longest Parse of a named statement: it must be here whole to be shared.
@@ -66,7 +68,7 @@ impl Relay<'_> {
             return Ok(Step::MustWait);
         }
         if is_unnamed {
-            self.parse_unnamed(header)
+            self.parse_unnamed(header, suspicion)
         } else {
             self.parse_named(header)
         }
@@ -80,6 +82,7 @@ impl Relay<'_> {
             self.unnamed_noted = Noted {
                 serial: made,
                 speaks_of_names: false,
+                may_set: true,
             };
             let change = self.unnamed_on_server(made);
             let making = Making::Unnamed(change);
@@ -94,7 +97,7 @@ impl Relay<'_> {
         Step::Done
     }
 
-    fn parse_unnamed(&mut self, header: Header) -> Result<Step, RelayError> {
+    fn parse_unnamed(&mut self, header: Header, suspicion: Suspicion) -> Result<Step, RelayError> {
         let message = self
             .client
             .to_server
@@ -110,6 +113,7 @@ impl Relay<'_> {
         self.unnamed_noted = Noted {
             serial: made,
             speaks_of_names: speaks_of_names.is_some(),
+            may_set: suspicion.intersects(Suspicion::SETTINGS),
         };
         if let Some(text) = speaks_of_names {
             self.barrier_at_sync = true;
@@ -364,6 +368,12 @@ impl Relay<'_> {
         if !self.note_unnamed() {
             return Step::MustWait;
         }
+        if self.unnamed_noted.may_set {
+            let bytes = self.client.to_server.unscanned();
+            let here = header.message_bytes.min(bytes.len());
+            let bytes = bytes.get(HEADER_BYTES..here).unwrap_or_default();
+            self.pool.note_customs(traces::customs(bytes));
+        }
         if self.unnamed_noted.speaks_of_names {
             let portal = self.portal_of_bind();
             let tail = self.client.unnamed.tail().to_vec();
@@ -394,6 +404,7 @@ impl Relay<'_> {
         self.unnamed_noted = Noted {
             serial,
             speaks_of_names,
+            may_set: suspicion.intersects(Suspicion::SETTINGS),
         };
         let may_go_on = self.prepare_for(suspicion);
         if !may_go_on {

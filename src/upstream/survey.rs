@@ -188,8 +188,13 @@ impl Server {
         let direct: Option<Vec<Found>> = direct.iter().map(Found::read).collect();
         found.extend(direct.ok_or(AskError::Protocol)?);
         let mut survey = Survey::new(&found, sees(1)).map_err(|_error| AskError::Protocol)?;
-        if sees(0) && !survey.is_quiet {
-            let rows = self.look(CUSTOMS, &mut asides).await?;
+        if !survey.is_quiet {
+            let mut rows = Vec::new();
+            for (is_seen, question) in [(sees(0), CUSTOMS), (sees(2), CUSTOMS_OF_VIEWS)] {
+                if is_seen {
+                    rows.extend(self.look(question, &mut asides).await?);
+                }
+            }
             let name = |row: &Row| {
                 let name = row.first()?.as_deref()?;
                 std::str::from_utf8(name).ok().map(Into::into)
@@ -229,7 +234,7 @@ const SIGHT: &str = "SELECT pg_catalog.has_column_privilege('pg_catalog.pg_proc'
 /// Relations whose views, rules, policies, defaults or constraints call one of PostgreSQL's own
 /// functions that leave something: no function of the tenant's stands between.
 const DIRECT: &str = "SET LOCAL search_path=pg_catalog;SET LOCAL ROLE NONE;
-    WITH cause(name,kinds) AS (VALUES ('set_config',1),('pg_advisory_lock',8),('pg_advisory_lock_shared',8),
+    WITH cause(name,kinds) AS (VALUES ('set_config',1025),('pg_advisory_lock',8),('pg_advisory_lock_shared',8),
         ('pg_try_advisory_lock',8),('pg_try_advisory_lock_shared',8),('setseed',128),('currval',256),('lastval',256)),
     called AS (SELECT ':funcid '||p.oid||' ' AS sign,c.kinds FROM pg_proc p JOIN cause c ON c.name=p.proname
         WHERE p.pronamespace='pg_catalog'::regnamespace),
@@ -250,6 +255,13 @@ const VIEWS: &str = "SET LOCAL search_path=pg_catalog;SET LOCAL ROLE NONE;
 const CUSTOMS: &str = r"SET LOCAL search_path=pg_catalog;SET LOCAL ROLE NONE;SELECT DISTINCT m[1] FROM pg_proc p,
     regexp_matches(lower(p.prosrc),E'(?:set_config\\s*\\(\\s*''|\\yset\\s+(?:session\\s+|local\\s+)?)([a-z_][a-z0-9_$]*[.][a-z_][a-z0-9_$]*)','g') m
     WHERE p.oid>=16384 LIMIT 1000";
+
+/// The same in views, policies and defaults.
+const CUSTOMS_OF_VIEWS: &str = r"SET LOCAL search_path=pg_catalog;SET LOCAL ROLE NONE;SELECT DISTINCT m[1] FROM (
+    SELECT pg_get_viewdef(oid) AS text FROM pg_class WHERE oid>=16384 AND relkind IN ('v','m')
+    UNION ALL SELECT concat(pg_get_expr(polqual,polrelid),' ',pg_get_expr(polwithcheck,polrelid)) FROM pg_policy
+    UNION ALL SELECT pg_get_expr(adbin,adrelid) FROM pg_attrdef) d,
+    regexp_matches(lower(d.text),E'set_config\\(''([a-z_][a-z0-9_$]*[.][a-z_][a-z0-9_$]*)','g') m LIMIT 1000";
 
 /// What a body must contain to leave a kind of state. `^`, `;` and block words stand before a
 /// statement; comments are taken out first.

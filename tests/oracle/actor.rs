@@ -139,7 +139,10 @@ impl Actor {
     pub fn key(&mut self) -> u32 {
         let number = u32::try_from(self.number).expect("few clients");
         let key = self.chance.below(4);
-        1_000_000 + number * 1_000_000 + self.session * 10 + u32::try_from(key).expect("it is small")
+        1_000_000
+            + number * 1_000_000
+            + self.session * 10
+            + u32::try_from(key).expect("it is small")
     }
 
     /// Remembers a step.
@@ -153,7 +156,10 @@ impl Actor {
     /// Others may get the locks that it holds from now on.
     pub fn holds_nothing_wanted(&self) {
         let name = self.name();
-        self.world.holders.lock().retain(|_, holder| holder.0 != name);
+        self.world
+            .holders
+            .lock()
+            .retain(|_, holder| holder.0 != name);
     }
 
     /// The session is over, and what it had with it.
@@ -170,7 +176,10 @@ impl Actor {
         };
         if self.chance.one_in(2) {
             client.reset();
-        } else if client.try_send_bytes(Request::new().terminate().bytes()).is_ok() {
+        } else if client
+            .try_send_bytes(Request::new().terminate().bytes())
+            .is_ok()
+        {
             client.rest();
         }
     }
@@ -240,7 +249,8 @@ impl Actor {
             self.model.status
         );
         self.world.post.confirm(&notes);
-        self.mailbox.listens(&self.world.post, &self.model.kept.listens);
+        self.mailbox
+            .listens(&self.world.post, &self.model.kept.listens);
         self.check_reported();
         self.is_trusted();
         Ok(lines)
@@ -296,7 +306,11 @@ impl Actor {
 
     /// What it is told aside: perhaps that it has missed notifications.
     fn is_told(&mut self, notice: &Frame) {
-        if notice.fields().message().contains("notifications may have been missed") {
+        if notice
+            .fields()
+            .message()
+            .contains("notifications may have been missed")
+        {
             self.note("    was told that notifications may have been missed".to_owned());
             self.world.count("interruptions told");
             self.mailbox.forgive(&self.world.post);
@@ -311,7 +325,12 @@ impl Actor {
         let listened = self.model.kept.listens.clone();
         let due = self.mailbox.missing(&self.world.post);
         self.note(format!("waits for {} notifications", due.len()));
-        while self.mailbox.missing(&self.world.post).iter().any(|p| due.contains(p)) {
+        while self
+            .mailbox
+            .missing(&self.world.post)
+            .iter()
+            .any(|p| due.contains(p))
+        {
             let client = self.client.as_mut().expect("it has a session");
             let Some(frame) = client.next_or_end() else {
                 return Err(Gone::Killed);
@@ -337,7 +356,12 @@ impl Actor {
         for setting in SETTINGS.iter().filter(|setting| setting.is_reported) {
             let told = client.parameters.get(setting.name).map(String::as_str);
             let is = self.model.value(setting.name);
-            assert_eq!(told, Some(is.as_str()), "the last ParameterStatus for {}", setting.name);
+            assert_eq!(
+                told,
+                Some(is.as_str()),
+                "the last ParameterStatus for {}",
+                setting.name
+            );
         }
     }
 

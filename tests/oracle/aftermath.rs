@@ -43,7 +43,9 @@ pub fn nothing_is_left(world: &World) {
     for (what, sql) in [
         (
             "no session is in a transaction",
-            format!("select count(*) from pg_stat_activity where usename = '{role}' and state <> 'idle'"),
+            format!(
+                "select count(*) from pg_stat_activity where usename = '{role}' and state <> 'idle'"
+            ),
         ),
         (
             "no session holds an advisory lock",

@@ -365,7 +365,10 @@ impl Model {
     }
 
     fn savepoint(&self, name: &str) -> Result<usize, Code> {
-        self.before.iter().rposition(|(n, _)| n == name).ok_or("3B001")
+        self.before
+            .iter()
+            .rposition(|(n, _)| n == name)
+            .ok_or("3B001")
     }
 }
 
@@ -396,7 +399,9 @@ impl Text {
                 format!("select coalesce(current_setting('{name}', true), '') || ':' || $1::text")
             }
             Self::Temp(table) => {
-                format!("select coalesce(string_agg(mark, ',' order by mark collate \"C\"), '') || ':' || $1::text from {table}")
+                format!(
+                    "select coalesce(string_agg(mark, ',' order by mark collate \"C\"), '') || ':' || $1::text from {table}"
+                )
             }
             Self::Placed => "select place || ':' || $1::text from placed".to_owned(),
         }

@@ -29,7 +29,10 @@ pub struct Run {
 
 fn number(name: &str) -> Option<u64> {
     let text = env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is a number")),
+    )
 }
 
 impl Run {
@@ -61,14 +64,21 @@ impl Run {
         let worlds = places.map(|(tenant, place)| Arc::new(self.world(tenant, &place, &proxy)));
         play(&worlds);
         for world in &worlds {
-            println!("{}: {} steps, {:?}", world.tenant, world.steps(), world.counts.lock());
+            println!(
+                "{}: {} steps, {:?}",
+                world.tenant,
+                world.steps(),
+                world.counts.lock()
+            );
             aftermath::nothing_is_left(world);
             let ended = world.counted("ended by a kill");
             assert!(ended <= world.counted("kills"), "{ended} sessions ended");
         }
         if !is_left_out() {
             aftermath::no_server_is_stranded(&proxy);
-            worlds.iter().for_each(|w| aftermath::all_servers_are_as_new(w));
+            worlds
+                .iter()
+                .for_each(|w| aftermath::all_servers_are_as_new(w));
             aftermath::no_server_is_stranded(&proxy);
             assert!(!proxy.log().contains("panicked"), "{}", proxy.log());
         }

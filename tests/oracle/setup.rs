@@ -62,7 +62,9 @@ pub fn furnish(place: &Place) {
 pub fn defaults(place: &Place) -> BTreeMap<&'static str, String> {
     let mut client = place.direct().login();
     let value = |name: &'static str| {
-        client.value(&format!("select coalesce(current_setting('{name}', true), '')"))
+        client.value(&format!(
+            "select coalesce(current_setting('{name}', true), '')"
+        ))
     };
     let names = SETTINGS.map(|setting| setting.name);
     let values = names.map(value);

@@ -41,14 +41,17 @@ pub fn call(actor: &mut Actor) -> Outcome {
                 Ok(())
             })
         }
-        9 => dynamic(&format!("prepare h0(text) as {}", Text::Marked(mark.clone()).sql()), move |model| {
-            if model.kept.statements.contains_key("h0") {
-                return Err("42P05");
-            }
-            let text = Text::Marked(mark.clone());
-            model.kept.statements.insert("h0".to_owned(), text);
-            Ok(())
-        }),
+        9 => dynamic(
+            &format!("prepare h0(text) as {}", Text::Marked(mark.clone()).sql()),
+            move |model| {
+                if model.kept.statements.contains_key("h0") {
+                    return Err("42P05");
+                }
+                let text = Text::Marked(mark.clone());
+                model.kept.statements.insert("h0".to_owned(), text);
+                Ok(())
+            },
+        ),
         10 => trigger("set", &mark.clone(), move |model| {
             model.set("app.trigger", &mark, false);
             Ok(())

@@ -97,7 +97,9 @@ fn say_good_bye(actor: &mut Actor) -> Outcome {
         transactions::go_on(actor)?;
     }
     if let Some(mut client) = actor.client.take()
-        && client.try_send_bytes(Request::new().terminate().bytes()).is_ok()
+        && client
+            .try_send_bytes(Request::new().terminate().bytes())
+            .is_ok()
     {
         client.rest();
     }

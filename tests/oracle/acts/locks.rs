@@ -34,7 +34,11 @@ pub fn let_go(actor: &mut Actor) -> Outcome {
 fn held(model: &Model) -> String {
     let mut held: Vec<(u32, &str)> = Vec::new();
     for (key, is_shared) in model.kept.locks.keys().chain(model.now.locks.keys()) {
-        let mode = if *is_shared { "ShareLock" } else { "ExclusiveLock" };
+        let mode = if *is_shared {
+            "ShareLock"
+        } else {
+            "ExclusiveLock"
+        };
         held.push((*key, mode));
     }
     held.sort_unstable();
@@ -48,7 +52,12 @@ fn add(locks: &mut Locks, key: u32, is_shared: bool) {
 }
 
 /// A statement with this effect on a call of a function that takes a key.
-fn call(actor: &mut Actor, name: &str, key: u32, effect: impl Fn(&mut Model) + 'static) -> Statement {
+fn call(
+    actor: &mut Actor,
+    name: &str,
+    key: u32,
+    effect: impl Fn(&mut Model) + 'static,
+) -> Statement {
     let is_try = actor.chance.one_in(2);
     let name = if is_try {
         name.replace("pg_", "pg_try_")
@@ -64,17 +73,33 @@ fn call(actor: &mut Actor, name: &str, key: u32, effect: impl Fn(&mut Model) + '
 }
 
 fn lock(actor: &mut Actor, key: u32, is_shared: bool) -> Statement {
-    let name = if is_shared { "pg_advisory_lock_shared" } else { "pg_advisory_lock" };
-    call(actor, name, key, move |model| add(&mut model.kept.locks, key, is_shared))
+    let name = if is_shared {
+        "pg_advisory_lock_shared"
+    } else {
+        "pg_advisory_lock"
+    };
+    call(actor, name, key, move |model| {
+        add(&mut model.kept.locks, key, is_shared)
+    })
 }
 
 fn transaction_lock(actor: &mut Actor, key: u32, is_shared: bool) -> Statement {
-    let name = if is_shared { "pg_advisory_xact_lock_shared" } else { "pg_advisory_xact_lock" };
-    call(actor, name, key, move |model| add(&mut model.now.locks, key, is_shared))
+    let name = if is_shared {
+        "pg_advisory_xact_lock_shared"
+    } else {
+        "pg_advisory_xact_lock"
+    };
+    call(actor, name, key, move |model| {
+        add(&mut model.now.locks, key, is_shared)
+    })
 }
 
 fn unlock(key: u32, is_shared: bool) -> Statement {
-    let name = if is_shared { "pg_advisory_unlock_shared" } else { "pg_advisory_unlock" };
+    let name = if is_shared {
+        "pg_advisory_unlock_shared"
+    } else {
+        "pg_advisory_unlock"
+    };
     Statement::new(format!("select {name}({key})"), move |model| {
         let locks = &mut model.kept.locks;
         let row = match locks.get_mut(&(key, is_shared)) {

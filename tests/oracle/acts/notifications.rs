@@ -14,11 +14,21 @@ pub fn listen(actor: &mut Actor) -> Outcome {
     actor.hear_out()?;
     let channel = actor.chance.pick(&CHANNELS);
     let (sql, wish) = match actor.chance.below(6) {
-        0..3 => (format!("listen {channel}"), Wish::Listen(channel.to_owned())),
-        3..5 => (format!("unlisten {channel}"), Wish::Unlisten(channel.to_owned())),
+        0..3 => (
+            format!("listen {channel}"),
+            Wish::Listen(channel.to_owned()),
+        ),
+        3..5 => (
+            format!("unlisten {channel}"),
+            Wish::Unlisten(channel.to_owned()),
+        ),
         _ => ("unlisten *".to_owned(), Wish::UnlistenAll),
     };
-    let tag = if sql.starts_with('l') { "LISTEN" } else { "UNLISTEN" };
+    let tag = if sql.starts_with('l') {
+        "LISTEN"
+    } else {
+        "UNLISTEN"
+    };
     let statement = Statement::new(sql, move |model| {
         model.now.wishes.push(wish.clone());
         Ok(Answer::tag(tag))

@@ -16,7 +16,11 @@ fn text(actor: &mut Actor) -> Text {
     match actor.chance.below(8) {
         0..4 => Text::Marked(actor.mark()),
         4 => Text::Common,
-        5 => Text::Setting(actor.chance.pick(&["application_name", "work_mem", "app.x"])),
+        5 => Text::Setting(
+            actor
+                .chance
+                .pick(&["application_name", "work_mem", "app.x"]),
+        ),
         6 => Text::Placed,
         // Not "shadowed": a plan goes on with the permanent table when a temporary one comes to hide it.
         _ if actor.model.is_owner() => Text::Temp("t0".to_owned()),
@@ -26,7 +30,9 @@ fn text(actor: &mut Actor) -> Text {
 
 /// PREPARE, EXECUTE, DEALLOCATE.
 pub fn in_sql(actor: &mut Actor) -> Outcome {
-    let name = actor.chance.pick(&[NAMES[0], NAMES[1], NAMES[2], NAMES[3], HIDDEN]);
+    let name = actor
+        .chance
+        .pick(&[NAMES[0], NAMES[1], NAMES[2], NAMES[3], HIDDEN]);
     let statement = match actor.chance.below(10) {
         0..3 => prepare(actor, name),
         3..7 => execute(actor, name),
@@ -44,14 +50,17 @@ pub fn in_sql(actor: &mut Actor) -> Outcome {
 
 fn prepare(actor: &mut Actor, name: &'static str) -> Statement {
     let text = text_for(actor, name);
-    Statement::new(format!("prepare {name}(text) as {}", text.sql()), move |model| {
-        text.is_sound(model)?;
-        if model.kept.statements.contains_key(name) {
-            return Err("42P05");
-        }
-        model.kept.statements.insert(name.to_owned(), text.clone());
-        Ok(Answer::tag("PREPARE"))
-    })
+    Statement::new(
+        format!("prepare {name}(text) as {}", text.sql()),
+        move |model| {
+            text.is_sound(model)?;
+            if model.kept.statements.contains_key(name) {
+                return Err("42P05");
+            }
+            model.kept.statements.insert(name.to_owned(), text.clone());
+            Ok(Answer::tag("PREPARE"))
+        },
+    )
 }
 
 fn execute(actor: &mut Actor, name: &'static str) -> Statement {
@@ -75,7 +84,9 @@ pub fn look(actor: &mut Actor) -> Outcome {
         return actor.say(statement).map(drop);
     }
     let sql = "select count(*) from pg_prepared_statements where from_sql and name !~ '^[nh].$'";
-    actor.say(asks(sql.to_owned(), |_| "0".to_owned())).map(drop)
+    actor
+        .say(asks(sql.to_owned(), |_| "0".to_owned()))
+        .map(drop)
 }
 
 /// Parse, Bind, Execute, Close.
@@ -167,7 +178,10 @@ fn parse_and_run(actor: &mut Actor) -> Outcome {
         .describe_statement(name)
         .run_prepared(name, &[&param])
         .sync();
-    let label = format!("Close? {is_closed} Parse {name}: {} Bind Execute Sync", text.sql());
+    let label = format!(
+        "Close? {is_closed} Parse {name}: {} Bind Execute Sync",
+        text.sql()
+    );
     let effect = |model: &mut Model| {
         if is_closed {
             model.kept.statements.remove(name);
@@ -208,7 +222,9 @@ fn close(actor: &mut Actor) -> Outcome {
         model.kept.statements.remove(name);
         Vec::new()
     };
-    actor.converse(&request, format!("Close {name} Sync"), effect).map(drop)
+    actor
+        .converse(&request, format!("Close {name} Sync"), effect)
+        .map(drop)
 }
 
 /// The unnamed statement lasts, too.

@@ -109,8 +109,14 @@ fn block(actor: &mut Actor) -> Statement {
 
 fn reset(actor: &mut Actor) -> Statement {
     let name = actor.chance.pick(&SETTINGS).name;
-    let way = actor.chance.pick(&["reset ?", "set ? to default", "set ? = default"]);
-    let tag = if way.starts_with("reset") { "RESET" } else { "SET" };
+    let way = actor
+        .chance
+        .pick(&["reset ?", "set ? to default", "set ? = default"]);
+    let tag = if way.starts_with("reset") {
+        "RESET"
+    } else {
+        "SET"
+    };
     Statement::new(way.replace('?', name), move |model| {
         model.reset(name);
         Ok(Answer::tag(tag))
@@ -160,7 +166,10 @@ pub fn look(actor: &mut Actor) -> Outcome {
         }
         2 => {
             let setting = actor.chance.pick(&SETTINGS[..13]);
-            asks(format!("show {}", setting.name), |model| model.value(setting.name)).tagged("SHOW")
+            asks(format!("show {}", setting.name), |model| {
+                model.value(setting.name)
+            })
+            .tagged("SHOW")
         }
         _ => asks(question(), |model| model.all_settings()),
     };

@@ -44,7 +44,8 @@ fn make(actor: &mut Actor, name: &'static str) -> Statement {
     ]);
     let (sql, tag, rows) = match actor.chance.below(5) {
         0 => {
-            let sql = format!("create temporary table {name}{ending} as select '{mark}'::text as mark");
+            let sql =
+                format!("create temporary table {name}{ending} as select '{mark}'::text as mark");
             (sql, "SELECT 1", vec![mark])
         }
         1 if on_commit == OnCommit::Preserve => {
@@ -96,13 +97,18 @@ fn drop_table(name: &'static str) -> Statement {
 /// Drops one that there is.
 pub fn drop_one(actor: &mut Actor) -> Outcome {
     if !actor.model.is_owner() {
-        return actor.say(Statement::new("reset role", |model| {
-            model.reset("role");
-            Ok(Answer::tag("RESET"))
-        })).map(drop);
+        return actor
+            .say(Statement::new("reset role", |model| {
+                model.reset("role");
+                Ok(Answer::tag("RESET"))
+            }))
+            .map(drop);
     }
     let names = NAMES.iter().copied();
-    match names.into_iter().find(|name| actor.model.now.temps.contains_key(*name)) {
+    match names
+        .into_iter()
+        .find(|name| actor.model.now.temps.contains_key(*name))
+    {
         Some(name) => actor.say(drop_table(name)).map(drop),
         None => Ok(()),
     }

@@ -9,7 +9,10 @@ pub fn go_on(actor: &mut Actor) -> Outcome {
     let (sql, control) = match (actor.model.status, actor.chance.below(10)) {
         ('I', 0) => (format!("savepoint {name}"), Control::Savepoint(name)),
         ('I', _) => (
-            actor.chance.pick(&["begin", "BEGIN", "start transaction"]).to_owned(),
+            actor
+                .chance
+                .pick(&["begin", "BEGIN", "start transaction"])
+                .to_owned(),
             Control::Begin,
         ),
         ('T', 0..3) => (format!("savepoint {name}"), Control::Savepoint(name)),
