@@ -41,6 +41,9 @@ pub struct Actor {
     pub mailbox: Mailbox,
     /// Its connection; `None` between two sessions.
     pub client: Option<Client>,
+    /// Whether its startup packet has settings. A reset inside a transaction shows the pool's values
+    /// until the transaction ends: such a session resets nothing.
+    pub says_first: bool,
     marks: u32,
     history: VecDeque<String>,
 }
@@ -55,6 +58,7 @@ impl Actor {
             number,
             session: 0,
             client: None,
+            says_first: false,
             marks: 0,
             history: VecDeque::new(),
             world,
@@ -86,6 +90,7 @@ impl Actor {
         if self.world.has("startup") {
             connect = self.say_first(connect, &mut defaults);
         }
+        self.says_first = defaults != self.world.defaults;
         self.note(format!("--- session {}", self.session));
         self.mailbox = Mailbox::new(&self.world.post);
         self.model = Model::new(&self.world.role, defaults);

@@ -63,7 +63,12 @@ pub fn one(actor: &mut Actor) -> Statement {
 
 /// Hears all that was sent to it, or looks what it listens to.
 pub fn hear(actor: &mut Actor) -> Outcome {
-    if actor.chance.one_in(2) || !actor.world.has("channels") {
+    // In a transaction the pool's listener is not spoken for.
+    let is_idle = actor
+        .client
+        .as_ref()
+        .is_some_and(|client| client.status == 'I');
+    if actor.chance.one_in(2) || !is_idle || !actor.world.has("channels") {
         return actor.hear_out();
     }
     let sql = "select coalesce(string_agg(c, ',' order by c collate \"C\"), '') \

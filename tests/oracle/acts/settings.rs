@@ -15,6 +15,7 @@ pub fn change(actor: &mut Actor) -> Outcome {
 /// A statement that changes a setting.
 pub fn any(actor: &mut Actor) -> Statement {
     match actor.chance.below(20) {
+        0 | 5..8 if actor.says_first => by_command(actor),
         0 => Statement::new("reset all", |model| {
             model.reset_all();
             Ok(Answer::tag("RESET"))
