@@ -1,0 +1,44 @@
+"""Results: kept as JSON, compared with the direct run, printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .target import Outcome
+
+
+def keep(folder: Path, suite: str, via: str, outcome: Outcome) -> None:
+    """Writes a run's results to SUITE.VIA.json."""
+    content = {"tests": outcome.tests, "words": outcome.words}
+    (folder / f"{suite}.{via}.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def kept(folder: Path, suite: str, via: str) -> Outcome | None:
+    """The results of an earlier run."""
+    file = folder / f"{suite}.{via}.json"
+    if not file.exists():
+        return None
+    content = json.loads(file.read_text())
+    return Outcome(content["tests"], content["words"])
+
+
+def render(rows: list[tuple[str, str, Outcome, Outcome | None]]) -> str:
+    """The table, and below it the tests that pass directly and fail through pgusher."""
+    lines = ["| suite | target | passed | failed | skipped | pass directly, fail here |",
+             "|---|---|---:|---:|---:|---:|"]
+    lost_lines: list[str] = []
+    for suite, via, outcome, direct in rows:
+        counts = " | ".join(str(outcome.count(result)) for result in ("passed", "failed", "skipped"))
+        lost = outcome.lost(direct) if direct is not None and via != "direct" else []
+        shown = str(len(lost)) if direct is not None and via != "direct" else ""
+        lines.append(f"| {suite} | {via} | {counts} | {shown} |")
+        if lost:
+            lost_lines.append(f"\n{suite}, {via}: pass directly, fail here:")
+            lost_lines += [f"  {test}: {_short(outcome, test)}" for test in lost]
+    return "\n".join(lines + lost_lines)
+
+
+def _short(outcome: Outcome, test: str) -> str:
+    words = " ".join(outcome.words.get(test, outcome.tests.get(test, "did not run")).split())
+    return words if len(words) <= 200 else words[:199] + "…"
