@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
 
 from . import programs
 from .suite import Suite
-from .target import Outcome, Target
+from .target import Login, Outcome, Target
 
-TEST_TIMEOUT_S = 40
+TEST_TIMEOUT_S = 20
 SUITE_TIMEOUT_S = 3600
 
 
@@ -42,7 +43,9 @@ class PytestSuite(Suite):
         report.unlink(missing_ok=True)
         argv = [self.python, "-m", "pytest", "-q", "-p", "no:randomly",
                 f"--timeout={TEST_TIMEOUT_S}", f"--report-log={report}", *self.arguments, *arguments]
-        ended = programs.run(argv, SUITE_TIMEOUT_S, self.log, cwd=folder, env=environment)
+        # Tests start pproxy and mypy by name.
+        path = f"{self.python.parent}{os.pathsep}{environment['PATH']}"
+        ended = programs.run(argv, SUITE_TIMEOUT_S, self.log, cwd=folder, env=environment | {"PATH": path})
         outcome = Outcome()
         for line in report.read_text().splitlines() if report.exists() else ():
             self._read(json.loads(line), outcome)
@@ -71,9 +74,9 @@ class Psycopg(PytestSuite):
     about = "psycopg 3 (C implementation), with psycopg_pool"
     source = "a checkout of psycopg/psycopg at the tag 3.3.4, named psycopg"
     packages = ("psycopg[binary]==3.3.4", "psycopg-pool==3.3.1", "anyio", "pproxy", "dnspython",
-                "gevent", "numpy", "shapely")
-    # Not the driver's: type checking, a name server.
-    arguments = ("--ignore=tests/test_typing.py", "--ignore=tests/crdb", "-m", "not mypy")
+                "gevent", "numpy", "shapely", "mypy")
+    # The driver's types and its memory are not pgusher's, and the leak tests take most of the time.
+    arguments = ("--ignore=tests/test_typing.py", "--ignore=tests/crdb", "-k", "not leak")
 
     def run(self, target: Target) -> Outcome:
         tests = self.checkout("psycopg") / "tests"
@@ -95,6 +98,8 @@ class Asyncpg(PytestSuite):
     """asyncpg, whose tests take the server from PGHOST."""
 
     name = "asyncpg"
+    # Some tests name the database postgres.
+    login = Login("postgres", "postgres")
     about = "asyncpg"
     source = "the unpacked sdist of PyPI, named asyncpg-0.32.0"
     packages = ("asyncpg==0.32.0", "uvloop", "distro")

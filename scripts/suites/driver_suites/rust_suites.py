@@ -19,19 +19,31 @@ THREADS = 4
 
 _RESULT = re.compile(r"^test (\S+)(?: - should panic)? \.\.\. (?:.*?)(ok|FAILED|ignored)(?:,.*)?$", re.M)
 _WORDS = re.compile(r"^---- (\S+) stdout ----\n(.*?)(?=^---- |\nfailures:|\Z)", re.M | re.S)
+_PANIC = re.compile(r" panicked at ([^:]+:\d+):\d+:\n(.*?)(?=\nstack backtrace:|\nnote: run with|\Z)", re.S)
+_ANSWER = re.compile(r'code: (?:SqlState\()?(\w+).*?message: "((?:[^"\\]|\\.)*)"', re.S)
 _RESULTS = {"ok": "passed", "FAILED": "failed", "ignored": "skipped"}
+
+
+def _shortened(words: str) -> str:
+    """Where a test panicked, and PostgreSQL's answer when that is why."""
+    panic = _PANIC.search(words)
+    if panic is None:
+        return words[-400:]
+    answer = _ANSWER.search(panic[2])
+    return f"{panic[1]}: {answer[1]} {answer[2]}" if answer else f"{panic[1]}: {panic[2][:300]}"
 
 
 def run_libtest(program: Path, suite: Suite, environment: dict[str, str], cwd: Path) -> Outcome:
     """Runs a test program: all tests at once, then those that a hang left without a result."""
     outcome = Outcome()
+    environment = environment | {"RUST_BACKTRACE": "0"}
     listed = programs.run([program, "--list"], TEST_TIMEOUT_S, cwd=cwd, env=environment).output
     names = re.findall(r"^(\S+): test$", listed, re.M)
 
     def read(output: str) -> None:
         words = dict(_WORDS.findall(output))
         for name, result in _RESULT.findall(output):
-            outcome.add(name, _RESULTS[result], words.get(name, ""))
+            outcome.add(name, _RESULTS[result], _shortened(words.get(name, "")))
 
     argv = [program, f"--test-threads={THREADS}"]
     read(programs.run(argv, ALL_TIMEOUT_S, suite.log, cwd=cwd, env=environment).output)
@@ -68,6 +80,9 @@ class TokioPostgres(Suite):
     @property
     def _folder(self) -> Path:
         return self.folders.work / self.name
+
+    def setup_sql(self) -> str:
+        return "CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE EXTENSION ltree;"
 
     def prepare(self) -> None:
         if (self._folder / "program").exists():
