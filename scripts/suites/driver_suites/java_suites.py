@@ -54,10 +54,11 @@ class Pgjdbc(Suite):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         outcome = Outcome()
         for name in self._classes():
-            argv = ["java", "-XX:TieredStopAtLevel=1", *given, "-cp", path, "org.junit.platform.console.ConsoleLauncher",
-                    "--disable-banner", "--details=none", "--include-classname=.*", f"--select-class={name}",
-                    f"--reports-dir={reports / name}"]
-            ended = programs.run(argv, CLASS_TIMEOUT_S, self.log, cwd=checkout / "pgjdbc", env=environment)
+            argv = ["java", "-XX:TieredStopAtLevel=1", *given, "-cp", path,
+                    "org.junit.platform.console.ConsoleLauncher", "--disable-banner", "--details=none",
+                    "--include-classname=.*", f"--select-class={name}", f"--reports-dir={reports / name}"]
+            ended = programs.run(argv, CLASS_TIMEOUT_S, self.log, cwd=checkout / "pgjdbc",
+                                 env=environment)
             self._read(name, reports / name, ended, outcome)
         return outcome
 
@@ -69,7 +70,9 @@ class Pgjdbc(Suite):
                 result = "failed" if problem is not None else "passed"
                 if case.find("skipped") is not None:
                     result = "skipped"
-                words = problem.get("message") or (problem.text or "")[:300] if problem is not None else ""
+                words = ""
+                if problem is not None:
+                    words = problem.get("message") or (problem.text or "")[:300]
                 outcome.add(f"{case.get('classname')}::{case.get('name')}", result, words)
         if ended.status not in (0, 1):
             outcome.add(f"{name}::(java)", "failed", f"ended with {ended.status}: {ended.output[-300:]}")

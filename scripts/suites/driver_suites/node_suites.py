@@ -53,7 +53,8 @@ class NodePostgres(Suite):
         text = runner.read_text()
         if failed not in text:
             raise SystemExit("node-postgres: test/suite.js is another one than expected")
-        runner.write_text(text.replace(failed, failed.replace("process.exit(-1)", "process.exitCode = 1; cb()")))
+        goes_on = failed.replace("process.exit(-1)", "process.exitCode = 1; cb()")
+        runner.write_text(text.replace(failed, goes_on))
 
     def run(self, target: Target) -> Outcome:
         outcome = Outcome()
@@ -83,13 +84,14 @@ class NodePostgres(Suite):
             outcome.add(file, "passed")
         else:
             error = re.search(r"^.*(?:Error|error:).*$", ended.output, re.M)
-            outcome.add(file, "failed", error.group(0) if error else f"{ended.status}: {ended.output[-300:]}")
+            words = error.group(0) if error else f"{ended.status}: {ended.output[-300:]}"
+            outcome.add(file, "failed", words)
 
     def _mocha(self, package: str, environment: dict[str, str], outcome: Outcome) -> None:
         report = self.folders.logs / f"{package}.json"
         report.unlink(missing_ok=True)
-        argv = [self._folder / "node_modules/.bin/mocha", "--exit", "--timeout", "10000", "--reporter", "json",
-                "--reporter-option", f"output={report}"]
+        argv = [self._folder / "node_modules/.bin/mocha", "--exit", "--timeout", "10000",
+                "--reporter", "json", "--reporter-option", f"output={report}"]
         ended = programs.run(argv, SUITE_TIMEOUT_S, self.log, cwd=self._folder / "packages" / package,
                              env=environment)
         if not report.exists():
@@ -129,7 +131,8 @@ class PostgresJs(Suite):
         outcome = Outcome()
         environment = target.environment()
         folder = self.folders.work / self.name
-        ended = programs.run(["node", "tests/index.js"], SUITE_TIMEOUT_S, self.log, cwd=folder, env=environment)
+        argv = ["node", "tests/index.js"]
+        ended = programs.run(argv, SUITE_TIMEOUT_S, self.log, cwd=folder, env=environment)
         for line in ended.output.splitlines():
             if line.startswith("@@ "):
                 name, result, words = json.loads(line[3:])

@@ -45,7 +45,8 @@ class PytestSuite(Suite):
                 f"--timeout={TEST_TIMEOUT_S}", f"--report-log={report}", *self.arguments, *arguments]
         # Tests start pproxy and mypy by name.
         path = f"{self.python.parent}{os.pathsep}{environment['PATH']}"
-        ended = programs.run(argv, SUITE_TIMEOUT_S, self.log, cwd=folder, env=environment | {"PATH": path})
+        ended = programs.run(argv, SUITE_TIMEOUT_S, self.log, cwd=folder,
+                             env=environment | {"PATH": path})
         outcome = Outcome()
         for line in report.read_text().splitlines() if report.exists() else ():
             self._read(json.loads(line), outcome)

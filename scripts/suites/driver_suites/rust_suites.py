@@ -19,7 +19,7 @@ THREADS = 4
 
 _RESULT = re.compile(r"^test (\S+)(?: - should panic)? \.\.\. (?:.*?)(ok|FAILED|ignored)(?:,.*)?$", re.M)
 _WORDS = re.compile(r"^---- (\S+) stdout ----\n(.*?)(?=^---- |\nfailures:|\Z)", re.M | re.S)
-_PANIC = re.compile(r" panicked at ([^:]+:\d+):\d+:\n(.*?)(?=\nstack backtrace:|\nnote: run with|\Z)", re.S)
+_PANIC = re.compile(r" panicked at ([^:]+:\d+):\d+:\n(.*?)(?=\nnote: run with|\Z)", re.S)
 _ANSWER = re.compile(r'code: (?:SqlState\()?(\w+).*?message: "((?:[^"\\]|\\.)*)"', re.S)
 _RESULTS = {"ok": "passed", "FAILED": "failed", "ignored": "skipped"}
 
@@ -49,7 +49,8 @@ def run_libtest(program: Path, suite: Suite, environment: dict[str, str], cwd: P
     read(programs.run(argv, ALL_TIMEOUT_S, suite.log, cwd=cwd, env=environment).output)
     for name in names:
         if name not in outcome.tests:
-            ended = programs.run([program, "--exact", name], TEST_TIMEOUT_S, suite.log, cwd=cwd, env=environment)
+            argv = [program, "--exact", name]
+            ended = programs.run(argv, TEST_TIMEOUT_S, suite.log, cwd=cwd, env=environment)
             read(ended.output)
             if name not in outcome.tests:
                 outcome.add(name, "failed", f"no result after {TEST_TIMEOUT_S} s" if ended.status is None

@@ -94,7 +94,8 @@ class Postgres:
                 [self._bin / "initdb", "-U", "admin", "-A", "trust", "-N", "-E", "UTF8", "-D", data],
                 check=True, stdout=subprocess.DEVNULL, cwd=root, **self._as_owner(),
             )
-            lines = [*hba, "host all admin 127.0.0.1/32 trust", "host all all 127.0.0.1/32 scram-sha-256",
+            lines = [*hba, "host all admin 127.0.0.1/32 trust",
+                     "host all all 127.0.0.1/32 scram-sha-256",
                      "host replication all 127.0.0.1/32 scram-sha-256"]
             (data / "pg_hba.conf").write_text("\n".join(lines) + "\n")
             argv = [str(self._bin / "postgres"), "-D", str(data), "-p", str(port), "-k", str(root)]

@@ -24,19 +24,22 @@ def kept(folder: Path, suite: str, via: str) -> Outcome | None:
 
 
 def render(rows: list[tuple[str, str, Outcome, Outcome | None]]) -> str:
-    """The table, and below it the tests that pass directly and fail through pgusher."""
+    """The table, and below it the tests that pass directly and fail through pgusher, with where."""
     lines = ["| suite | target | passed | failed | skipped | pass directly, fail here |",
              "|---|---|---:|---:|---:|---:|"]
-    lost_lines: list[str] = []
+    lost: dict[tuple[str, str, str], list[str]] = {}
     for suite, via, outcome, direct in rows:
         counts = " | ".join(str(outcome.count(result)) for result in ("passed", "failed", "skipped"))
-        lost = outcome.lost(direct) if direct is not None and via != "direct" else []
-        shown = str(len(lost)) if direct is not None and via != "direct" else ""
+        shown = ""
+        if direct is not None and via != "direct":
+            names = outcome.lost(direct)
+            shown = str(len(names))
+            for test in names:
+                lost.setdefault((suite, test, _short(outcome, test)), []).append(via)
         lines.append(f"| {suite} | {via} | {counts} | {shown} |")
-        if lost:
-            lost_lines.append(f"\n{suite}, {via}: pass directly, fail here:")
-            lost_lines += [f"  {test}: {_short(outcome, test)}" for test in lost]
-    return "\n".join(lines + lost_lines)
+    for (suite, test, words), targets in sorted(lost.items()):
+        lines.append(f"{suite}: {test} [{' '.join(targets)}]: {words}")
+    return "\n".join(lines)
 
 
 def _short(outcome: Outcome, test: str) -> str:
