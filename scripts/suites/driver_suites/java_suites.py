@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import programs
 from .suite import Suite
-from .target import Login, Outcome, Target
+from .target import Login, Outcome, Target, without_libpq_variables
 
 CLASS_TIMEOUT_S = 120
 
@@ -51,7 +51,7 @@ class Pgjdbc(Suite):
         }
         given = [f"-D{name}={value}" for name, value in properties.items()]
         reports = self.folders.logs / "reports"
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        environment = without_libpq_variables()
         outcome = Outcome()
         for name in self._classes():
             argv = ["java", "-XX:TieredStopAtLevel=1", *given, "-cp", path,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -11,12 +10,13 @@ from pathlib import Path
 
 from . import programs
 from .suite import Suite
-from .target import KEY, Login, Outcome, Target
+from .target import KEY, Login, Outcome, Target, without_libpq_variables
 
 ALL_TIMEOUT_S = 300
 TEST_TIMEOUT_S = 30
 THREADS = 4
 
+_NAME = re.compile(r"^(\S+): test$", re.M)
 _RESULT = re.compile(r"^test (\S+)(?: - should panic)? \.\.\. (?:.*?)(ok|FAILED|ignored)(?:,.*)?$", re.M)
 _WORDS = re.compile(r"^---- (\S+) stdout ----\n(.*?)(?=^---- |\nfailures:|\Z)", re.M | re.S)
 _PANIC = re.compile(r" panicked at ([^:]+:\d+):\d+:\n(.*?)(?=\nnote: run with|\Z)", re.S)
@@ -33,28 +33,33 @@ def _shortened(words: str) -> str:
     return f"{panic[1]}: {answer[1]} {answer[2]}" if answer else f"{panic[1]}: {panic[2][:300]}"
 
 
-def run_libtest(program: Path, suite: Suite, environment: dict[str, str], cwd: Path) -> Outcome:
-    """Runs a test program: all tests at once, then those that a hang left without a result."""
+def run_libtest(
+    program: Path, suite: Suite, environment: dict[str, str], cwd: Path, only: list[str] | None = None
+) -> Outcome:
+    """Runs a test program: all tests at once, then those that a hang left without a result.
+
+    With `only`, these tests, one at a time.
+    """
     outcome = Outcome()
     environment = environment | {"RUST_BACKTRACE": "0"}
-    listed = programs.run([program, "--list"], TEST_TIMEOUT_S, cwd=cwd, env=environment).output
-    names = re.findall(r"^(\S+): test$", listed, re.M)
 
-    def read(output: str) -> None:
-        words = dict(_WORDS.findall(output))
-        for name, result in _RESULT.findall(output):
+    def run(timeout_s: int, *arguments: str) -> programs.Ended:
+        argv = [program, *arguments]
+        ended = programs.run(argv, timeout_s, suite.log, cwd=cwd, env=environment)
+        words = dict(_WORDS.findall(ended.output))
+        for name, result in _RESULT.findall(ended.output):
             outcome.add(name, _RESULTS[result], _shortened(words.get(name, "")))
+        return ended
 
-    argv = [program, f"--test-threads={THREADS}"]
-    read(programs.run(argv, ALL_TIMEOUT_S, suite.log, cwd=cwd, env=environment).output)
-    for name in names:
+    if only is None:
+        listed = programs.run([program, "--list"], TEST_TIMEOUT_S, cwd=cwd, env=environment)
+        run(ALL_TIMEOUT_S, f"--test-threads={THREADS}")
+        only = [name for name in _NAME.findall(listed.output) if name not in outcome.tests]
+    for name in only:
+        ended = run(TEST_TIMEOUT_S, "--exact", name)
         if name not in outcome.tests:
-            argv = [program, "--exact", name]
-            ended = programs.run(argv, TEST_TIMEOUT_S, suite.log, cwd=cwd, env=environment)
-            read(ended.output)
-            if name not in outcome.tests:
-                outcome.add(name, "failed", f"no result after {TEST_TIMEOUT_S} s" if ended.status is None
-                            else f"ended with {ended.status}")
+            why = f"no result after {TEST_TIMEOUT_S} s" if ended.status is None else f"ended: {ended.status}"
+            outcome.add(name, "failed", why)
     return outcome
 
 
@@ -118,8 +123,15 @@ class TokioPostgres(Suite):
         return Path(next(one["manifest_path"] for one in packages if one["name"] == self.name)).parent
 
     def run(self, target: Target) -> Outcome:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        return run_libtest(self._folder / "program", self, environment, self._folder / "crate")
+        return self._run(None)
+
+    def run_again(self, target: Target, tests: list[str]) -> Outcome:
+        return self._run(tests)
+
+    def _run(self, only: list[str] | None) -> Outcome:
+        return run_libtest(
+            self._folder / "program", self, without_libpq_variables(), self._folder / "crate", only
+        )
 
 
 class Sqlx(Suite):
@@ -141,11 +153,20 @@ class Sqlx(Suite):
         return (self.checkout("sqlx") / "tests/postgres/setup.sql").read_text()
 
     def run(self, target: Target) -> Outcome:
+        return self._run(target, None)
+
+    def run_again(self, target: Target, tests: list[str]) -> Outcome:
+        return self._run(target, tests)
+
+    def _run(self, target: Target, tests: list[str] | None) -> Outcome:
         outcome = Outcome()
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        environment["DATABASE_URL"] = target.url
+        environment = without_libpq_variables() | {"DATABASE_URL": target.url}
         for program in self._programs():
-            part = run_libtest(program, self, environment, self.checkout("sqlx"))
+            prefix = f"{program.name}::"
+            only = None
+            if tests is not None:
+                only = [test.removeprefix(prefix) for test in tests if test.startswith(prefix)]
+            part = run_libtest(program, self, environment, self.checkout("sqlx"), only)
             for test, result in part.tests.items():
-                outcome.add(f"{program.name}::{test}", result, part.words.get(test, ""))
+                outcome.add(prefix + test, result, part.words.get(test, ""))
         return outcome

@@ -63,3 +63,8 @@ class Suite(ABC):
     @abstractmethod
     def run(self, target: Target) -> Outcome:
         """Runs the tests."""
+
+    def run_again(self, target: Target, tests: list[str]) -> Outcome:
+        """Runs some of them once more, where a suite's tests can be chosen."""
+        del target, tests
+        return Outcome()

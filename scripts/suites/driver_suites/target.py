@@ -9,6 +9,11 @@ KEY = "pgu_k1_suite"
 """The password of every role, and the API key of every tenant, that names no other."""
 
 
+def without_libpq_variables() -> dict[str, str]:
+    """The caller's environment without its PG variables."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+
+
 @dataclass(frozen=True)
 class Login:
     """A role of the private PostgreSQL and, through pgusher, a tenant of the same name."""
@@ -51,8 +56,7 @@ class Target:
 
     def environment(self, **more: str) -> dict[str, str]:
         """The caller's environment without its own PG variables, and with the target's."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        return kept | {
+        return without_libpq_variables() | {
             "PGHOST": "127.0.0.1",
             "PGPORT": str(self.port),
             "PGUSER": self.login.user,
@@ -68,6 +72,7 @@ class Outcome:
 
     tests: dict[str, str] = field(default_factory=dict)
     words: dict[str, str] = field(default_factory=dict)
+    unsteady: list[str] = field(default_factory=list)
 
     def add(self, test: str, result: str, words: str = "") -> None:
         """Remembers a test; a failure is not forgotten when its tear-down passes."""
@@ -76,6 +81,13 @@ class Outcome:
         self.tests[test] = result
         if result == "failed":
             self.words[test] = words
+
+    def settle(self, again: Outcome) -> None:
+        """Takes what passed in a second run for passed; it is named as unsteady, with its words."""
+        for test, result in again.tests.items():
+            if result == "passed" and self.tests.get(test) == "failed":
+                self.tests[test] = "passed"
+                self.unsteady.append(test)
 
     def count(self, result: str) -> int:
         """How many tests ended so."""
