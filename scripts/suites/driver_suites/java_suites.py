@@ -21,7 +21,8 @@ class Pgjdbc(Suite):
     about = "pgjdbc (classes *Test but those of SSL, GSS, OSGi)"
     source = ("a checkout of pgjdbc/pgjdbc, named pgjdbc, its test classes compiled into "
               "pgjdbc/test-classes, and in pgjdbc/lib the driver's jar, those it needs, and JUnit's")
-    login = Login("test", "test", "test")
+    # Some tests are about what an unprivileged role sees.
+    login = Login("test", "test", "test", superuser=False)
     more_logins = (Login("postgres", "test"),)
 
     def prepare(self) -> None:
