@@ -298,7 +298,8 @@ impl Actor {
 
     fn hear(&mut self, frame: &Frame, channels: &std::collections::BTreeSet<String>) {
         let (channel, payload) = notification(frame);
-        self.note(format!("    heard {payload} on {channel}"));
+        let pid = u32::from_be_bytes(*frame.body.first_chunk().expect("a pid"));
+        self.note(format!("    heard {payload} on {channel} of {pid}"));
         self.world.count("notifications received");
         assert!(
             channels.contains(&channel),
