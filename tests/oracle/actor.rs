@@ -4,23 +4,23 @@ use super::{
     acts,
     chance::Chance,
     ending::{Gone, Outcome},
-    harness::{Client, Connect, Frame, Request},
+    harness::{Client, Connect, Request},
     model::{Control, Model, Unnamed},
     post::Mailbox,
-    reading::{line, matches, notification},
+    reading::{line, matches},
     setting::{SETTINGS, question},
     statement::Statement,
     world::World,
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, atomic::Ordering},
     thread,
     time::Duration,
 };
 
 /// Longest wait for an answer: others keep servers meanwhile.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Steps that a failure shows.
 const SHOWN: usize = 20;
@@ -190,12 +190,13 @@ impl Actor {
     }
 
     /// Says one statement.
+    #[expect(clippy::needless_pass_by_value, reason = "it is made to be said")]
     pub fn say(&mut self, statement: Statement) -> Result<Vec<String>, Gone> {
-        self.say_all(vec![statement])
+        self.say_all(std::slice::from_ref(&statement))
     }
 
     /// Says several statements at once: in one Query, or before one Sync.
-    pub fn say_all(&mut self, statements: Vec<Statement>) -> Result<Vec<String>, Gone> {
+    pub fn say_all(&mut self, statements: &[Statement]) -> Result<Vec<String>, Gone> {
         let is_bound = statements.iter().any(|s| !s.params.is_empty());
         let is_simple = !is_bound && self.chance.one_in(2);
         let texts: Vec<_> = statements.iter().map(|s| s.sql.as_str()).collect();
@@ -213,7 +214,7 @@ impl Actor {
         let way = if is_simple { "Q" } else { "P" };
         let params: Vec<_> = statements.iter().flat_map(|s| &s.params).collect();
         let label = format!("{way} {} {params:?}", texts.join("; "));
-        self.converse(&request, label, |model| model.run_batch(&statements))
+        self.converse(&request, &label, |model| model.run_batch(statements))
     }
 
     /// Says BEGIN and its like.
@@ -225,8 +226,7 @@ impl Actor {
             self.model.kept.unnamed = Unnamed::Other;
             Request::new().run(sql, &[]).sync()
         };
-        let label = sql.to_owned();
-        self.converse(&request, label, |model| model.control(control))
+        self.converse(&request, sql, |model| model.control(control))
             .map(drop)
     }
 
@@ -234,7 +234,7 @@ impl Actor {
     pub fn converse(
         &mut self,
         request: &Request,
-        label: String,
+        label: &str,
         effect: impl FnOnce(&mut Model) -> Vec<String>,
     ) -> Result<Vec<String>, Gone> {
         let label = label.replace(&question(), "all settings?");
@@ -261,11 +261,7 @@ impl Actor {
         Ok(lines)
     }
 
-    fn read(
-        &mut self,
-        channels: &std::collections::BTreeSet<String>,
-        was_idle: bool,
-    ) -> Result<Vec<String>, Gone> {
+    fn read(&mut self, channels: &BTreeSet<String>, was_idle: bool) -> Result<Vec<String>, Gone> {
         let mut lines = Vec::new();
         let mut end = None;
         loop {
@@ -294,66 +290,6 @@ impl Actor {
                 _ => lines.extend(line(&frame)),
             }
         }
-    }
-
-    fn hear(&mut self, frame: &Frame, channels: &std::collections::BTreeSet<String>) {
-        let (channel, payload) = notification(frame);
-        let pid = u32::from_be_bytes(*frame.body.first_chunk().expect("a pid"));
-        self.note(format!("    heard {payload} on {channel} of {pid}"));
-        self.world.count("notifications received");
-        assert!(
-            channels.contains(&channel),
-            "it heard {payload} on {channel}, and listens to {channels:?}"
-        );
-        if let Err(wrong) = self.mailbox.receive(&self.world.post, &channel, &payload) {
-            panic!("it heard {payload} on {channel}: {wrong}");
-        }
-    }
-
-    /// What it is told aside: perhaps that it has missed notifications.
-    fn is_told(&mut self, notice: &Frame) {
-        if notice
-            .fields()
-            .message()
-            .contains("notifications may have been missed")
-        {
-            self.note("    was told that notifications may have been missed".to_owned());
-            self.world.count("interruptions told");
-            self.mailbox.forgive(&self.world.post);
-        }
-    }
-
-    /// Waits for every notification that was surely sent to it.
-    pub fn hear_out(&mut self) -> Outcome {
-        if self.model.status != 'I' {
-            return Ok(());
-        }
-        let listened = self.model.kept.listens.clone();
-        let due = self.mailbox.missing(&self.world.post);
-        self.note(format!("waits for {} notifications", due.len()));
-        while self
-            .mailbox
-            .missing(&self.world.post)
-            .iter()
-            .any(|p| due.contains(p))
-        {
-            let client = self.client.as_mut().expect("it has a session");
-            let Some(frame) = client.next_or_end() else {
-                return Err(Gone::Killed);
-            };
-            match frame.kind() {
-                'A' => self.hear(&frame, &listened),
-                'N' => self.is_told(&frame),
-                'S' => {}
-                'E' => {
-                    let code = frame.fields().code().to_owned();
-                    return Err(Gone::of(&code).unwrap_or_else(|| panic!("{frame:?}")));
-                }
-                _ => panic!("unasked: {frame:?}"),
-            }
-        }
-        self.mailbox.settle(&self.world.post);
-        Ok(())
     }
 
     /// What `ParameterStatus` said last is what the settings are.

@@ -24,6 +24,7 @@
     reason = "a test ends when something is not as it should be"
 )]
 
+#[allow(unused_imports, reason = "the other tests use more of it")]
 #[path = "../it/harness/mod.rs"]
 mod harness;
 
@@ -32,6 +33,7 @@ mod acts;
 mod aftermath;
 mod chance;
 mod ending;
+mod hearing;
 mod model;
 mod post;
 mod reading;
@@ -39,6 +41,7 @@ mod run;
 mod setting;
 mod setup;
 mod statement;
+mod text;
 mod world;
 
 use run::Run;

@@ -113,7 +113,7 @@ impl Mailbox {
             return Err("it is older than the session".to_owned());
         }
         let (sender, number) = payload.rsplit_once('.').ok_or("it has no number")?;
-        let number = number.parse().map_err(|_| "it has no number")?;
+        let number = number.parse().map_err(|_error| "it has no number")?;
         let last = self.last.insert(sender.to_owned(), number);
         if last.is_some_and(|last| last >= number) {
             return Err(format!("it comes after number {last:?} of its sender"));

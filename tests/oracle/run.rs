@@ -76,9 +76,9 @@ impl Run {
         }
         if !is_left_out() {
             aftermath::no_server_is_stranded(&proxy);
-            worlds
-                .iter()
-                .for_each(|w| aftermath::all_servers_are_as_new(w));
+            for world in &worlds {
+                aftermath::all_servers_are_as_new(world);
+            }
             aftermath::no_server_is_stranded(&proxy);
             assert!(!proxy.log().contains("panicked"), "{}", proxy.log());
         }

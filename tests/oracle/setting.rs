@@ -97,9 +97,13 @@ impl Setting {
 
 /// One query for the values of all of them, and of who the client is.
 pub fn question() -> String {
-    let values = SETTINGS.map(|setting| match setting.is_custom() {
-        true => format!("coalesce(current_setting('{}', true), '')", setting.name),
-        false => format!("current_setting('{}')", setting.name),
+    let values = SETTINGS.map(|setting| {
+        let name = setting.name;
+        if setting.is_custom() {
+            format!("coalesce(current_setting('{name}', true), '')")
+        } else {
+            format!("current_setting('{name}')")
+        }
     });
     format!(
         "select concat_ws('|', {}, current_setting('role'), current_user)",

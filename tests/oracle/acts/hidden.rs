@@ -2,8 +2,9 @@
 
 use super::{Actor, Outcome};
 use crate::{
-    model::{Model, Temp, Text},
+    model::{Model, Temp},
     statement::{Answer, Statement, literal},
+    text::Text,
 };
 
 /// Calls a function, or fires a trigger, or reads a view that does.

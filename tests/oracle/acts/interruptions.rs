@@ -44,7 +44,7 @@ fn cancel(actor: &mut Actor) -> Outcome {
             }
         });
         let said = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            actor.converse(&request, format!("{sql}, and cancels it"), |model| {
+            actor.converse(&request, &format!("{sql}, and cancels it"), |model| {
                 if model.status == 'E' {
                     return vec!["error 25P02".to_owned()];
                 }

@@ -79,7 +79,7 @@ fn lock(actor: &mut Actor, key: u32, is_shared: bool) -> Statement {
         "pg_advisory_lock"
     };
     call(actor, name, key, move |model| {
-        add(&mut model.kept.locks, key, is_shared)
+        add(&mut model.kept.locks, key, is_shared);
     })
 }
 
@@ -90,7 +90,7 @@ fn transaction_lock(actor: &mut Actor, key: u32, is_shared: bool) -> Statement {
         "pg_advisory_xact_lock"
     };
     call(actor, name, key, move |model| {
-        add(&mut model.now.locks, key, is_shared)
+        add(&mut model.now.locks, key, is_shared);
     })
 }
 

@@ -3,8 +3,9 @@
 use super::{Actor, Outcome, asks};
 use crate::{
     harness::Request,
-    model::{Model, Text, Unnamed},
+    model::{Model, Unnamed},
     statement::{Answer, Statement},
+    text::Text,
 };
 
 const NAMES: [&str; 4] = ["n0", "n1", "n2", "n3"];
@@ -161,7 +162,7 @@ fn parse(actor: &mut Actor) -> Outcome {
         let result = parsed(model, name, &text).map(|()| Vec::new());
         lines(model, result)
     };
-    actor.converse(&request, label, effect).map(drop)
+    actor.converse(&request, &label, effect).map(drop)
 }
 
 fn parse_and_run(actor: &mut Actor) -> Outcome {
@@ -189,7 +190,7 @@ fn parse_and_run(actor: &mut Actor) -> Outcome {
         let result = parsed(model, name, &text).and_then(|()| bound(model, Some(&text), &param));
         lines(model, result)
     };
-    actor.converse(&request, label, effect).map(drop)
+    actor.converse(&request, &label, effect).map(drop)
 }
 
 fn run(actor: &mut Actor) -> Outcome {
@@ -212,7 +213,7 @@ fn run(actor: &mut Actor) -> Outcome {
         }
         all
     };
-    actor.converse(&request, label, effect).map(drop)
+    actor.converse(&request, &label, effect).map(drop)
 }
 
 fn close(actor: &mut Actor) -> Outcome {
@@ -223,7 +224,7 @@ fn close(actor: &mut Actor) -> Outcome {
         Vec::new()
     };
     actor
-        .converse(&request, format!("Close {name} Sync"), effect)
+        .converse(&request, &format!("Close {name} Sync"), effect)
         .map(drop)
 }
 
@@ -243,7 +244,7 @@ fn unnamed(actor: &mut Actor) -> Outcome {
         }
         lines(model, result)
     };
-    actor.converse(&request, label, effect)?;
+    actor.converse(&request, &label, effect)?;
     for _ in 0..2 {
         let text = match &actor.model.kept.unnamed {
             Unnamed::Other => return Ok(()),
@@ -252,7 +253,7 @@ fn unnamed(actor: &mut Actor) -> Outcome {
         };
         let param = actor.mark();
         let request = Request::new().run_prepared("", &[&param]).sync();
-        let label = "Bind Execute unnamed Sync".to_owned();
+        let label = "Bind Execute unnamed Sync";
         let effect = |model: &mut Model| {
             let result = bound(model, text.as_ref(), &param);
             lines(model, result)

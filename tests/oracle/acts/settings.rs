@@ -2,6 +2,7 @@
 
 use super::{Actor, Outcome, asks};
 use crate::{
+    model::Model,
     setting::{SET, SETTINGS, Setting, question},
     statement::{Answer, Statement, literal},
 };
@@ -172,7 +173,7 @@ pub fn look(actor: &mut Actor) -> Outcome {
             })
             .tagged("SHOW")
         }
-        _ => asks(question(), |model| model.all_settings()),
+        _ => asks(question(), Model::all_settings),
     };
     actor.say(statement).map(drop)
 }

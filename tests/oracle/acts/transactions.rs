@@ -1,13 +1,17 @@
 //! Transactions, savepoints, and several statements at once.
 
 use super::{Actor, Outcome, asks, notifications, settings, temps};
-use crate::{model::Control, setting::question, statement::Statement};
+use crate::{
+    model::{Control, Model},
+    setting::question,
+    statement::Statement,
+};
 
 /// Begins a transaction, goes on in it, or ends it.
 pub fn go_on(actor: &mut Actor) -> Outcome {
     let name = actor.chance.pick(&["a", "b"]).to_owned();
     let (sql, control) = match (actor.model.status, actor.chance.below(10)) {
-        ('I', 0) => (format!("savepoint {name}"), Control::Savepoint(name)),
+        ('I', 0) | ('T', 0..3) => (format!("savepoint {name}"), Control::Savepoint(name)),
         ('I', _) => (
             actor
                 .chance
@@ -15,7 +19,6 @@ pub fn go_on(actor: &mut Actor) -> Outcome {
                 .to_owned(),
             Control::Begin,
         ),
-        ('T', 0..3) => (format!("savepoint {name}"), Control::Savepoint(name)),
         ('T', 3) => (format!("release {name}"), Control::Release(name)),
         (_, 3..6) => (format!("rollback to {name}"), Control::RollbackTo(name)),
         ('T', 6..9) | (_, 9) => ("commit".to_owned(), Control::Commit),
@@ -35,7 +38,7 @@ fn start(actor: &mut Actor, sql: &str) -> Outcome {
     actor.model.kept.unnamed = Unnamed::Gone;
     let request = Request::new().query(sql);
     actor
-        .converse(&request, sql.to_owned(), |model| {
+        .converse(&request, sql, |model| {
             model.control(&Control::Begin);
             vec!["tag START TRANSACTION".to_owned()]
         })
@@ -49,7 +52,7 @@ pub fn several(actor: &mut Actor) -> Outcome {
     if actor.chance.one_in(4) {
         statements.push(Statement::fails("select 1/0", "22012"));
     }
-    actor.say_all(statements).map(drop)
+    actor.say_all(&statements).map(drop)
 }
 
 fn one(actor: &mut Actor) -> Statement {
@@ -57,7 +60,7 @@ fn one(actor: &mut Actor) -> Statement {
         let statement = match actor.chance.below(5) {
             0 => notifications::one(actor),
             1 if actor.model.is_owner() => temps::any(actor),
-            2 => asks(question(), |model| model.all_settings()),
+            2 => asks(question(), Model::all_settings),
             _ => settings::any(actor),
         };
         if statement.is_sociable && !statement.sql.contains("role") {
