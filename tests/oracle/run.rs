@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Steps of each client, when no time is set.
-const STEPS: u32 = 150;
+const STEPS: u32 = 60;
 
 /// Clients of the first tenant, and of the second.
 const CLIENTS: [(&str, usize); 2] = [("acme", 64), ("globex", 4)];
