@@ -116,7 +116,7 @@ impl Session {
 
     /// Gives the client what its server said, but for notifications that the hub brings and those
     /// behind the cut; whether the cut is there.
-    fn pass_on(&mut self, asides: &[u8], by_hub: &Channels, cut: Option<&Cut>) -> bool {
+    pub(super) fn pass_on(&mut self, asides: &[u8], by_hub: &Channels, cut: Option<&Cut>) -> bool {
         let mut rest = asides;
         while let Ok(Some(header)) = peek(rest)
             && let Some((message, behind)) = rest.split_at_checked(header.message_bytes)

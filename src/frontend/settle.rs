@@ -216,7 +216,9 @@ impl Session {
         match server.survey().await {
             Ok((survey, asides)) => {
                 self.pool.learn_survey(survey, suspects);
-                self.client.to_client.insert(&asides);
+                let subscription = self.client.subscription.as_ref();
+                let by_hub = subscription.map(|s| s.channels()).unwrap_or_default();
+                self.pass_on(&asides, &by_hub, None);
             }
             Err(AskError::Refused { sqlstate, message }) => {
                 tracing::debug!(tenant = %self.pool.tenant(), sqlstate, message, "functions are not known");

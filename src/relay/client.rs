@@ -10,6 +10,10 @@ use crate::{
 use std::sync::Arc;
 
 /// A client between and during its transactions.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts about the session that don't exclude each other"
+)]
 pub struct Client {
     /// Its bytes.
     pub stream: Stream,
@@ -38,6 +42,8 @@ pub struct Client {
     pub has_reset: bool,
     /// DISCARD ALL has taken all channels away: the server speaks for those that there are.
     pub has_discarded: bool,
+    /// It has taken numbers from sequences since it got its server.
+    pub(super) takes_numbers: bool,
     /// It has asked for the last number that a sequence gave it.
     pub asks_for_numbers: bool,
     /// How others see it.
@@ -71,6 +77,7 @@ impl Client {
             listens_next: 0,
             has_discarded: false,
             has_reset: false,
+            takes_numbers: false,
             asks_for_numbers: false,
             handle,
             rest: Rest::None,

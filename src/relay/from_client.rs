@@ -244,13 +244,16 @@ impl Relay<'_> {
         }
         if suspicion.intersects(Suspicion::SEQUENCES) {
             self.client.asks_for_numbers = true;
-            self.forget_numbers();
+            if !self.forget_numbers() {
+                return false;
+            }
         }
-        if suspicion.intersects(Suspicion::NUMBERS)
-            && (self.client.asks_for_numbers || self.pool.uses_sequences())
-        {
-            // It will ask for this number, or may.
-            self.server.suspicion |= Suspicion::SEQUENCES;
+        if suspicion.intersects(Suspicion::NUMBERS) {
+            self.client.takes_numbers = true;
+            if self.client.asks_for_numbers || self.pool.uses_sequences() {
+                // It will ask for this number, or may.
+                self.server.suspicion |= Suspicion::SEQUENCES;
+            }
         }
         if suspicion.intersects(Suspicion::CHANNELS) && !self.listen_again() {
             return false;

@@ -392,8 +392,11 @@ impl Relay<'_> {
             self.pool.note_change_of_shapes();
         }
         self.server.suspicion |= left;
-        if self.client.asks_for_numbers && self.body(header).starts_with(b"INSERT") {
-            self.server.suspicion |= Suspicion::SEQUENCES;
+        if self.body(header).starts_with(b"INSERT") {
+            self.client.takes_numbers = true;
+            if self.client.asks_for_numbers {
+                self.server.suspicion |= Suspicion::SEQUENCES;
+            }
         }
         let tag = self.body(header);
         let forgets_settings = tag.starts_with(b"DISCARD ALL");

@@ -281,6 +281,7 @@ impl<'a> Relay<'a> {
         let mut relay = Self::resume(client, server, pool, lease);
         // A pinned session keeps its server between transactions: none begins by that.
         if lease.pinned.is_empty() {
+            relay.client.takes_numbers = false;
             relay.client.handle.take_query_overdue();
             relay.client.handle.obeyed_cancel();
             relay.client.handle.begin_transaction();
@@ -356,17 +357,18 @@ impl<'a> Relay<'a> {
     }
 
     /// Before a session asks for the last number that a sequence gave it: it must not be told what
-    /// the server gave another. Inside a transaction it is too late for that, as its own numbers
-    /// would be forgotten, too; from the tenant's first question on they are forgotten in time.
-    fn forget_numbers(&mut self) {
+    /// the server gave another. Where it has taken numbers itself since it got the server they would
+    /// be forgotten, too: then only from the tenant's first question on are they forgotten in time.
+    /// `false` when the message must wait for answers first.
+    fn forget_numbers(&mut self) -> bool {
         self.pool.note_sequences();
-        let is_free = self.server.status == TxStatus::Idle && self.server.replies.is_settled();
-        if self.server.numbers == Numbers::Mixed && is_free && self.pinned.is_empty() {
-            frontend::query(self.client.to_server.insertion(), FORGET_NUMBERS);
-            self.server.replies.push(Expect::Injected);
-            self.server.unnamed = 0;
-            self.server.numbers = Numbers::Of(self.client.handle.key.pid);
+        if self.server.numbers != Numbers::Mixed || self.client.takes_numbers {
+            return true;
         }
+        self.say_first(|relay| {
+            relay.server.numbers = Numbers::Of(relay.client.handle.key.pid);
+            Some(FORGET_NUMBERS.to_owned())
+        })
     }
 
     /// Relays until the transaction is over or the client leaves.

@@ -39,27 +39,13 @@ impl Relay<'_> {
     fn own(&self) -> Settings {
         let handle = &self.client.handle;
         let tenant = handle.tenant.load();
-        let limits = &tenant.limits;
         let pin: Vec<&str> = self.pinned.names().collect();
-        let facts = [
-            ("tenant", tenant.id.to_string()),
-            ("tier", tenant.placement.tier.to_string()),
-            ("key", handle.key_id.to_string()),
-            ("scope", handle.scope.as_str().to_owned()),
-            ("pool_mode", self.mode.to_string()),
-            ("pin", pin.join(", ")),
-            ("pool_size", limits.pool_size.to_string()),
-            ("max_pinned_servers", limits.max_pinned_servers.to_string()),
-            (
-                "max_client_connections",
-                limits.max_client_connections.to_string(),
-            ),
-            (
-                "max_prepared_statements",
-                limits.max_prepared_statements.to_string(),
-            ),
-            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        let now = [
+            ("pgusher.key", handle.key_id.to_string()),
+            ("pgusher.pool_mode", self.mode.to_string()),
+            ("pgusher.pin", pin.join(", ")),
         ];
-        Settings::new(facts.map(|(name, value)| (format!("pgusher.{name}").into(), value.into())))
+        let facts = tenant.facts(handle.scope).into_iter().chain(now);
+        Settings::new(facts.map(|(name, value)| (name.into(), value.into())))
     }
 }

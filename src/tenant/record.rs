@@ -49,6 +49,33 @@ impl Tenant {
         }
     }
 
+    /// What a session of this scope may know of itself before it has done anything: the names and
+    /// values of `pgusher.*`.
+    pub fn facts(&self, scope: Scope) -> Vec<(&'static str, String)> {
+        let limits = &self.limits;
+        vec![
+            ("pgusher.tenant", self.id.to_string()),
+            ("pgusher.tier", self.placement.tier.to_string()),
+            ("pgusher.scope", scope.as_str().to_owned()),
+            ("pgusher.pool_mode", self.pool_mode.to_string()),
+            ("pgusher.pin", String::new()),
+            ("pgusher.pool_size", limits.pool_size.to_string()),
+            (
+                "pgusher.max_pinned_servers",
+                limits.max_pinned_servers.to_string(),
+            ),
+            (
+                "pgusher.max_client_connections",
+                limits.max_client_connections.to_string(),
+            ),
+            (
+                "pgusher.max_prepared_statements",
+                limits.max_prepared_statements.to_string(),
+            ),
+            ("pgusher.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ]
+    }
+
     /// Whether a client that asks for this database is at the right place: the tenant's id or its
     /// upstream database.
     pub fn serves_database(&self, database: &str) -> bool {

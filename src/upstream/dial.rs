@@ -70,8 +70,10 @@ async fn dial_unbounded(
         .ok_or(UpstreamError::Login("the tenant has no such role"))?;
     let mut stream = endpoint.connect().await?;
     let mut out = Vec::with_capacity(256);
-    let parameters = startup_parameters(tenant, login, scope).chain(own.iter());
-    frontend::startup(&mut out, parameters);
+    let facts = tenant.facts(scope);
+    let facts = facts.iter().map(|(name, value)| (*name, &**value));
+    let parameters = startup_parameters(tenant, login, scope);
+    frontend::startup(&mut out, parameters.chain(facts).chain(own.iter()));
     send(&mut stream, &out).await?;
     authenticate(&mut stream, login).await?;
     let (key, welcome) = await_ready(&mut stream).await?;
