@@ -35,7 +35,7 @@ pub(crate) struct Args {
         default_value = "pgbouncer,pgusher"
     )]
     pub(crate) proxies: Vec<Kind>,
-    /// Protocols of the throughput and syscalls cases
+    /// Protocols of the throughput, syscalls and settings cases
     #[arg(
         long,
         value_enum,
@@ -68,6 +68,10 @@ pub(crate) enum Case {
     Tenants,
     /// A quiet tenant beside a flooding one
     Neighbour,
+    /// Clients with eight settings each, on servers that they share
+    Settings,
+    /// Clients with 500 prepared statements each, on servers that they share
+    Statements,
 }
 
 /// How much of everything.

@@ -27,6 +27,7 @@
 mod args;
 mod budget;
 mod cases;
+mod clients;
 mod credential;
 mod figure;
 mod limits;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use crate::postgres::free_port;
 use crate::process::{self, Ending, Process};
-use crate::proxy::{POOL_SIZE, Setup};
+use crate::proxy::Setup;
 use crate::stage::Stage;
 
 /// The command that runs it, and the version that it names.
@@ -73,10 +73,12 @@ fn config(setup: &Setup, server_port: u16, port: u16, users: &Path) -> Result<St
         "[pgbouncer]\n\
          listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
          auth_type = scram-sha-256\nauth_file = {}\n\
-         pool_mode = transaction\ndefault_pool_size = {POOL_SIZE}\nmax_prepared_statements = 200\n\
+         pool_mode = transaction\ndefault_pool_size = {}\nmax_prepared_statements = {}\n\
          max_client_conn = 12000\nserver_tls_sslmode = disable\n\
          log_connections = 0\nlog_disconnections = 0\n",
-        users.display()
+        users.display(),
+        setup.pool_size,
+        setup.pgbouncer_statements,
     )?;
     if let Some(made) = &setup.certificate {
         let (certificate, key) = (made.certificate.display(), made.key.display());

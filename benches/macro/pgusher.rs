@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::args::Args;
 use crate::postgres::free_port;
 use crate::process::{self, Ending, Process};
-use crate::proxy::{POOL_SIZE, Setup};
+use crate::proxy::Setup;
 use crate::stage::Stage;
 
 /// Relaying threads.
@@ -64,9 +64,9 @@ fn config(setup: &Setup, server_port: u16, port: u16) -> Result<String> {
             toml,
             "\n[[tenants]]\nid = \"{}\"\ncluster = \"main\"\ntier = \"database\"\n\
              database = \"bench\"\nrole = \"bench\"\npool_mode = \"transaction\"\n\
-             pool_size = {POOL_SIZE}\nmax_client_connections = 12000\n\
+             pool_size = {}\nmax_client_connections = 12000\n\
              keys = [{{ verifier = \"{}\" }}]\n",
-            tenant.id, tenant.verifier
+            tenant.id, setup.pool_size, tenant.verifier
         )?;
     }
     Ok(toml)

@@ -74,7 +74,7 @@ pub(crate) struct Postgres {
     binaries: PathBuf,
     address: SocketAddr,
     pub(crate) version: String,
-    _process: Process,
+    process: Process,
 }
 
 impl Postgres {
@@ -126,7 +126,7 @@ impl Postgres {
             binaries,
             address,
             version,
-            _process: process,
+            process,
         };
         this.fill()?;
         Ok(this)
@@ -143,6 +143,11 @@ impl Postgres {
 
     pub(crate) fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// The postmaster, parent of all others.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// The pgbench that belongs to the server.

@@ -11,7 +11,7 @@ use crate::stage::Stage;
 use crate::wire::Login;
 use crate::{pgbouncer, pgusher};
 
-/// Servers per tenant, in every proxy.
+/// Servers per tenant, in every proxy, unless the case wants another number.
 pub(crate) const POOL_SIZE: usize = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, serde::Serialize)]
@@ -50,6 +50,10 @@ pub(crate) struct Setup {
     pub(crate) credential: Credential,
     /// Offers TLS, and the clients use it.
     pub(crate) certificate: Option<Certificate>,
+    /// Servers per tenant.
+    pub(crate) pool_size: usize,
+    /// Prepared statements per server in PgBouncer; pgusher keeps its default.
+    pub(crate) pgbouncer_statements: usize,
 }
 
 impl Setup {
@@ -69,6 +73,8 @@ impl Setup {
             tenants: ids.iter().map(tenant).collect(),
             credential,
             certificate: None,
+            pool_size: POOL_SIZE,
+            pgbouncer_statements: 200,
         }
     }
 

@@ -103,7 +103,7 @@ impl Stage {
         lines.push((
             "settings".into(),
             format!(
-                "transaction mode, pool size {POOL_SIZE}, pgusher 2 workers, SCRAM-SHA-256 towards \
+                "transaction mode, pool size {POOL_SIZE} (settings, statements: 8), pgusher 2 workers, SCRAM-SHA-256 towards \
                  clients, trust and no TLS towards PostgreSQL, loopback TCP"
             ),
         ));

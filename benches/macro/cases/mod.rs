@@ -4,6 +4,8 @@ mod bulk;
 mod idle;
 mod login;
 mod neighbour;
+mod settings;
+mod statements;
 mod syscalls;
 mod tenants;
 mod throughput;
@@ -23,5 +25,7 @@ pub(crate) fn run(case: Case, stage: &Stage, report: &mut Report) {
         Case::Bulk => bulk::run(stage, report),
         Case::Tenants => tenants::run(stage, report),
         Case::Neighbour => neighbour::run(stage, report),
+        Case::Settings => settings::run(stage, report),
+        Case::Statements => statements::run(stage, report),
     }
 }

@@ -132,6 +132,18 @@ impl Client {
         }
     }
 
+    /// Gives up the socket, for who waits on many at once: only without TLS, and after everything
+    /// that came was read.
+    pub(crate) fn into_socket(self) -> Result<TcpStream> {
+        if !self.stream.buffer().is_empty() {
+            bail!("a message that nobody asked for");
+        }
+        match self.stream.into_inner() {
+            Stream::Plain(socket) => Ok(socket),
+            Stream::Tls(_) => bail!("the socket of a TLS session can't be given up"),
+        }
+    }
+
     /// Says goodbye.
     pub(crate) fn terminate(mut self) -> Result<()> {
         self.send(&message(b'X', &[]))
@@ -202,7 +214,7 @@ fn startup(user: &str, database: &str) -> Vec<u8> {
 }
 
 /// Code and message of an ErrorResponse.
-fn error_text(body: &[u8]) -> String {
+pub(crate) fn error_text(body: &[u8]) -> String {
     let fields = body
         .split(|byte| *byte == 0)
         .filter_map(|field| field.split_first());
