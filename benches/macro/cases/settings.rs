@@ -117,8 +117,8 @@ fn against(with: &Outcome, without: &Outcome, label: &str) -> Vec<Sample> {
     let names = ["CPU", "PostgreSQL's CPU"];
     let pairs = with.cpu_per_100k().into_iter().zip(without.cpu_per_100k());
     let ratios = pairs.filter_map(|(with, without)| Some(with? / without?));
-    let named = names.iter().zip(ratios);
-    named
+    let labelled = names.iter().zip(ratios);
+    labelled
         .map(|(name, ratio)| {
             Sample::new(format!("{label}: {name} against no settings"), "×", ratio)
         })
@@ -224,8 +224,11 @@ impl Script for Worker {
     fn check(&self) -> (Vec<u8>, String) {
         let (mut calls, mut expected) = (String::from("'all'"), String::from("all"));
         for (name, value) in self.settings() {
-            calls += &format!(", current_setting('{name}')");
-            expected += &format!("|{value}");
+            calls.push_str(", current_setting('");
+            calls.push_str(name);
+            calls.push_str("')");
+            expected.push('|');
+            expected.push_str(&value);
         }
         let mut messages = Vec::new();
         query(&format!("SELECT concat_ws('|', {calls})"), &mut messages);
