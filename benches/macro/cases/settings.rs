@@ -53,8 +53,8 @@ impl Variant {
     fn label(self) -> &'static str {
         match self {
             Self::None => "no settings",
-            Self::Same => "8 settings, all clients the same (PgBouncer: none)",
-            Self::Own => "8 settings of each client's own (PgBouncer: none)",
+            Self::Same => "8 settings, all clients the same (PgBouncer has none)",
+            Self::Own => "8 settings of each client's own (PgBouncer has none)",
             Self::Local => "SET LOCAL in each transaction",
         }
     }
@@ -142,7 +142,10 @@ impl Worker {
             ),
             ("statement_timeout", format!("{}ms", 60_001 + number)),
             ("application_name", format!("client {number}")),
-            ("TimeZone", format!("CLI+01:{number:02}")),
+            (
+                "TimeZone",
+                format!("CLI+0{}:{:02}", 1 + number / 60, number % 60),
+            ),
             ("app.tenant", format!("tenant {number}")),
             ("app.person", format!("person {number} of the tenant")),
         ]
