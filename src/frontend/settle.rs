@@ -213,9 +213,10 @@ impl Session {
     }
 
     async fn survey(&mut self, server: &mut Server) -> Result<(), AskError> {
+        let changes = self.pool.function_changes();
         match server.survey().await {
             Ok((survey, asides)) => {
-                self.pool.learn_survey(survey, suspects);
+                self.pool.learn_survey(survey, changes, suspects);
                 let subscription = self.client.subscription.as_ref();
                 let by_hub = subscription.map(|s| s.channels()).unwrap_or_default();
                 self.pass_on(&asides, &by_hub, None);

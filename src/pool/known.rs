@@ -25,6 +25,7 @@ pub(super) struct Known {
     survey: ArcSwap<Survey>,
     surveyed_at: Mutex<Option<Instant>>,
     is_survey_due: AtomicBool,
+    forgets: AtomicU64,
     customs: Mutex<BTreeSet<Box<str>>>,
     uses_sequences: AtomicBool,
     pinned: Arc<AtomicU32>,
@@ -38,6 +39,7 @@ impl Default for Known {
             survey: ArcSwap::from_pointee(Survey::unknown()),
             surveyed_at: Mutex::new(None),
             is_survey_due: AtomicBool::new(true),
+            forgets: AtomicU64::new(0),
             customs: Mutex::default(),
             uses_sequences: AtomicBool::new(false),
             pinned: Arc::default(),
@@ -74,14 +76,27 @@ impl Known {
         self.is_survey_due.swap(false, Relaxed)
     }
 
-    pub(super) fn learn_survey(&self, survey: Survey) {
+    /// How often functions have changed.
+    #[inline]
+    pub(super) fn forgets(&self) -> u64 {
+        self.forgets.load(Relaxed)
+    }
+
+    /// Takes over what was found when functions had changed so often; if they have changed again, it
+    /// is true no more.
+    pub(super) fn learn_survey(&self, survey: Survey, forgets: u64) {
         self.note_customs(survey.customs.iter().map(|name| &**name));
+        if self.forgets() != forgets {
+            self.is_survey_due.store(true, Relaxed);
+            return;
+        }
         self.survey.store(Arc::new(survey));
         *self.surveyed_at.lock() = Some(Instant::now());
     }
 
     /// What is known of functions is not true any more.
     pub(super) fn forget_survey(&self) {
+        self.forgets.fetch_add(1, Relaxed);
         let sees_locks = self.survey.load().sees_locks;
         let mut unknown = Survey::unknown();
         unknown.sees_locks = sees_locks;
@@ -178,10 +193,13 @@ mod tests {
         let known = Known::default();
         assert!(known.is_survey_due() && known.claim_survey());
         assert!(!known.claim_survey());
-        known.learn_survey(Survey::unknown());
+        known.learn_survey(Survey::unknown(), known.forgets());
         known.age();
         assert!(!known.is_survey_due());
+        let forgets = known.forgets();
         known.forget_survey();
-        assert!(known.is_survey_due());
+        assert!(known.is_survey_due() && known.claim_survey());
+        known.learn_survey(Survey::unknown(), forgets);
+        assert!(known.is_survey_due(), "what changed meanwhile was not seen");
     }
 }

@@ -157,9 +157,21 @@ impl TenantPool {
         self.known.claim_survey()
     }
 
-    /// Takes a survey over; statements that are known already are looked at again.
-    pub fn learn_survey(&self, survey: Survey, suspects: impl Fn(&[u8], &Survey) -> Suspicion) {
-        self.known.learn_survey(survey);
+    /// How often the tenant's functions have changed, as far as was seen.
+    #[inline]
+    pub fn function_changes(&self) -> u64 {
+        self.known.forgets()
+    }
+
+    /// Takes over a survey that began after so many changes of functions; statements that are known
+    /// already are looked at again.
+    pub fn learn_survey(
+        &self,
+        survey: Survey,
+        changes: u64,
+        suspects: impl Fn(&[u8], &Survey) -> Suspicion,
+    ) {
+        self.known.learn_survey(survey, changes);
         let survey = self.survey();
         self.statements
             .suspect_again(|text| suspects(text, &survey));

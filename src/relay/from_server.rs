@@ -235,6 +235,9 @@ impl Relay<'_> {
         if self.server.replies.is_settled() {
             self.client.unnamed.settle();
         }
+        if status == TxStatus::Idle {
+            self.note_functions();
+        }
         if status == TxStatus::Idle && verdict == Verdict::Forward {
             self.client.hear_all().map_err(RelayError::Lagged)?;
         }
@@ -352,8 +355,10 @@ impl Relay<'_> {
         if NOT_SETTABLE.contains(&name) {
             return Verdict::Forward;
         }
-        let may_change =
-            self.may_change_settings || self.server.is_dirty || !self.server.suspicion.is_empty();
+        let may_change = self.may_change_settings
+            || self.sets_session
+            || self.server.is_dirty
+            || !self.server.suspicion.is_empty();
         if !may_change {
             // No command of the client's did it: PostgreSQL has read its configuration again.
             self.server.is_outdated = true;
@@ -365,6 +370,17 @@ impl Relay<'_> {
         self.client.settings = Arc::clone(&applied);
         self.server.applied = applied;
         Verdict::Forward
+    }
+
+    /// What a transaction did to functions counts from its end on; and what was done to them while it
+    /// ran, its texts were not looked at for.
+    fn note_functions(&mut self) {
+        if self.server.suspicion.intersects(Suspicion::FUNCTIONS) {
+            self.pool.forget_survey();
+        }
+        let changes = self.pool.function_changes();
+        self.server.is_unsurveyed |= self.function_changes != changes;
+        self.function_changes = changes;
     }
 
     /// Notes what a command may have left on the server.
@@ -380,13 +396,14 @@ impl Relay<'_> {
         let tag = self.body(header);
         let known = tags::Known {
             pinned: self.pinned,
-            is_quiet: self.pool.survey().is_quiet(),
+            names_nothing: self.server.suspicion.is_empty()
+                && !self.server.is_unsurveyed
+                && self.function_changes == self.pool.function_changes(),
             sets_session: self.sets_session,
         };
         let left = tags::left_by(tag, known);
         if left.intersects(Suspicion::FUNCTIONS) {
             self.pool.forget_survey();
-            self.server.is_unsurveyed = true;
         }
         if tags::may_change_shapes(self.body(header)) {
             self.pool.note_change_of_shapes();

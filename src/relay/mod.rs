@@ -242,6 +242,8 @@ pub struct Relay<'a> {
     unnamed_noted: statements::Noted,
     /// A text of this lease may set something for the session, not for its transaction alone.
     sets_session: bool,
+    /// How often functions had changed when what runs was looked at.
+    function_changes: u64,
     /// A command since the last ReadyForQuery may have changed settings.
     may_change_settings: bool,
     /// Settings that the client resets in what is not answered yet.
@@ -320,6 +322,7 @@ impl<'a> Relay<'a> {
             unnamed_segment: 0,
             unnamed_noted: statements::Noted::default(),
             sets_session: false,
+            function_changes: pool.function_changes(),
             may_change_settings: false,
             resets: Vec::new(),
             is_flushed: false,

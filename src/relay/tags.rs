@@ -7,8 +7,8 @@ use crate::upstream::Suspicion;
 pub(super) struct Known {
     /// What it keeps its server for: what may take that away is worth a question, too.
     pub(super) pinned: Suspicion,
-    /// No function of the tenant's leaves anything.
-    pub(super) is_quiet: bool,
+    /// No text of the transaction named a function or a relation that may leave something.
+    pub(super) names_nothing: bool,
     /// A text may have set something for the session.
     pub(super) sets_session: bool,
 }
@@ -17,7 +17,7 @@ pub(super) struct Known {
 /// to leave nothing may leave anything.
 #[inline]
 pub(super) fn left_by(tag: &[u8], known: Known) -> Suspicion {
-    let (pinned, is_quiet) = (known.pinned, known.is_quiet);
+    let (pinned, names_nothing) = (known.pinned, known.names_nothing);
     let end = tag.iter().position(|b| matches!(b, b' ' | 0));
     let word = tag.get(..end.unwrap_or(tag.len())).unwrap_or_default();
     if HARMLESS.contains(&word) {
@@ -27,7 +27,7 @@ pub(super) fn left_by(tag: &[u8], known: Known) -> Suspicion {
         // A text that sets something for its transaction alone leaves nothing.
         b"SET" if !known.sets_session => Suspicion::NONE,
         b"SET" | b"RESET" => Suspicion::SETTINGS,
-        b"CREATE" | b"ALTER" => made(tag, is_quiet) | pinned.and(Suspicion::TEMP),
+        b"CREATE" | b"ALTER" => made(tag, names_nothing) | pinned.and(Suspicion::TEMP),
         b"DROP" => pinned.and(Suspicion::TEMP),
         b"CLOSE" => pinned.and(Suspicion::CURSORS),
         b"DEALLOCATE" => pinned.and(Suspicion::STATEMENTS),
@@ -82,15 +82,15 @@ const HARMLESS: [&[u8]; 28] = [
     b"CLUSTER",
 ];
 
-/// What a new or changed object may bring with it: a function; or, where there are functions that
-/// leave something, a new way to one of them.
-fn made(tag: &[u8], is_quiet: bool) -> Suspicion {
+/// What a new or changed object may bring with it: a function; or a new way to one that leaves
+/// something, which its text then names.
+fn made(tag: &[u8], names_nothing: bool) -> Suspicion {
     const FUNCTIONS: [&[u8]; 4] = [b"FUNCTION", b"PROCEDURE", b"EXTENSION", b"LANGUAGE"];
     const QUIET: [&[u8]; 4] = [b"INDEX", b"SEQUENCE", b"ROLE", b"DATABASE"];
     let object = tag.split(|b| matches!(b, b' ' | 0)).nth(1);
     match object {
         Some(object) if QUIET.contains(&object) => Suspicion::NONE,
-        Some(object) if is_quiet && !FUNCTIONS.contains(&object) => Suspicion::NONE,
+        Some(object) if names_nothing && !FUNCTIONS.contains(&object) => Suspicion::NONE,
         _ => Suspicion::FUNCTIONS,
     }
 }
@@ -99,10 +99,10 @@ fn made(tag: &[u8], is_quiet: bool) -> Suspicion {
 mod tests {
     use super::*;
 
-    fn known(pinned: Suspicion, is_quiet: bool) -> Known {
+    fn known(pinned: Suspicion, names_nothing: bool) -> Known {
         Known {
             pinned,
-            is_quiet,
+            names_nothing,
             sets_session: true,
         }
     }
@@ -146,8 +146,8 @@ mod tests {
     }
 
     #[test]
-    fn a_new_function_is_worth_a_survey_and_a_new_table_only_where_functions_leave_something() {
-        let made = |tag: &[u8], is_quiet| left_by(tag, known(Suspicion::NONE, is_quiet));
+    fn a_new_function_is_worth_a_survey_and_a_new_table_only_where_it_names_one_that_leaves_something() {
+        let made = |tag: &[u8], names| left_by(tag, known(Suspicion::NONE, names));
         assert_eq!(made(b"CREATE FUNCTION\0", true), Suspicion::FUNCTIONS);
         assert_eq!(made(b"CREATE TABLE\0", true), Suspicion::NONE);
         assert_eq!(made(b"CREATE TABLE\0", false), Suspicion::FUNCTIONS);

@@ -13,16 +13,16 @@ use std::sync::LazyLock;
 
 /// Words, and what a statement may leave that has one of them. Parts of words count, too.
 const WORDS: [(&str, Suspicion); 16] = [
+    // The first two are looked at more closely.
+    (SET_CONFIG, Suspicion::SETTINGS),
+    ("execute", Suspicion::DYNAMIC),
     ("notify", Suspicion::NOTIFIES),
     ("nextval", Suspicion::NUMBERS),
     ("pgusher.", Suspicion::OWN),
     ("temp", Suspicion::TEMP),
-    ("set_config", Suspicion::SETTINGS),
     ("pg_settings", Suspicion::SETTINGS),
     ("advisory", Suspicion::LOCKS),
     ("hold", Suspicion::CURSORS),
-    // SQL-level EXECUTE: what it runs was named when it was prepared.
-    ("execute", Suspicion::DYNAMIC),
     ("setseed", Suspicion::SEED),
     ("currval", Suspicion::SEQUENCES),
     ("lastval", Suspicion::SEQUENCES),
@@ -32,6 +32,9 @@ const WORDS: [(&str, Suspicion); 16] = [
     // A name in Unicode escapes may be any of these.
     ("u&\"", Suspicion::ALL),
 ];
+
+/// The function that sets a setting.
+const SET_CONFIG: &str = "set_config";
 
 static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
     AhoCorasick::builder()
@@ -44,10 +47,23 @@ static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
 #[inline]
 pub(crate) fn suspects(text: &[u8]) -> Suspicion {
     let mut suspicion = Suspicion::NONE;
+    let (mut set_configs, mut has_execute) = (0, false);
     for found in FINDER.find_iter(text) {
-        if let Some((_, kinds)) = WORDS.get(found.pattern().as_usize()) {
-            suspicion |= *kinds;
+        match found.pattern().as_usize() {
+            0 => set_configs += 1,
+            1 => has_execute = true,
+            at => suspicion |= WORDS.get(at).map_or(Suspicion::ALL, |(_, kinds)| *kinds),
         }
+    }
+    if set_configs > 0 {
+        suspicion |= if configures_locally(text, set_configs) {
+            Suspicion::SETS
+        } else {
+            Suspicion::SETTINGS
+        };
+    }
+    if has_execute && may_execute(text) {
+        suspicion |= Suspicion::DYNAMIC;
     }
     if may_set(text) {
         if names_seed(text) {
@@ -60,9 +76,76 @@ pub(crate) fn suspects(text: &[u8]) -> Suspicion {
     suspicion
 }
 
+/// Whether where the tokens of a text end depends on `standard_conforming_strings`, which is the
+/// client's to set: such a text is not read for what it leaves out.
+fn is_ambiguous(text: &[u8]) -> bool {
+    memchr::memchr(b'\\', text).is_some()
+}
+
+/// Whether it may run what was prepared by SQL; the word also stands in CREATE TRIGGER and GRANT.
+fn may_execute(text: &[u8]) -> bool {
+    let is_execute = |one: sql::Use<'_>| matches!(one, sql::Use::Execute(_));
+    is_ambiguous(text) || sql::uses(text).any(is_execute)
+}
+
+/// Most calls of `set_config` that are looked at.
+const SET_CONFIGS_MAX: usize = 8;
+
+/// Whether each of so many words `set_config` is a call whose last argument is `true`: what it sets
+/// ends with its transaction. A function of the tenant's of that name, the survey knows.
+fn configures_locally(text: &[u8], words: usize) -> bool {
+    if words > SET_CONFIGS_MAX || is_ambiguous(text) {
+        return false;
+    }
+    let mut tokens = sql::tokens(text).significant();
+    let mut calls = 0;
+    while let Some(token) = tokens.next() {
+        if token.is_word(text, SET_CONFIG.as_bytes()) {
+            if !ends_with_true(text, tokens.clone()) {
+                return false;
+            }
+            calls += 1;
+        }
+    }
+    calls == words
+}
+
+/// Whether these tokens begin with three arguments in brackets of which the last is `true`.
+fn ends_with_true(text: &[u8], mut tokens: impl Iterator<Item = sql::Token>) -> bool {
+    if tokens.next().is_none_or(|token| token.kind != sql::Kind::Open) {
+        return false;
+    }
+    let (mut depth, mut commas) = (0_usize, 0);
+    // What stands in the argument so far.
+    let (mut length, mut is_true) = (0, false);
+    for token in tokens {
+        match token.kind {
+            sql::Kind::Close if depth == 0 => return commas == 2 && length == 1 && is_true,
+            sql::Kind::Open => depth += 1,
+            sql::Kind::Close => depth -= 1,
+            _ => {
+                let bytes = token.of(text);
+                depth += usize::from(bytes == b"[");
+                depth = depth.saturating_sub(usize::from(bytes == b"]"));
+                if depth == 0 && bytes == b"," {
+                    commas += 1;
+                    length = 0;
+                    continue;
+                }
+            }
+        }
+        length += 1;
+        is_true = token.is_word(text, b"true");
+    }
+    false
+}
+
 /// Whether all that a text does is one `SET LOCAL`, `SET TRANSACTION` or `SET CONSTRAINTS`: that ends
 /// with its transaction.
 fn sets_locally(text: &[u8]) -> bool {
+    if is_ambiguous(text) {
+        return false;
+    }
     let mut tokens = sql::tokens(text).significant();
     let mut word = |words: &[&str]| {
         let token = tokens.next();
@@ -194,6 +277,7 @@ mod tests {
         for (text, kinds) in [
             ("create TEMP table t as select 1", Suspicion::TEMP),
             ("select Set_Config('a.b', '1', false)", Suspicion::SETTINGS),
+            ("select xset_config_all('a.b', true)", Suspicion::SETTINGS),
             (
                 "SELECT pg_catalog.pg_try_advisory_lock(1)",
                 Suspicion::LOCKS,
@@ -227,12 +311,55 @@ mod tests {
             "set work_mem = '1MB'",
             "set local a.b = 1; set c.d = 2",
             "/* x */ set a.b = 1",
+            "set local a.b = '\\'; set c.d = '2",
             "begin; set a.b = 1",
         ] {
             assert!(
                 suspects(session.as_bytes()).intersects(Suspicion::SETS),
                 "{session}"
             );
+        }
+    }
+
+    #[test]
+    fn what_set_config_sets_for_its_transaction_is_told_from_what_lasts() {
+        for local in [
+            "select set_config('app.tenant', $1, true)",
+            "SELECT pg_catalog.Set_Config ( 'a.b', coalesce($1, f('x', 2)), TRUE ), 1",
+            "select set_config('a', x[1,2]::text, true), set_config('b', ', false)', true) /* set */",
+            "with c as (select set_config($1, set_config('c.d', '', true), true)) select 1 from c",
+        ] {
+            assert_eq!(suspects(local.as_bytes()), Suspicion::SETS, "{local}");
+        }
+        for lasting in [
+            "select set_config('app.tenant', $1, false)",
+            "select set_config('app.tenant', $1, $2)",
+            "select set_config('app.tenant', $1, not true)",
+            "select set_config('a.b', ', true)', false)",
+            "select set_config('a.b', 'c', true), set_config('a.b', 'c', 1=1)",
+            "select set_config('a.b', set_config('a.c', '', false), true)",
+            "select \"set_config\"('a.b', 'c', false)",
+            "select set_config('a.b', $$, true)$$, false)",
+            "select set_config('a.b', e'\\', true)', false)",
+            "select set_config('a.b', 'c', true",
+            "select set_config",
+        ] {
+            let suspicion = suspects(lasting.as_bytes());
+            assert!(suspicion.intersects(Suspicion::SETTINGS), "{lasting}");
+        }
+    }
+
+    #[test]
+    fn only_a_command_that_executes_may_leave_what_was_prepared() {
+        for (text, may) in [
+            ("create trigger t before insert on x execute function f()", false),
+            ("grant execute on function f to public", false),
+            ("explain execute p", true),
+            ("select 1; execute p(1)", true),
+            ("select '\\''; execute p; select '", true),
+        ] {
+            let suspicion = suspects(text.as_bytes());
+            assert_eq!(suspicion.intersects(Suspicion::UNSEEN), may, "{text}");
         }
     }
 

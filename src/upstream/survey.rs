@@ -245,7 +245,7 @@ const DIRECT: &str = "SET LOCAL search_path=pg_catalog;SET LOCAL ROLE NONE;
         UNION ALL SELECT conrelid,conbin::text,true FROM pg_constraint WHERE conbin IS NOT NULL),
     found AS (SELECT e.oid,e.on_write,c.kinds FROM expression e JOIN called c ON strpos(e.tree,c.sign)>0)
     SELECT k.relname,bit_or(f.kinds),bit_or(CASE WHEN f.on_write THEN 0 ELSE f.kinds END),bit_or(CASE WHEN f.on_write THEN f.kinds ELSE 0 END)
-    FROM found f JOIN pg_class k ON k.oid=f.oid GROUP BY k.relname";
+    FROM found f JOIN pg_class k ON k.oid=f.oid WHERE has_schema_privilege(k.relnamespace,'USAGE') GROUP BY k.relname";
 
 /// Where rules can't be read, every view may be such a one.
 const VIEWS: &str = "SET LOCAL search_path=pg_catalog;SET LOCAL ROLE NONE;
@@ -265,7 +265,7 @@ const CUSTOMS_OF_VIEWS: &str = r"SET LOCAL search_path=pg_catalog;SET LOCAL ROLE
 
 /// What a body must contain to leave a kind of state. `^`, `;` and block words stand before a
 /// statement; comments are taken out first.
-const SIGNS: [(Suspicion, &str); 12] = [
+const SIGNS: [(Suspicion, &str); 13] = [
     (
         Suspicion::SETTINGS,
         r"set_config|pg_settings|(^|;|\y(begin|then|else|loop|atomic)\y|>>)\s*(set|reset)\y",
@@ -285,7 +285,16 @@ const SIGNS: [(Suspicion, &str); 12] = [
     // What is made while it runs can't be read here.
     (Suspicion::DYNAMIC, r"\y(execute|discard)\y"),
     (Suspicion::UNSEEN, r"set_config\s*\(\s*[^''\s]"),
+    (
+        Suspicion::FUNCTIONS,
+        r"\y(create|alter)\y.*\y(function|procedure|trigger|view|rule|policy|domain|operator|cast|extension)\y",
+    ),
 ];
+
+/// A call of `set_config` whose last argument is `true`: what it sets ends with its transaction. There
+/// is nothing in it that could make its end another than it seems (comments, escapes, dollar quotes);
+/// and a body is only taken for harmless if each of its words `set_config` begins such a call.
+const LOCAL: &str = r#"E'set_config(\\s*\\((?:[^][()''"\\\\$/-]|[$][0-9]|''[^''\\\\]*''|[(](?:[^][()''"\\\\$/-]|[$][0-9]|''[^''\\\\]*'')*[)])*,\\s*true\\s*\\))'"#;
 
 /// The path and the role are the client's: they are set aside for the transaction that a Query is.
 ///
@@ -309,7 +318,9 @@ fn functions(sees_bodies: bool) -> String {
         let body = format!(
             "SELECT p.oid,p.proname,l.lanname,s.raw,pg_catalog.regexp_replace(s.raw,{comments}) AS bare \
              FROM own p JOIN pg_catalog.pg_language l ON l.oid=p.prolang,\
-             LATERAL (SELECT pg_catalog.lower(pg_catalog.concat(p.prosrc,' ',pg_catalog.pg_get_function_sqlbody(p.oid))) AS raw) s"
+             LATERAL (SELECT pg_catalog.lower(pg_catalog.concat(p.prosrc,' ',pg_catalog.pg_get_function_sqlbody(p.oid))) AS text) t,\
+             LATERAL (SELECT CASE WHEN pg_catalog.regexp_count(t.text,'set_config')=pg_catalog.regexp_count(t.text,{LOCAL}) \
+             AND NOT EXISTS(SELECT FROM own o WHERE o.proname='set_config') THEN pg_catalog.regexp_replace(t.text,{LOCAL},E'\\\\1','g') ELSE t.text END AS raw) s"
         );
         let signs = signs.join("|");
         (

@@ -223,7 +223,7 @@ fn a_pinned_client_whose_server_dies_is_told_and_frees_its_place() {
     proxy.connect("acme").login().is_in_step();
 }
 
-fn metrics(proxy: &Proxy) -> String {
+pub(crate) fn metrics(proxy: &Proxy) -> String {
     let mut socket = TcpStream::connect(("127.0.0.1", proxy.admin_port())).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     socket
@@ -235,7 +235,7 @@ fn metrics(proxy: &Proxy) -> String {
 }
 
 /// The sum of the samples of this name that carry this label.
-fn sum(text: &str, name: &str, label: &str) -> f64 {
+pub(crate) fn sum(text: &str, name: &str, label: &str) -> f64 {
     let is_named = |line: &&str| {
         line.strip_prefix(name)
             .is_some_and(|rest| rest.starts_with(['{', ' ']))
