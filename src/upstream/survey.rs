@@ -318,9 +318,9 @@ fn functions(sees_bodies: bool) -> String {
         let body = format!(
             "SELECT p.oid,p.proname,l.lanname,s.raw,pg_catalog.regexp_replace(s.raw,{comments}) AS bare \
              FROM own p JOIN pg_catalog.pg_language l ON l.oid=p.prolang,\
-             LATERAL (SELECT pg_catalog.lower(pg_catalog.concat(p.prosrc,' ',pg_catalog.pg_get_function_sqlbody(p.oid))) AS text) t,\
-             LATERAL (SELECT CASE WHEN pg_catalog.regexp_count(t.text,'set_config')=pg_catalog.regexp_count(t.text,{LOCAL}) \
-             AND NOT EXISTS(SELECT FROM own o WHERE o.proname='set_config') THEN pg_catalog.regexp_replace(t.text,{LOCAL},E'\\\\1','g') ELSE t.text END AS raw) s"
+             LATERAL (SELECT pg_catalog.lower(pg_catalog.concat(p.prosrc,' ',pg_catalog.pg_get_function_sqlbody(p.oid))) AS text OFFSET 0) t,\
+             LATERAL (SELECT CASE WHEN pg_catalog.strpos(t.text,'set_config')=0 THEN t.text WHEN pg_catalog.regexp_count(t.text,'set_config')=pg_catalog.regexp_count(t.text,{LOCAL}) \
+             AND NOT EXISTS(SELECT FROM own o WHERE o.proname='set_config') THEN pg_catalog.regexp_replace(t.text,{LOCAL},E'\\\\1','g') ELSE t.text END AS raw OFFSET 0) s"
         );
         let signs = signs.join("|");
         (
