@@ -2,9 +2,9 @@
 
 use super::session::Session;
 use crate::{
-    notify::{Channels, Cut, MARKER_CHANNEL, Subscription},
+    notify::{Channels, Cut, MARKER_CHANNEL, Notification, Subscription},
     upstream::{AskError, Inventory, Server},
-    wire::{HEADER_BYTES, Refusal, SqlState, peek, read, tag::backend as tag},
+    wire::{HEADER_BYTES, Refusal, SqlState, peek, tag::backend as tag},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -93,9 +93,10 @@ impl Session {
         let sql = format!("LISTEN {MARKER_CHANNEL}");
         let asides = server.overhear(&sql, TIMEOUT).await?;
         self.pass_on(&asides, old, None);
-        let subscription = self.client.subscription.get_or_insert_default();
-        let subscription: Arc<Subscription> = Arc::clone(subscription);
         let hub = self.client.hub.insert(Arc::clone(self.pool.hub()));
+        let subscription = &mut self.client.subscription;
+        let subscription = subscription.get_or_insert_with(|| hub.subscribe());
+        let subscription: Arc<Subscription> = Arc::clone(subscription);
         let cut = hub.set_channels(&subscription, wanted).await;
         let cut = cut.map_err(|error| {
             tracing::warn!(tenant = %self.pool.tenant(), %error, "a session could not listen");
@@ -105,6 +106,9 @@ impl Session {
             );
             MoveError::Client(refusal.with_detail(error.to_string()))
         })?;
+        let Some(cut) = cut else {
+            return Ok(());
+        };
         for _ in 0..LOOKS_MAX {
             let asides = server.overhear("", TIMEOUT).await?;
             if self.pass_on(&asides, old, Some(&cut)) {
@@ -123,19 +127,17 @@ impl Session {
         {
             rest = behind;
             let body = message.get(HEADER_BYTES..).unwrap_or_default();
-            let notification = (header.tag == tag::NOTIFICATION).then(|| notification(body));
+            let notification = (header.tag == tag::NOTIFICATION).then(|| Notification::read(body));
             match notification {
                 None => self.client.to_client.insert(message),
                 Some(None) => {}
-                Some(Some((pid, channel, payload))) => {
-                    if cut.is_some_and(|cut| {
-                        cut.pid == pid && channel == MARKER_CHANNEL && *payload == *cut.payload
-                    }) {
+                Some(Some(notification)) => {
+                    if cut.is_some_and(|cut| cut.is(&notification)) {
                         return true;
                     }
-                    let is_wanted = !by_hub.contains(channel) && self.pool.hears(pid);
-                    let is_marker = channel == MARKER_CHANNEL && self.pool.hub().is_own(pid);
-                    if is_wanted && !is_marker {
+                    let channel = std::str::from_utf8(notification.channel).unwrap_or_default();
+                    let is_wanted = !by_hub.contains(channel) && self.pool.hears(notification.pid);
+                    if is_wanted && !self.pool.hub().is_marker(&notification) {
                         self.client.to_client.insert(message);
                     }
                 }
@@ -143,15 +145,4 @@ impl Session {
         }
         false
     }
-}
-
-fn notification(body: &[u8]) -> Option<(u32, &str, &str)> {
-    let pid = read::u32_at_front(body)?;
-    let (channel, rest) = read::cstr(body.get(4..)?)?;
-    let (payload, _) = read::cstr(rest)?;
-    Some((
-        pid,
-        std::str::from_utf8(channel).ok()?,
-        std::str::from_utf8(payload).unwrap_or_default(),
-    ))
 }

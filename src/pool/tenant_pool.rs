@@ -6,7 +6,7 @@ use super::{
     known::{Known, PinPlace},
 };
 use crate::{
-    notify::{Dial, Hub, Lender},
+    notify::{Bounds, Dial, Hub, Lender},
     sessions::SessionHandle,
     tenant::{Cluster, Scope, Tenant, TenantId},
     tls,
@@ -136,7 +136,7 @@ impl TenantPool {
                 })
             });
             let hears = move |pid| hears.upgrade().is_some_and(|pool| pool.hears(pid));
-            Hub::new(dial, Box::new(hears))
+            Arc::new(Hub::new(dial, Box::new(hears), Bounds::default()))
         })
     }
 

@@ -66,13 +66,17 @@ impl Relay<'_> {
     /// Before a transaction's end is told: what the client has sent itself must be here. `false`
     /// while it is not.
     pub(super) fn has_heard_itself(&mut self) -> bool {
-        let Some(hub) = self.client.hub.as_ref().filter(|_| self.notifies) else {
+        let (Some(hub), Some(subscription), true) =
+            (&self.client.hub, &self.client.subscription, self.notifies)
+        else {
             return true;
         };
         if matches!(self.fence, Fence::None) {
-            let hub = Arc::clone(hub);
+            let (hub, subscription) = (Arc::clone(hub), Arc::clone(subscription));
             self.fence = Fence::Waiting(Box::pin(async move {
-                tokio::time::timeout(FENCE_TIMEOUT, hub.fence()).await.ok();
+                tokio::time::timeout(FENCE_TIMEOUT, hub.fence(&subscription))
+                    .await
+                    .ok();
             }));
         }
         matches!(self.fence, Fence::Passed)
