@@ -112,7 +112,8 @@ impl Hub {
     }
 
     /// Makes these the channels of a subscription. Channels that are not among them are dropped at
-    /// once. Notifications of the new ones are delivered from behind the returned [`Cut`] on;
+    /// once, and what waits of them: PostgreSQL, too, delivers nothing of a channel after the
+    /// transaction that left it. Notifications of the new ones are delivered from behind the returned [`Cut`] on;
     /// `None` when none is new: then there is nothing to wait for.
     ///
     /// The session's server must listen to the new channels and to [`super::MARKER_CHANNEL`]
@@ -136,7 +137,12 @@ impl Hub {
         let channels: BTreeSet<_> = named.collect::<Result<_, _>>()?;
         let has_all = {
             let registry = &mut shared.state.lock().registry;
-            registry.keep(subscription.id, &channels);
+            let before = registry.channels_of(subscription.id);
+            if !before.is_subset(&channels) {
+                registry.keep(subscription.id, &channels);
+                let queue = &subscription.queue;
+                queue.forget(|channel| before.contains(channel) && !channels.contains(channel));
+            }
             registry.channels_of(subscription.id) == channels
         };
         shared.wake.notify_one();

@@ -1,6 +1,7 @@
 //! What waits for one session.
 
-use super::Bounds;
+use super::{Bounds, Notification};
+use crate::wire::HEADER_BYTES;
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -100,6 +101,24 @@ impl Queue {
         held.events.push_back(Event::Interrupted);
         drop(held);
         self.waker.wake();
+    }
+
+    /// Drops the notifications of some channels.
+    pub(super) fn forget(&self, is_forgotten: impl Fn(&str) -> bool) {
+        let mut held = self.held.lock();
+        let Held { events, bytes, .. } = &mut *held;
+        events.retain(|event| {
+            let Event::Notification(message) = event else {
+                return true;
+            };
+            let body = message.get(HEADER_BYTES..).and_then(Notification::read);
+            let channel = body.and_then(|body| std::str::from_utf8(body.channel).ok());
+            let is_kept = !channel.is_some_and(&is_forgotten);
+            if !is_kept {
+                *bytes -= message.len();
+            }
+            is_kept
+        });
     }
 
     /// The reader is gone: nothing is kept from now on.
@@ -219,6 +238,20 @@ mod tests {
             assert_eq!(queue.pop(), Some(notification("bb")));
         }
         assert_eq!(queue.held.lock().events.capacity(), 0);
+    }
+
+    #[test]
+    fn notifications_of_forgotten_channels_are_dropped_and_their_room_is_free() {
+        let queue = queue(3, 100);
+        let [a, b] = ["A\0\0\0\x0c\0\0\0\x07a\0x\0", "A\0\0\0\x0c\0\0\0\x07b\0y\0"];
+        assert_eq!(queue.push(&message(a)), Pushed::Queued);
+        queue.interrupt();
+        assert_eq!(queue.push(&message(b)), Pushed::Queued);
+        queue.forget(|channel| channel == "a");
+        assert_eq!(queue.held.lock().bytes, b.len());
+        assert_eq!(queue.pop(), Some(Event::Interrupted));
+        assert_eq!(queue.pop(), Some(notification(b)));
+        assert_eq!(queue.pop(), None);
     }
 
     #[test]

@@ -96,7 +96,9 @@ impl Relay<'_> {
 
     /// Passes on what the hub has heard, outside a transaction; whether there was anything.
     pub(super) fn hear(&mut self, cx: &Context<'_>) -> Result<bool, RelayError> {
-        if self.client.subscription.is_none() || !self.is_settled() {
+        // After a text that may have left a channel nothing is heard until it is known which.
+        let may_have_left = self.client.listens != 0;
+        if self.client.subscription.is_none() || !self.is_settled() || may_have_left {
             return Ok(false);
         }
         self.client.hear(cx).map_err(RelayError::Lagged)

@@ -316,6 +316,20 @@ async fn removed_channels_are_silent_at_once_and_can_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_waits_of_a_removed_channel_goes_with_it() {
+    let stage = Stage::new();
+    let subscription = stage.listens(&["a", "b"]).await;
+    let mut client = stage.place.direct().login();
+    notify(&mut client, "a", &["gone"]);
+    notify(&mut client, "b", &["kept"]);
+    stage.hub.fence(&subscription).await.unwrap();
+    let kept = channels(&["b"]);
+    let set = stage.hub.set_channels(&subscription, &kept).await;
+    assert_eq!(set.unwrap(), None);
+    assert_eq!(heard(&stage, &subscription).await, ["kept"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn any_name_is_a_channel() {
     let stage = Stage::new();
     let names = [
