@@ -6,7 +6,10 @@ use crate::{
     upstream::{AskError, Inventory, Server},
     wire::{HEADER_BYTES, Refusal, SqlState, peek, tag::backend as tag},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// How long a server may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -14,8 +17,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Channels that one session may listen to.
 const CHANNELS_MAX: usize = 1000;
 
-/// So often a server is asked for the marker that it must have heard.
-const LOOKS_MAX: usize = 50;
+/// Between two looks for the marker that a server must have heard: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
 /// Why channels can't be moved.
 pub(super) enum MoveError {
@@ -98,51 +101,69 @@ impl Session {
         let subscription = subscription.get_or_insert_with(|| hub.subscribe());
         let subscription: Arc<Subscription> = Arc::clone(subscription);
         let cut = hub.set_channels(&subscription, wanted).await;
-        let cut = cut.map_err(|error| {
-            tracing::warn!(tenant = %self.pool.tenant(), %error, "a session could not listen");
-            let refusal = Refusal::fatal(
-                SqlState::CONNECTION_FAILURE,
-                "the session's channels could not be listened to",
-            );
-            MoveError::Client(refusal.with_detail(error.to_string()))
-        })?;
-        let Some(cut) = cut else {
-            return Ok(());
-        };
-        for _ in 0..LOOKS_MAX {
-            let asides = server.overhear("", TIMEOUT).await?;
-            if self.pass_on(&asides, old, Some(&cut)) {
-                break;
-            }
+        match cut {
+            Ok(Some(cut)) => self.pass_on_to(server, old, &cut).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(self.could_not_listen(&error)),
         }
-        Ok(())
+    }
+
+    /// Gives the client what its server says up to the cut.
+    async fn pass_on_to(
+        &mut self,
+        server: &mut Server,
+        by_hub: &Channels,
+        cut: &Cut,
+    ) -> Result<(), MoveError> {
+        let began = Instant::now();
+        let mut pause = PAUSES.0;
+        loop {
+            let asides = server.overhear("", TIMEOUT).await?;
+            if self.pass_on(&asides, by_hub, Some(cut)) {
+                return Ok(());
+            }
+            if began.elapsed() >= TIMEOUT {
+                // Another database, or not PostgreSQL: what is told here and there can't be matched.
+                return Err(self.could_not_listen(&"the server did not hear the listener's marker"));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    fn could_not_listen(&self, why: &dyn std::fmt::Display) -> MoveError {
+        tracing::warn!(tenant = %self.pool.tenant(), error = %why, "a session could not listen");
+        let refusal = Refusal::fatal(
+            SqlState::CONNECTION_FAILURE,
+            "the session's channels could not be listened to",
+        );
+        MoveError::Client(refusal.with_detail(why.to_string()))
     }
 
     /// Gives the client what its server said, but for notifications that the hub brings and those
     /// behind the cut; whether the cut is there.
     pub(super) fn pass_on(&mut self, asides: &[u8], by_hub: &Channels, cut: Option<&Cut>) -> bool {
         let mut rest = asides;
+        let mut is_behind = false;
         while let Ok(Some(header)) = peek(rest)
             && let Some((message, behind)) = rest.split_at_checked(header.message_bytes)
         {
             rest = behind;
+            if header.tag != tag::NOTIFICATION {
+                self.client.to_client.insert(message);
+                continue;
+            }
             let body = message.get(HEADER_BYTES..).unwrap_or_default();
-            let notification = (header.tag == tag::NOTIFICATION).then(|| Notification::read(body));
-            match notification {
-                None => self.client.to_client.insert(message),
-                Some(None) => {}
-                Some(Some(notification)) => {
-                    if cut.is_some_and(|cut| cut.is(&notification)) {
-                        return true;
-                    }
-                    let channel = std::str::from_utf8(notification.channel).unwrap_or_default();
-                    let is_wanted = !by_hub.contains(channel) && self.pool.hears(notification.pid);
-                    if is_wanted && !self.pool.hub().is_marker(&notification) {
-                        self.client.to_client.insert(message);
-                    }
-                }
+            let Some(notification) = Notification::read(body) else {
+                continue;
+            };
+            is_behind |= cut.is_some_and(|cut| cut.is(&notification));
+            let channel = std::str::from_utf8(notification.channel).unwrap_or_default();
+            let is_wanted = !by_hub.contains(channel) && self.pool.hears(notification.pid);
+            if is_wanted && !is_behind && !self.pool.hub().is_marker(&notification) {
+                self.client.to_client.insert(message);
             }
         }
-        false
+        is_behind
     }
 }

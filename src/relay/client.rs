@@ -84,4 +84,8 @@ impl Client {
             from_server_rest: Rest::None,
         }
     }
+    /// Whether a message of its server's is half with it: nothing else can be told then.
+    pub fn is_within_message(&self) -> bool {
+        matches!(self.from_server_rest, Rest::Forward(_))
+    }
 }

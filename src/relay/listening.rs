@@ -106,6 +106,19 @@ impl Relay<'_> {
 }
 
 impl Client {
+    /// Whether it takes its notifications in time; else its task is woken when it does not any more.
+    /// To be asked wherever it may wait: inside a transaction, before a socket that takes no bytes.
+    ///
+    /// # Errors
+    /// What the client is told when it took too little for too long.
+    #[inline]
+    pub fn keeps_up(&self, cx: &Context<'_>) -> Result<(), Box<Refusal>> {
+        match &self.subscription {
+            Some(subscription) if subscription.poll_lagged(cx).is_ready() => Err(self.lagged()),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes what the hub has heard, as much as there is room for; whether there was anything.
     ///
     /// # Errors
@@ -138,17 +151,21 @@ impl Client {
                 "the connection that listens for this session was lost and is back; \
                  notifications may have been missed",
             ),
-            Event::Lagged => {
-                let refusal = Refusal::fatal(
-                    SqlState::QUOTA,
-                    "too many notifications wait for this session",
-                )
-                .with_detail(
-                    "Notifications that a session does not read are kept up to 4096, or 1 MiB.",
-                );
-                return Err(Box::new(refusal));
-            }
+            Event::Lagged => return Err(self.lagged()),
         }
         Ok(())
+    }
+
+    fn lagged(&self) -> Box<Refusal> {
+        metrics::counter!("pgusher_listeners_lagged_total").increment(1);
+        let tenant = self.handle.tenant.load();
+        tracing::info!(tenant = %tenant.id, "a session does not take its notifications");
+        let refusal = Refusal::fatal(
+            SqlState::QUOTA,
+            "too many notifications wait for this session",
+        );
+        Box::new(refusal.with_detail(
+            "Notifications that a session does not read are kept up to 4096, or 1 MiB.",
+        ))
     }
 }

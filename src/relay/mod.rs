@@ -387,6 +387,7 @@ impl<'a> Relay<'a> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, RelayError>> {
+        self.client.keeps_up(cx).map_err(RelayError::Lagged)?;
         loop {
             let mut progress = self.pump_client(cx)?;
             progress |= self.pump_server(cx)?;
