@@ -2,7 +2,7 @@
 
 use super::session::Session;
 use crate::{
-    notify::{Channels, Cut, MARKER_CHANNEL, Notification, Subscription},
+    notify::{Channels, Cut, MARKER_CHANNEL, Notification, Subscription, is_marker},
     upstream::{AskError, Inventory, Server},
     wire::{HEADER_BYTES, Refusal, SqlState, peek, tag::backend as tag},
 };
@@ -47,6 +47,7 @@ impl Session {
     ) -> Result<(), MoveError> {
         let mark = std::mem::take(&mut self.client.listens);
         let has_discarded = std::mem::take(&mut self.client.has_discarded);
+        self.client.may_have_left = false;
         let old = self
             .client
             .subscription
@@ -61,7 +62,7 @@ impl Session {
         self.pass_on(&found.asides, &old, None);
         // Without the mark the server does not speak for the channels that are with the hub.
         let is_whole = old.is_empty() || has_discarded || mark != 0 && found.listens == Some(mark);
-        let wanted = if is_whole {
+        let mut wanted = if is_whole {
             heard.clone()
         } else {
             &old | &heard
@@ -71,6 +72,8 @@ impl Session {
         }
         if !heard.is_empty() || wanted != old {
             let rest = server.overhear("UNLISTEN *", TIMEOUT).await?;
+            // All is the hub's now.
+            wanted.insert(MARKER_CHANNEL.into());
             self.pass_on(&rest, &wanted, None);
         }
         Ok(())
@@ -95,14 +98,21 @@ impl Session {
         }
         let sql = format!("LISTEN {MARKER_CHANNEL}");
         let asides = server.overhear(&sql, TIMEOUT).await?;
-        self.pass_on(&asides, old, None);
+        let mut not_by_server = old.clone();
+        if !wanted.contains(MARKER_CHANNEL) {
+            not_by_server.insert(MARKER_CHANNEL.into());
+        }
+        self.pass_on(&asides, &not_by_server, None);
         let hub = self.client.hub.insert(Arc::clone(self.pool.hub()));
         let subscription = &mut self.client.subscription;
-        let subscription = subscription.get_or_insert_with(|| hub.subscribe());
+        let subscription = subscription.get_or_insert_with(|| {
+            self.client.own_since = 0;
+            hub.subscribe()
+        });
         let subscription: Arc<Subscription> = Arc::clone(subscription);
         let cut = hub.set_channels(&subscription, wanted).await;
         match cut {
-            Ok(Some(cut)) => self.pass_on_to(server, old, &cut).await,
+            Ok(Some(cut)) => self.pass_on_to(server, &not_by_server, &cut).await,
             Ok(None) => Ok(()),
             Err(error) => Err(self.could_not_listen(&error)),
         }
@@ -160,8 +170,9 @@ impl Session {
             is_behind |= cut.is_some_and(|cut| cut.is(&notification));
             let channel = std::str::from_utf8(notification.channel).unwrap_or_default();
             let is_wanted = !by_hub.contains(channel) && self.pool.hears(notification.pid);
-            if is_wanted && !is_behind && !self.pool.hub().is_marker(&notification) {
-                self.client.to_client.insert(message);
+            let is_marker = is_marker(notification.channel, notification.payload);
+            if is_wanted && !is_behind && !is_marker {
+                self.client.tell(message, notification.pid);
             }
         }
         is_behind

@@ -185,7 +185,7 @@ impl Batch {
             }
         }
         if let Some(cut) = &cut {
-            // The payload is digits and a point.
+            // The payload is letters, digits, a colon and points.
             sql.push_str("NOTIFY \"");
             sql.push_str(MARKER_CHANNEL);
             sql.push_str("\",'");

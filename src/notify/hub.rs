@@ -106,11 +106,6 @@ impl Hub {
         Arc::new(Subscription::new(id, Arc::clone(&self.0)))
     }
 
-    /// Whether a notification is a marker of this hub: never a client's to hear.
-    pub fn is_marker(&self, notification: &Notification<'_>) -> bool {
-        self.0.shared.markers.begins(notification)
-    }
-
     /// Makes these the channels of a subscription. Channels that are not among them are dropped at
     /// once, and what waits of them: PostgreSQL, too, delivers nothing of a channel after the
     /// transaction that left it. Notifications of the new ones are delivered from behind the returned [`Cut`] on;
@@ -163,18 +158,21 @@ impl Hub {
     /// Waits until everything that was committed before the call is in the subscription's queue.
     ///
     /// # Errors
-    /// [`HubError`], at most after [`Bounds::deadline`].
+    /// [`HubError`], at most after [`Bounds::deadline`]; at once when the listener has no connection
+    /// and could not make one: that may take long, and something is missing then anyway.
     ///
     /// # Cancel safety
     /// Cancel safe: it only waits.
     pub async fn fence(&self, subscription: &Subscription) -> Result<(), HubError> {
         debug_assert!(subscription.is_of(&self.0), "another hub's subscription");
-        let has_channels = {
+        {
             let state = self.0.shared.state.lock();
-            state.registry.has_any(subscription.id)
-        };
-        if !has_channels {
-            return Ok(());
+            if !state.registry.has_any(subscription.id) {
+                return Ok(());
+            }
+            if let Some(failure) = &state.failure {
+                return Err(failure.clone());
+            }
         }
         self.ask(Wish::Fence).await.map(drop)
     }

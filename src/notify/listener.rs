@@ -6,7 +6,7 @@ use super::{
     channel::Channel,
     hub::Shared,
     link::{Frame, Link, LinkError},
-    message::Cut,
+    message::{Cut, is_marker},
 };
 use crate::wire::tag::backend as tag;
 use bytes::Bytes;
@@ -219,6 +219,9 @@ impl Listener<'_> {
                 mark(batch, self.shared);
                 self.settle();
             }
+            return Ok(());
+        }
+        if is_marker(notification.channel, notification.payload) {
             return Ok(());
         }
         // A name that is not UTF-8 is nobody's here.

@@ -6,6 +6,15 @@ use std::fmt;
 /// The channel of the markers. A tenant may use it too: its notifications are ordinary ones.
 pub const MARKER_CHANNEL: &str = "pgusher";
 
+/// What every marker begins with, also those of other hubs of the same database.
+const MARK: &str = "marker:";
+
+/// Whether a notification, of whose payload at least the first 32 bytes are known, is a marker of any
+/// hub: never a client's to hear.
+pub fn is_marker(channel: &[u8], payload: &[u8]) -> bool {
+    channel == MARKER_CHANNEL.as_bytes() && payload.starts_with(MARK.as_bytes())
+}
+
 /// The fields of a `NotificationResponse`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Notification<'a> {
@@ -64,7 +73,7 @@ impl fmt::Debug for MarkerPrefix {
 impl MarkerPrefix {
     /// A new one.
     pub(super) fn random() -> Self {
-        Self(format!("{:016x}.", rand::random::<u64>()).into())
+        Self(format!("{MARK}{:016x}.", rand::random::<u64>()).into())
     }
 
     /// The payload with this number, on the connection of this process.
@@ -127,6 +136,9 @@ mod tests {
         };
         assert!(!cut.is(&tenants) && !prefix.begins(&tenants));
         assert!(!MarkerPrefix::random().begins(&marker));
+        assert!(is_marker(marker.channel, marker.payload));
+        assert!(!is_marker(tenants.channel, tenants.payload));
+        assert!(!is_marker(b"news", marker.payload));
     }
 
     proptest! {

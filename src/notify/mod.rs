@@ -34,6 +34,6 @@ pub use bounds::Bounds;
 pub use channel::Channels;
 pub use error::HubError;
 pub use hub::{Dial, Hears, Hub, Lender};
-pub use message::{Cut, MARKER_CHANNEL, Notification};
+pub use message::{Cut, MARKER_CHANNEL, Notification, is_marker};
 pub use queue::Event;
 pub use subscription::Subscription;

@@ -23,6 +23,16 @@ pub enum Event {
     Lagged,
 }
 
+impl Event {
+    /// The notification, if it is one.
+    pub fn notification(&self) -> Option<Notification<'_>> {
+        match self {
+            Self::Notification(message) => Notification::read(message.get(HEADER_BYTES..)?),
+            Self::Interrupted | Self::Lagged => None,
+        }
+    }
+}
+
 /// A bounded queue of events with one reader.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -35,9 +45,25 @@ pub(super) struct Queue {
 /// Invariant: `bytes` is the sum of the lengths of the notifications in `events`.
 #[derive(Debug, Default)]
 struct Held {
-    events: VecDeque<Event>,
+    events: VecDeque<Numbered>,
     bytes: usize,
     state: State,
+    next_number: u64,
+}
+
+/// An event and its number in the order of all that this queue has taken.
+#[derive(Debug)]
+struct Numbered {
+    number: u64,
+    event: Event,
+}
+
+impl Held {
+    fn add(&mut self, event: Event) {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.events.push_back(Numbered { number, event });
+    }
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +109,7 @@ impl Queue {
             };
             Pushed::Refused
         } else {
-            held.events.push_back(Event::Notification(message.clone()));
+            held.add(Event::Notification(message.clone()));
             held.bytes = bytes;
             Pushed::Queued
         };
@@ -95,10 +121,11 @@ impl Queue {
     /// Notes that notifications may be missing here. Several such notes in a row are one.
     pub(super) fn interrupt(&self) {
         let mut held = self.held.lock();
-        if held.state != State::Open || held.events.back() == Some(&Event::Interrupted) {
+        let last = held.events.back().map(|last| &last.event);
+        if held.state != State::Open || last == Some(&Event::Interrupted) {
             return;
         }
-        held.events.push_back(Event::Interrupted);
+        held.add(Event::Interrupted);
         drop(held);
         self.waker.wake();
     }
@@ -107,18 +134,22 @@ impl Queue {
     pub(super) fn forget(&self, is_forgotten: impl Fn(&str) -> bool) {
         let mut held = self.held.lock();
         let Held { events, bytes, .. } = &mut *held;
-        events.retain(|event| {
-            let Event::Notification(message) = event else {
-                return true;
-            };
-            let body = message.get(HEADER_BYTES..).and_then(Notification::read);
+        events.retain(|Numbered { event, .. }| {
+            let body = event.notification();
             let channel = body.and_then(|body| std::str::from_utf8(body.channel).ok());
             let is_kept = !channel.is_some_and(&is_forgotten);
-            if !is_kept {
+            if let Event::Notification(message) = event
+                && !is_kept
+            {
                 *bytes -= message.len();
             }
             is_kept
         });
+    }
+
+    /// The number of the next event that comes.
+    pub(super) fn next_number(&self) -> u64 {
+        self.held.lock().next_number
     }
 
     /// The reader is gone: nothing is kept from now on.
@@ -136,19 +167,30 @@ impl Queue {
 
     /// The next event, if one is here.
     pub(super) fn pop(&self) -> Option<Event> {
+        self.pop_first(|_, _| true).map(|(_, event)| event)
+    }
+
+    /// The next event that is `wanted`, with its number, if one is here. A queue that has lagged says
+    /// so whatever is wanted.
+    pub(super) fn pop_first(
+        &self,
+        mut wanted: impl FnMut(u64, &Event) -> bool,
+    ) -> Option<(u64, Event)> {
         let mut held = self.held.lock();
         if held.state == State::Lagged {
-            return Some(Event::Lagged);
+            return Some((held.next_number, Event::Lagged));
         }
-        let event = held.events.pop_front();
-        if let Some(Event::Notification(message)) = &event {
+        let mut events = held.events.iter();
+        let at = events.position(|Numbered { number, event }| wanted(*number, event))?;
+        let Numbered { number, event } = held.events.remove(at)?;
+        if let Event::Notification(message) = &event {
             held.bytes -= message.len();
         }
         if held.events.is_empty() {
             // An idle session holds no memory.
             held.events = VecDeque::new();
         }
-        event
+        Some((number, event))
     }
 
     /// Ready when the reader has lagged, else a promise to wake at the next event.

@@ -37,6 +37,17 @@ impl Subscription {
         self.queue.pop()
     }
 
+    /// The first event that is `wanted`, if one is here. Numbers are those of
+    /// [`Self::next_number`]. A session that has lagged is told so whatever it wants.
+    pub fn first(&self, wanted: impl FnMut(u64, &Event) -> bool) -> Option<(u64, Event)> {
+        self.queue.pop_first(wanted)
+    }
+
+    /// The number of the next event that comes: those that are here have smaller ones.
+    pub fn next_number(&self) -> u64 {
+        self.queue.next_number()
+    }
+
     /// The next event, or a promise to wake the task.
     ///
     /// # Cancel safety

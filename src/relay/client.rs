@@ -38,6 +38,12 @@ pub struct Client {
     /// The number by which its server knows that it listens to all of them; 0 when it does not.
     pub listens: u64,
     pub(super) listens_next: u64,
+    /// Since [`Self::listens`] was given a command may have left a channel.
+    pub may_have_left: bool,
+    /// The process id of the server that it was lent last.
+    pub(super) server_pid: u32,
+    /// What comes from the hub with this number or a greater one, and from its server, is its own.
+    pub own_since: u64,
     /// It has reset settings: an empty value of its own settings is what a reset leaves.
     pub has_reset: bool,
     /// DISCARD ALL has taken all channels away: the server speaks for those that there are.
@@ -75,6 +81,9 @@ impl Client {
             hub: None,
             listens: 0,
             listens_next: 0,
+            may_have_left: false,
+            server_pid: 0,
+            own_since: 0,
             has_discarded: false,
             has_reset: false,
             takes_numbers: false,

@@ -49,6 +49,22 @@ pub(super) fn may_change_shapes(tag: &[u8]) -> bool {
     WORDS.contains(&tag.get(..end.unwrap_or(tag.len())).unwrap_or_default())
 }
 
+/// Whether a command with this tag may have left channels: by itself or by a function.
+pub(super) fn may_leave_channels(tag: &[u8]) -> bool {
+    const WORDS: [&[u8]; 8] = [
+        b"LISTEN",
+        b"NOTIFY",
+        b"BEGIN",
+        b"START",
+        b"COMMIT",
+        b"ROLLBACK",
+        b"SAVEPOINT",
+        b"RELEASE",
+    ];
+    let end = tag.iter().position(|b| matches!(b, b' ' | 0));
+    !WORDS.contains(&tag.get(..end.unwrap_or(tag.len())).unwrap_or_default())
+}
+
 /// Commands that leave nothing, the frequent ones first. Temporary objects, held cursors and
 /// functions are known by the statement's text.
 const HARMLESS: [&[u8]; 28] = [

@@ -8,6 +8,7 @@ use crate::harness::{
 use pgusher::{
     notify::{
         Bounds, Channels, Dial, Event, Hears, Hub, HubError, Lender, Notification, Subscription,
+        is_marker,
     },
     tenant::{
         Address, ClusterName, Limits, Login as Role, Pinning, Placement, PoolMode, Scope, Secret,
@@ -253,7 +254,7 @@ async fn nothing_is_lost_and_nothing_comes_twice_when_channels_move_to_the_hub()
             if cut.is(&notification) {
                 break;
             }
-            if !stage.hub.is_marker(&notification) {
+            if !is_marker(notification.channel, notification.payload) {
                 heard.push(String::from_utf8(notification.payload.to_vec()).unwrap());
             }
         }
