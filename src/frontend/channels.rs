@@ -2,9 +2,9 @@
 
 use super::session::Session;
 use crate::{
-    notify::{Channels, Cut, MARKER_CHANNEL, Notification, Subscription, is_marker},
-    upstream::{AskError, Inventory, Server},
-    wire::{HEADER_BYTES, Refusal, SqlState, peek, tag::backend as tag},
+    notify::{Channels, Cut, Event, MARKER_CHANNEL, Notification, Subscription, is_marker},
+    upstream::{AskError, Inventory, Server, Suspicion},
+    wire::{HEADER_BYTES, Refusal, SqlState, peek, tag::backend},
 };
 use std::{
     sync::Arc,
@@ -36,7 +36,8 @@ impl From<AskError> for MoveError {
 
 impl Session {
     /// Has the hub listen to what the server was found to listen to, and the server to nothing.
-    /// Between the two no notification is lost, and none is told twice.
+    /// Between the two no notification is lost, and none is told twice. A client that does not
+    /// understand what the hub hears stays with its server.
     ///
     /// # Cancel safety
     /// Not cancel safe: drop the server when the future is dropped.
@@ -48,33 +49,29 @@ impl Session {
         let mark = std::mem::take(&mut self.client.listens);
         let has_discarded = std::mem::take(&mut self.client.has_discarded);
         self.client.may_have_left = false;
-        let old = self
-            .client
-            .subscription
-            .as_ref()
-            .map(|s| s.channels())
-            .unwrap_or_default();
-        let Some(heard) = found.channels.take() else {
-            self.pass_on(&found.asides, &old, None);
-            return Ok(());
-        };
-        let heard: Channels = heard.into_iter().collect();
-        self.pass_on(&found.asides, &old, None);
+        let subscription = self.client.subscription.as_ref();
+        let old = subscription.map(|s| s.channels()).unwrap_or_default();
+        self.pass_on(&found.asides, &old);
+        let heard: Option<Channels> = found.channels.take().map(|c| c.into_iter().collect());
         // Without the mark the server does not speak for the channels that are with the hub.
         let is_whole = old.is_empty() || has_discarded || mark != 0 && found.listens == Some(mark);
-        let mut wanted = if is_whole {
-            heard.clone()
-        } else {
-            &old | &heard
+        let mut wanted = match &heard {
+            Some(heard) if is_whole => heard.clone(),
+            Some(heard) => &old | heard,
+            None => old.clone(),
         };
+        if !self.client.takes_utf8() && !wanted.is_empty() {
+            found.fixed |= Suspicion::CHANNELS;
+            return self.take_back(server, &old, &wanted).await;
+        }
         if wanted != old {
             self.listen_to(server, &old, &wanted).await?;
         }
-        if !heard.is_empty() || wanted != old {
+        if heard.is_some_and(|heard| !heard.is_empty()) || wanted != old {
             let rest = server.overhear("UNLISTEN *", TIMEOUT).await?;
             // All is the hub's now.
             wanted.insert(MARKER_CHANNEL.into());
-            self.pass_on(&rest, &wanted, None);
+            self.pass_on(&rest, &wanted);
         }
         Ok(())
     }
@@ -102,7 +99,7 @@ impl Session {
         if !wanted.contains(MARKER_CHANNEL) {
             not_by_server.insert(MARKER_CHANNEL.into());
         }
-        self.pass_on(&asides, &not_by_server, None);
+        self.pass_on(&asides, &not_by_server);
         let hub = self.client.hub.insert(Arc::clone(self.pool.hub()));
         let subscription = &mut self.client.subscription;
         let subscription = subscription.get_or_insert_with(|| {
@@ -110,27 +107,96 @@ impl Session {
             hub.subscribe()
         });
         let subscription: Arc<Subscription> = Arc::clone(subscription);
-        let cut = hub.set_channels(&subscription, wanted).await;
-        match cut {
-            Ok(Some(cut)) => self.pass_on_to(server, &not_by_server, &cut).await,
+        match hub.set_channels(&subscription, wanted).await {
+            Ok(Some(cut)) => {
+                let behind = self.pass_on_to(server, &not_by_server, &cut).await?;
+                self.pass_on(&behind, &(&not_by_server | wanted));
+                Ok(())
+            }
             Ok(None) => Ok(()),
             Err(error) => Err(self.could_not_listen(&error)),
         }
     }
 
-    /// Gives the client what its server says up to the cut.
+    /// Has the server listen to what the client wants, and the hub to nothing of it any more.
+    async fn take_back(
+        &mut self,
+        server: &mut Server,
+        old: &Channels,
+        wanted: &Channels,
+    ) -> Result<(), MoveError> {
+        let (Some(hub), Some(subscription)) =
+            (self.client.hub.clone(), self.client.subscription.clone())
+        else {
+            return Ok(());
+        };
+        let mut sql = format!("LISTEN {MARKER_CHANNEL}");
+        self.client.push_listens(&mut sql, wanted);
+        let mut by_hub = old.clone();
+        by_hub.insert(MARKER_CHANNEL.into());
+        let asides = server.overhear(&sql, TIMEOUT).await?;
+        self.pass_on(&asides, &by_hub);
+        let cut = async {
+            hub.set_channels(&subscription, &(old & wanted)).await?;
+            hub.hand_back(&subscription).await
+        };
+        let cut = cut.await.map_err(|error| self.could_not_listen(&error))?;
+        let mut behind = self.pass_on_to(server, &by_hub, &cut).await?;
+        self.hear_rest(server, &subscription, &mut behind).await?;
+        (self.client.subscription, self.client.hub) = (None, None);
+        let marker = Channels::from([MARKER_CHANNEL.into()]);
+        let not_by_server = &marker - wanted;
+        self.pass_on(&behind, &not_by_server);
+        if !not_by_server.is_empty() {
+            let sql = format!("UNLISTEN {MARKER_CHANNEL}");
+            let asides = server.overhear(&sql, TIMEOUT).await?;
+            self.pass_on(&asides, &not_by_server);
+        }
+        Ok(())
+    }
+
+    /// Takes what the hub has heard until the client's encoding was changed. What the server says
+    /// meanwhile goes behind it.
+    async fn hear_rest(
+        &mut self,
+        server: &mut Server,
+        subscription: &Subscription,
+        behind: &mut Vec<u8>,
+    ) -> Result<(), MoveError> {
+        while let Some(event) = subscription.try_next() {
+            let foreign = event.notification().filter(|n| !n.is_ascii());
+            let converted = match foreign {
+                None => event,
+                Some(told) => {
+                    let texts = [told.channel, told.payload];
+                    let encoding = self.client.encoding();
+                    let texts = server.convert(texts, encoding, behind).await?;
+                    let [channel, payload] = texts.ok_or_else(not_in_encoding)?;
+                    Event::Notification(told.with(&channel, &payload))
+                }
+            };
+            let taken = self.client.take_event(converted, false);
+            taken.map_err(|refusal| MoveError::Client(*refusal))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the client what its server says up to the cut; what came behind it.
     async fn pass_on_to(
         &mut self,
         server: &mut Server,
         by_hub: &Channels,
         cut: &Cut,
-    ) -> Result<(), MoveError> {
+    ) -> Result<Vec<u8>, MoveError> {
         let began = Instant::now();
         let mut pause = PAUSES.0;
         loop {
             let asides = server.overhear("", TIMEOUT).await?;
-            if self.pass_on(&asides, by_hub, Some(cut)) {
-                return Ok(());
+            let at = position(&asides, cut);
+            let (before, behind) = asides.split_at(at.unwrap_or(asides.len()));
+            self.pass_on(before, by_hub);
+            if at.is_some() {
+                return Ok(behind.to_vec());
             }
             if began.elapsed() >= TIMEOUT {
                 // Another database, or not PostgreSQL: what is told here and there can't be matched.
@@ -150,31 +216,55 @@ impl Session {
         MoveError::Client(refusal.with_detail(why.to_string()))
     }
 
-    /// Gives the client what its server said, but for notifications that the hub brings and those
-    /// behind the cut; whether the cut is there.
-    pub(super) fn pass_on(&mut self, asides: &[u8], by_hub: &Channels, cut: Option<&Cut>) -> bool {
-        let mut rest = asides;
-        let mut is_behind = false;
-        while let Ok(Some(header)) = peek(rest)
-            && let Some((message, behind)) = rest.split_at_checked(header.message_bytes)
-        {
-            rest = behind;
-            if header.tag != tag::NOTIFICATION {
+    /// Gives the client what its server said, but for notifications of these channels.
+    pub(super) fn pass_on(&mut self, asides: &[u8], by_hub: &Channels) {
+        for (tag, message) in messages(asides) {
+            if tag != backend::NOTIFICATION {
                 self.client.to_client.insert(message);
                 continue;
             }
-            let body = message.get(HEADER_BYTES..).unwrap_or_default();
-            let Some(notification) = Notification::read(body) else {
+            let Some(notification) = read(message) else {
                 continue;
             };
-            is_behind |= cut.is_some_and(|cut| cut.is(&notification));
             let channel = std::str::from_utf8(notification.channel).unwrap_or_default();
             let is_wanted = !by_hub.contains(channel) && self.pool.hears(notification.pid);
-            let is_marker = is_marker(notification.channel, notification.payload);
-            if is_wanted && !is_behind && !is_marker {
+            if is_wanted && !is_marker(notification.channel, notification.payload) {
                 self.client.tell(message, notification.pid);
             }
         }
-        is_behind
     }
+}
+
+fn not_in_encoding() -> MoveError {
+    MoveError::Client(Refusal::fatal(
+        SqlState::UNSUPPORTED,
+        "a notification can't be told in the session's client_encoding",
+    ))
+}
+
+/// Where the cut is: its marker is in front of what is behind.
+fn position(asides: &[u8], cut: &Cut) -> Option<usize> {
+    let mut at = 0;
+    for (tag, message) in messages(asides) {
+        let notification = read(message).filter(|_| tag == backend::NOTIFICATION);
+        if notification.is_some_and(|notification| cut.is(&notification)) {
+            return Some(at);
+        }
+        at += message.len();
+    }
+    None
+}
+
+fn read(message: &[u8]) -> Option<Notification<'_>> {
+    Notification::read(message.get(HEADER_BYTES..)?)
+}
+
+fn messages(asides: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut rest = asides;
+    std::iter::from_fn(move || {
+        let header = peek(rest).ok().flatten()?;
+        let (message, behind) = rest.split_at_checked(header.message_bytes)?;
+        rest = behind;
+        Some((header.tag, message))
+    })
 }

@@ -219,7 +219,7 @@ impl Session {
                 self.pool.learn_survey(survey, changes, suspects);
                 let subscription = self.client.subscription.as_ref();
                 let by_hub = subscription.map(|s| s.channels()).unwrap_or_default();
-                self.pass_on(&asides, &by_hub, None);
+                self.pass_on(&asides, &by_hub);
             }
             Err(AskError::Refused { sqlstate, message }) => {
                 tracing::debug!(tenant = %self.pool.tenant(), sqlstate, message, "functions are not known");

@@ -1,7 +1,7 @@
 //! The shared listener of one pool, as sessions see it.
 
 use super::{
-    Bounds, Channels, Cut, HubError, Notification, Subscription,
+    Bounds, Channels, Cut, HubError, Subscription,
     batch::{Request, Wish},
     channel::Channel,
     listener,
@@ -153,6 +153,27 @@ impl Hub {
             channels,
         };
         self.ask(wish).await.map(Some)
+    }
+
+    /// Takes all channels away behind the returned [`Cut`]: what comes before it is delivered, and is
+    /// in the queue when this returns.
+    ///
+    /// The session's server must listen to the channels and to [`super::MARKER_CHANNEL`] already when
+    /// this is called: then it sees the cut too.
+    ///
+    /// # Errors
+    /// [`HubError`], at most after [`Bounds::deadline`]; the channels stay then.
+    ///
+    /// # Cancel safety
+    /// Whether the channels were taken away is left open.
+    pub async fn hand_back(&self, subscription: &Arc<Subscription>) -> Result<Cut, HubError> {
+        debug_assert!(subscription.is_of(&self.0), "another hub's subscription");
+        let wish = Wish::Channels {
+            id: subscription.id,
+            queue: Arc::clone(&subscription.queue),
+            channels: BTreeSet::new(),
+        };
+        self.ask(wish).await
     }
 
     /// Waits until everything that was committed before the call is in the subscription's queue.

@@ -14,9 +14,12 @@ use rand::RngExt as _;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// What makes a connection a listener's: text in UTF-8, markers without a wait for the disk, and
-/// none of the role's limits, which are meant for what the tenant runs.
-const SET_UP: &str = "SET client_encoding TO 'UTF8';SET synchronous_commit TO off;\
+/// What makes a connection a listener's: text in UTF-8 (where the database does not know what its text
+/// is, as it is), markers without a wait for the disk, and none of the role's limits, which are meant
+/// for what the tenant runs.
+const SET_UP: &str = "SELECT pg_catalog.set_config('client_encoding',\
+    CASE pg_catalog.current_setting('server_encoding') WHEN 'SQL_ASCII' THEN 'SQL_ASCII' \
+    ELSE 'UTF8' END,false);SET synchronous_commit TO off;\
     SET application_name TO 'pgusher listener';\
     SELECT pg_catalog.set_config(name,'0',false) FROM pg_catalog.pg_settings WHERE name IN \
     ('statement_timeout','lock_timeout','transaction_timeout','idle_session_timeout',\

@@ -1,6 +1,7 @@
 //! Notifications as PostgreSQL sends them, and the markers among them.
 
-use crate::wire::read;
+use crate::wire::{frontend, read, tag::backend};
+use bytes::Bytes;
 use std::fmt;
 
 /// The channel of the markers. A tenant may use it too: its notifications are ordinary ones.
@@ -37,6 +38,19 @@ impl<'a> Notification<'a> {
             channel,
             payload,
         })
+    }
+
+    /// The whole message with another channel and payload.
+    pub fn with(&self, channel: &[u8], payload: &[u8]) -> Bytes {
+        let parts: [&[u8]; 5] = [&self.pid.to_be_bytes(), channel, b"\0", payload, b"\0"];
+        let mut message = Vec::new();
+        frontend::message(&mut message, backend::NOTIFICATION, &parts);
+        message.into()
+    }
+
+    /// Whether it is the same in all encodings that PostgreSQL's clients may have.
+    pub fn is_ascii(&self) -> bool {
+        self.channel.is_ascii() && self.payload.is_ascii()
     }
 }
 

@@ -93,6 +93,24 @@ impl Client {
             from_server_rest: Rest::None,
         }
     }
+    /// Its encoding.
+    pub fn encoding(&self) -> &str {
+        let own = self.settings.value("client_encoding");
+        own.or_else(|| self.welcome.value("client_encoding"))
+            .unwrap_or_default()
+    }
+
+    /// Whether it understands text in UTF-8, or in whatever a database keeps that does not know what its
+    /// text is.
+    pub fn takes_utf8(&self) -> bool {
+        let server = self.welcome.value("server_encoding").unwrap_or_default();
+        let is = |name: &str| {
+            let letters = self.encoding().bytes().filter(u8::is_ascii_alphanumeric);
+            letters.map(|l| l.to_ascii_lowercase()).eq(name.bytes())
+        };
+        server == "SQL_ASCII" || is("utf8") || is("unicode") || is("sqlascii") && server == "UTF8"
+    }
+
     /// Whether a message of its server's is half with it: nothing else can be told then.
     pub fn is_within_message(&self) -> bool {
         matches!(self.from_server_rest, Rest::Forward(_))

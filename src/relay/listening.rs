@@ -2,7 +2,7 @@
 
 use super::{Client, Relay, RelayError, Rest};
 use crate::{
-    notify::{Event, is_marker},
+    notify::{Channels, Event, is_marker},
     upstream::{LISTENS, Verdict},
     wire::{HEADER_BYTES, Header, Refusal, SqlState, backend, read},
 };
@@ -76,10 +76,9 @@ impl Relay<'_> {
                 "SELECT pg_catalog.set_config('{LISTENS}','{}',false)",
                 relay.client.listens
             );
-            for channel in subscription.channels() {
-                // Writing to a String can't fail.
-                write!(sql, ";LISTEN \"{}\"", channel.replace('"', "\"\"")).ok();
-            }
+            relay
+                .client
+                .push_listens(&mut sql, &subscription.channels());
             Some(sql)
         })
     }
@@ -180,6 +179,9 @@ impl Relay<'_> {
             return Ok(());
         };
         let client = &mut *self.client;
+        if !client.takes_utf8() {
+            return Ok(());
+        }
         let holds_back = client.may_have_left || client.has_discarded;
         let knows_own = self.server.notifies_for == client.handle.key.pid;
         let (server, own_since) = (client.server_pid, client.own_since);
@@ -233,6 +235,10 @@ impl Client {
     /// What the client is told when it took too little for too long.
     pub fn hear(&mut self, cx: &Context<'_>) -> Result<bool, Box<Refusal>> {
         let mut has_heard = false;
+        // Until its channels are with its server, nothing is told that it does not understand.
+        if self.subscription.is_none() || !self.takes_utf8() {
+            return Ok(false);
+        }
         while !self.to_client.is_congested()
             && let Some(subscription) = &self.subscription
             && let Poll::Ready(event) = subscription.poll_next(cx)
@@ -241,6 +247,28 @@ impl Client {
             has_heard = true;
         }
         Ok(has_heard)
+    }
+
+    /// Appends a LISTEN for each channel, behind what there is. It is ASCII, so that it means the same
+    /// in whatever `client_encoding` the server has; but for a database that does not know what its
+    /// text is, which takes it as it is.
+    pub fn push_listens(&self, sql: &mut String, channels: &Channels) {
+        let is_raw = self.welcome.value("server_encoding") == Some("SQL_ASCII");
+        for channel in channels {
+            sql.push_str(if is_raw { ";LISTEN \"" } else { ";LISTEN U&\"" });
+            for c in channel.chars() {
+                match c {
+                    '"' => sql.push_str("\"\""),
+                    '\\' if !is_raw => sql.push_str("\\\\"),
+                    // Writing to a String can't fail.
+                    c if !c.is_ascii() && !is_raw => {
+                        write!(sql, "\\+{:06x}", u32::from(c)).ok();
+                    }
+                    c => sql.push(c),
+                }
+            }
+            sql.push('"');
+        }
     }
 
     /// Gives it a notification that its server told. Its own has the process id that it knows.
@@ -261,7 +289,11 @@ impl Client {
         out.extend_from_slice(rest.get(4..).unwrap_or_default());
     }
 
-    fn take_event(&mut self, event: Event, is_own: bool) -> Result<(), Box<Refusal>> {
+    /// Takes an event that the hub has heard.
+    ///
+    /// # Errors
+    /// What the client is told when it took too little for too long.
+    pub fn take_event(&mut self, event: Event, is_own: bool) -> Result<(), Box<Refusal>> {
         match event {
             Event::Notification(message) => self.tell_from(&message, is_own),
             Event::Interrupted => backend::warning(
@@ -274,6 +306,10 @@ impl Client {
         Ok(())
     }
 
+    #[expect(
+        clippy::unnecessary_box_returns,
+        reason = "it is returned as an error, and rare"
+    )]
     fn lagged(&self) -> Box<Refusal> {
         metrics::counter!("pgusher_listeners_lagged_total").increment(1);
         let tenant = self.handle.tenant.load();

@@ -32,6 +32,7 @@ mod harness;
 mod hidden_state;
 mod leavings;
 mod listen;
+mod listen_encodings;
 mod listen_own;
 mod modes;
 mod names_in_sql;
