@@ -77,6 +77,8 @@ pub(super) struct State {
     pub(super) failure: Option<HubError>,
     /// Whether the listener's task runs.
     pub(super) is_running: bool,
+    /// How often what connections are made from has changed.
+    pub(super) dialled_for: u64,
     next_id: u64,
 }
 
@@ -95,6 +97,13 @@ impl Hub {
             }),
             stop: CancellationToken::new(),
         }))
+    }
+
+    /// What `dial` makes is another one from now on: a connection that is here is replaced, and who
+    /// listens is told as when it is lost.
+    pub fn redial(&self) {
+        self.0.shared.state.lock().dialled_for += 1;
+        self.0.shared.wake.notify_one();
     }
 
     /// A session's subscription, without channels.

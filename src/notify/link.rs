@@ -40,6 +40,8 @@ pub(super) enum LinkError {
     Silent,
     #[error("PostgreSQL sent an unexpected message")]
     Protocol,
+    #[error("it is made from other settings now")]
+    Replaced,
 }
 
 impl From<LinkError> for HubError {
@@ -54,6 +56,7 @@ impl From<LinkError> for HubError {
             LinkError::SetUp(_)
             | LinkError::Io(_)
             | LinkError::Ended { .. }
+            | LinkError::Replaced
             | LinkError::Protocol => Self::Lost,
         }
     }

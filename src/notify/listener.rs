@@ -94,6 +94,7 @@ impl Shared {
 
 /// One connection, from its beginning to its end. `Ok` when nobody has listened for a while.
 async fn listen(shared: &Shared) -> Result<(), LinkError> {
+    let dialled_for = shared.state.lock().dialled_for;
     let lent = (shared.dial)().await;
     let mut link = Link::new(lent.map_err(|error| LinkError::Dial(Arc::new(error)))?);
     let set_up = link.server().ask(SET_UP, shared.bounds.deadline).await;
@@ -102,6 +103,7 @@ async fn listen(shared: &Shared) -> Result<(), LinkError> {
         shared,
         pid: link.pid(),
         link,
+        dialled_for,
         listened: HashSet::new(),
         batch: None,
         marker_number: 0,
@@ -114,7 +116,7 @@ async fn listen(shared: &Shared) -> Result<(), LinkError> {
     if let Some(batch) = listener.batch.take() {
         batch.put_back(&mut shared.state.lock().requests);
     }
-    if served.is_ok() {
+    if matches!(served, Ok(()) | Err(LinkError::Replaced)) {
         listener.link.close().await;
     }
     served
@@ -125,6 +127,7 @@ struct Listener<'a> {
     shared: &'a Shared,
     link: Link,
     pid: u32,
+    dialled_for: u64,
     /// What PostgreSQL knows that we listen to.
     listened: HashSet<Channel>,
     /// What PostgreSQL was asked and has not answered.
@@ -139,7 +142,7 @@ struct Listener<'a> {
 impl Listener<'_> {
     async fn serve(&mut self) -> Result<(), LinkError> {
         loop {
-            self.send_next();
+            self.send_next()?;
             let due = self.due();
             tokio::select! {
                 biased;
@@ -153,12 +156,15 @@ impl Listener<'_> {
     }
 
     /// Sends what waits, unless something is on its way already.
-    fn send_next(&mut self) {
-        if self.batch.is_some() {
-            return;
-        }
+    fn send_next(&mut self) -> Result<(), LinkError> {
         let mut state = self.shared.state.lock();
         let state = &mut *state;
+        if state.dialled_for != self.dialled_for {
+            return Err(LinkError::Replaced);
+        }
+        if self.batch.is_some() {
+            return Ok(());
+        }
         let known = (&self.listened, &self.shared.bounds);
         let next = Batch::next(&mut state.requests, &mut state.registry, known);
         let is_idle = next.is_none() && state.registry.is_empty();
@@ -166,6 +172,7 @@ impl Listener<'_> {
         if let Some(batch) = next {
             self.send(batch);
         }
+        Ok(())
     }
 
     fn send(&mut self, mut batch: Batch) {

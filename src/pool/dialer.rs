@@ -73,6 +73,20 @@ impl Pooled {
 }
 
 impl Route {
+    /// Whether connections of the two differ in where they lead, as whom or how.
+    pub(super) fn leads_elsewhere_than(&self, other: &Self) -> bool {
+        let how = |route: &Self| {
+            let cluster = &route.cluster;
+            (
+                cluster.primary.clone(),
+                cluster.tls.clone(),
+                cluster.client_certificate.clone(),
+                route.tenant.placement.clone(),
+            )
+        };
+        how(self) != how(other)
+    }
+
     fn own(&self, server: &Server) -> OwnPid {
         let pids = self.budget.pids();
         pids.own(server.identity().key.pid, &self.tenant.id)

@@ -270,8 +270,12 @@ impl TenantPool {
             return Ok(());
         }
         let new = Inside::new(tenant, cluster, budget, self.scope)?;
+        let is_elsewhere = new.route.leads_elsewhere_than(&old.route);
         self.inside.store(Arc::new(new));
         old.servers.close();
+        if let Some(hub) = self.hub.get().filter(|_| is_elsewhere) {
+            hub.redial();
+        }
         Ok(())
     }
 

@@ -162,7 +162,8 @@ mod tests {
     }
 
     #[test]
-    fn a_new_function_is_worth_a_survey_and_a_new_table_only_where_it_names_one_that_leaves_something() {
+    fn a_new_function_is_worth_a_survey_and_a_new_table_only_where_it_names_one_that_leaves_something()
+     {
         let made = |tag: &[u8], names| left_by(tag, known(Suspicion::NONE, names));
         assert_eq!(made(b"CREATE FUNCTION\0", true), Suspicion::FUNCTIONS);
         assert_eq!(made(b"CREATE TABLE\0", true), Suspicion::NONE);

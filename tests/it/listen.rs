@@ -479,3 +479,109 @@ fn the_listeners_connection_goes_when_the_tenant_does() {
         listener_pids(&proxy).is_empty()
     });
 }
+
+#[test]
+fn who_listens_is_told_when_the_tenants_server_is_found_elsewhere() {
+    let mut proxy = pooled(1);
+    let mut client = proxy.connect("acme").login();
+    client.exec("listen news");
+    let pid = eventually_some("the tenant has a listener", || listener_pids(&proxy).pop());
+    let elsewhere = format!(
+        "postgres://localhost:{}",
+        Postgres::shared().endpoint().port()
+    );
+    proxy.reload(|file| file.set_cluster("primary", elsewhere));
+    let notice = client.next();
+    assert_eq!(notice.kind(), 'N', "{notice:?}");
+    assert_eq!(notice.fields().severity(), "WARNING", "{notice:?}");
+    eventually("the old listener is gone", || {
+        !listener_pids(&proxy).contains(&pid)
+    });
+    notify(&proxy, "news", &["heard"]);
+    hears(&mut client, "heard");
+    let frames = client.exec("begin; listen more; notify more, 'mine'; commit");
+    assert_eq!(payloads(&frames), ["mine"]);
+    client.is_in_step();
+}
+
+#[test]
+fn a_commit_that_fails_leaves_the_channels_as_they_were() {
+    let proxy = pooled(1);
+    let mut client = proxy.connect("acme").login();
+    client.exec("create table t (i int unique deferrable initially deferred)");
+    client.exec("listen kept");
+    client.exec("begin; listen dropped; unlisten kept; notify kept, 'not sent'");
+    client.exec("insert into t values (1), (1)");
+    assert_eq!(client.fails("commit").code(), "23505");
+    notify(&proxy, "dropped", &["not heard"]);
+    notify(&proxy, "kept", &["heard"]);
+    hears(&mut client, "heard");
+    client.is_in_step();
+    let frames = client.exec("notify kept, 'mine'");
+    assert_eq!(payloads(&frames), ["mine"]);
+}
+
+#[test]
+fn a_client_that_dies_while_its_listen_is_in_flight_leaves_nothing() {
+    let proxy = pooled(1);
+    for round in 0..10 {
+        let mut client = proxy.connect("acme").login();
+        let sql = format!("listen c{round}; listen common");
+        client.send(&Request::new().query(&sql));
+        if round % 2 == 0 {
+            client.reset();
+        } else {
+            drop(client);
+        }
+    }
+    let mut next = proxy.connect("acme").login();
+    let none = next.value("select count(*) from pg_listening_channels()");
+    assert_eq!(none, "0");
+    notify(&proxy, "common", &["for nobody"]);
+    next.is_in_step();
+    next.exec("listen common");
+    notify(&proxy, "common", &["heard"]);
+    hears(&mut next, "heard");
+}
+
+#[test]
+fn a_client_that_reads_slowly_gets_everything_that_its_queue_holds() {
+    let proxy = pooled(1);
+    let mut client = proxy.connect("acme").login();
+    client.exec("listen news");
+    let mut notifier = proxy.place("acme").direct().login();
+    let sql = "select pg_notify('news', repeat('x', 7000) || i) from generate_series(1, 100) i";
+    notifier.exec(sql);
+    let heard = payloads(&client.take(100));
+    let numbers: Vec<_> = heard.iter().map(|payload| &payload[7000..]).collect();
+    let expected: Vec<_> = (1..=100).map(|number| number.to_string()).collect();
+    assert_eq!(numbers, expected);
+    client.is_in_step();
+}
+
+#[test]
+fn a_client_that_waits_for_a_server_and_lags_is_ended() {
+    let proxy = pooled(1);
+    let mut lazy = proxy.connect("acme").login();
+    lazy.exec("listen news");
+    let mut holder = proxy.connect("acme").login();
+    holder.exec("begin");
+    lazy.send(&Request::new().query("select 1"));
+    let mut notifier = proxy.place("acme").direct().login();
+    // Some of it is told before the session waits, and fills the sockets.
+    let has_lagged = || proxy.log().contains("does not take its notifications");
+    eventually("the session lags", || {
+        notifier
+            .exec("select pg_notify('news', repeat('x', 7900) || i) from generate_series(1, 50) i");
+        has_lagged()
+    });
+    let frames = lazy.rest();
+    let last = frames.last().expect("an error before the end").fields();
+    assert_eq!(
+        (last.severity(), last.code()),
+        ("FATAL", "53400"),
+        "{last:?}"
+    );
+    holder.exec("commit");
+    holder.is_in_step();
+}

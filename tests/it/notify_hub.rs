@@ -436,6 +436,22 @@ async fn a_lost_connection_is_made_again_and_every_listener_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_connection_that_is_made_from_other_settings_now_is_replaced() {
+    let stage = Stage::new();
+    stage.hub.redial();
+    let subscription = stage.listens(&["a"]).await;
+    let mut client = stage.place.direct().login();
+    for dials in 2..5 {
+        stage.hub.redial();
+        assert_eq!(next(&subscription).await, Event::Interrupted);
+        notify(&mut client, "a", &["heard"]);
+        assert_eq!(heard(&stage, &subscription).await, ["heard"]);
+        assert_eq!(stage.dials.load(Ordering::SeqCst), dials);
+        eventually("the old connection is closed", || stage.pids().len() == 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn requests_survive_a_lost_connection() {
     let stage = Stage::new();
     let subscription = stage.listens(&["a"]).await;
