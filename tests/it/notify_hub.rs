@@ -222,7 +222,13 @@ async fn a_fence_waits_for_everything_that_was_committed_before_it() {
 /// A session's server listens first, then the hub; meanwhile others notify without a pause.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn nothing_is_lost_and_nothing_comes_twice_when_channels_move_to_the_hub() {
-    let stage = Stage::new();
+    // Nobody reads until the end, and a busy machine may take its time.
+    let bounds = Bounds {
+        queued_count_max: usize::MAX,
+        queued_bytes_max: usize::MAX,
+        ..Bounds::default()
+    };
+    let stage = Stage::with(&Postgres::shared().database(), bounds);
     let is_enough = Arc::new(AtomicBool::new(false));
     let (noise, told) = (stage.place.direct(), Arc::clone(&is_enough));
     let notifier = thread::spawn(move || {
