@@ -37,7 +37,8 @@ impl From<AskError> for MoveError {
 impl Session {
     /// Has the hub listen to what the server was found to listen to, and the server to nothing.
     /// Between the two no notification is lost, and none is told twice. A client that does not
-    /// understand what the hub hears stays with its server.
+    /// understand what the hub hears stays with its server, and so does one for which the hub can't
+    /// listen: where its server is kept for that already (`is_kept`), until the hub has a connection.
     ///
     /// # Cancel safety
     /// Not cancel safe: drop the server when the future is dropped.
@@ -45,6 +46,7 @@ impl Session {
         &mut self,
         server: &mut Server,
         found: &mut Inventory,
+        is_kept: bool,
     ) -> Result<(), MoveError> {
         let mark = std::mem::take(&mut self.client.listens);
         let has_discarded = std::mem::take(&mut self.client.has_discarded);
@@ -64,8 +66,10 @@ impl Session {
             found.fixed |= Suspicion::CHANNELS;
             return self.take_back(server, &old, &wanted).await;
         }
-        if wanted != old {
-            self.listen_to(server, &old, &wanted).await?;
+        let must_stay = is_kept && !self.pool.hub().is_connected();
+        if wanted != old && (must_stay || !self.listen_to(server, &old, &wanted).await?) {
+            found.fixed |= Suspicion::CHANNELS;
+            return Ok(());
         }
         if heard.is_some_and(|heard| !heard.is_empty()) || wanted != old {
             let rest = server.overhear("UNLISTEN *", TIMEOUT).await?;
@@ -76,15 +80,16 @@ impl Session {
         Ok(())
     }
 
+    /// Has the hub listen to what the client wants, too; whether it can.
     async fn listen_to(
         &mut self,
         server: &mut Server,
         old: &Channels,
         wanted: &Channels,
-    ) -> Result<(), MoveError> {
+    ) -> Result<bool, MoveError> {
         if wanted.is_empty() {
             (self.client.subscription, self.client.hub) = (None, None);
-            return Ok(());
+            return Ok(true);
         }
         if wanted.len() > CHANNELS_MAX {
             let refusal = Refusal::fatal(
@@ -111,11 +116,32 @@ impl Session {
             Ok(Some(cut)) => {
                 let behind = self.pass_on_to(server, &not_by_server, &cut).await?;
                 self.pass_on(&behind, &(&not_by_server | wanted));
-                Ok(())
+                Ok(true)
             }
-            Ok(None) => Ok(()),
-            Err(error) => Err(self.could_not_listen(&error)),
+            Ok(None) => Ok(true),
+            Err(error) => {
+                tracing::warn!(tenant = %self.pool.tenant(), %error, "a session listens on its own server");
+                if subscription.channels().is_empty() {
+                    (self.client.subscription, self.client.hub) = (None, None);
+                }
+                self.unlisten_marker(server, &not_by_server).await?;
+                Ok(false)
+            }
         }
+    }
+
+    /// The server stops to listen to markers, unless the client listens to their channel.
+    async fn unlisten_marker(
+        &mut self,
+        server: &mut Server,
+        not_by_server: &Channels,
+    ) -> Result<(), MoveError> {
+        if not_by_server.contains(MARKER_CHANNEL) {
+            let sql = format!("UNLISTEN {MARKER_CHANNEL}");
+            let asides = server.overhear(&sql, TIMEOUT).await?;
+            self.pass_on(&asides, not_by_server);
+        }
+        Ok(())
     }
 
     /// Has the server listen to what the client wants, and the hub to nothing of it any more.
@@ -147,12 +173,7 @@ impl Session {
         let marker = Channels::from([MARKER_CHANNEL.into()]);
         let not_by_server = &marker - wanted;
         self.pass_on(&behind, &not_by_server);
-        if !not_by_server.is_empty() {
-            let sql = format!("UNLISTEN {MARKER_CHANNEL}");
-            let asides = server.overhear(&sql, TIMEOUT).await?;
-            self.pass_on(&asides, &not_by_server);
-        }
-        Ok(())
+        self.unlisten_marker(server, &not_by_server).await
     }
 
     /// Takes what the hub has heard until the client's encoding was changed. What the server says

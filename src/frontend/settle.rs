@@ -169,7 +169,8 @@ impl Session {
             },
             Err(error) => return Err(error.into()),
         };
-        self.move_channels(server, &mut found).await?;
+        let is_kept = pin.kinds.intersects(Suspicion::CHANNELS);
+        self.move_channels(server, &mut found, is_kept).await?;
         pin.kinds = found.fixed;
         match found.settings {
             Some(settings) if !pin.kinds.intersects(Suspicion::SETTINGS) => {

@@ -17,6 +17,8 @@ pub struct Bounds {
     pub requests_max: usize,
     /// Longest that a request waits, and that PostgreSQL may be silent when asked.
     pub deadline: Duration,
+    /// After a request was given up for want of a connection others are refused at once for so long.
+    pub respite: Duration,
     /// An idle connection is asked whether it lives after this.
     pub check_interval: Duration,
     /// The connection is closed when nobody has listened for this long.
@@ -34,6 +36,7 @@ impl Default for Bounds {
             queued_bytes_max: 1024 * 1024,
             requests_max: 10_000,
             deadline: Duration::from_secs(10),
+            respite: Duration::from_secs(30),
             check_interval: Duration::from_secs(30),
             idle_timeout: Duration::from_mins(1),
             pause_max: Duration::from_secs(5),

@@ -16,6 +16,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
+    time::Instant,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -75,6 +76,10 @@ pub(super) struct State {
     pub(super) requests: VecDeque<Request>,
     /// Why the last connection, or the last attempt at one, failed.
     pub(super) failure: Option<HubError>,
+    /// Whether there is a connection that listens.
+    pub(super) is_connected: bool,
+    /// When a request was given up for want of a connection; `None` since there was one.
+    gave_up_at: Option<Instant>,
     /// Whether the listener's task runs.
     pub(super) is_running: bool,
     /// How often what connections are made from has changed.
@@ -124,8 +129,9 @@ impl Hub {
     /// already when this is called: then it sees the cut too.
     ///
     /// # Errors
-    /// [`HubError`], at most after [`Bounds::deadline`]; the subscription has none of the new
-    /// channels then.
+    /// [`HubError`], at most after [`Bounds::deadline`], at once for [`Bounds::respite`] after a
+    /// request was given up for want of a connection; the subscription has none of the new channels
+    /// then.
     ///
     /// # Cancel safety
     /// The channels to be dropped are dropped; whether the new ones were added is left open.
@@ -207,11 +213,20 @@ impl Hub {
         self.ask(Wish::Fence).await.map(drop)
     }
 
+    /// Whether there is a connection that listens.
+    pub fn is_connected(&self) -> bool {
+        self.0.shared.state.lock().is_connected
+    }
+
     async fn ask(&self, wish: Wish) -> Result<Cut, HubError> {
         let shared = &self.0.shared;
         let (answer, answered) = oneshot::channel();
         {
             let mut state = shared.state.lock();
+            let at = state.gave_up_at.filter(|_| !state.is_connected);
+            if at.is_some_and(|at| at.elapsed() < shared.bounds.respite) {
+                return Err(state.failure.clone().unwrap_or(HubError::Timeout));
+            }
             if state.requests.len() >= shared.bounds.requests_max {
                 return Err(HubError::Busy);
             }
@@ -223,14 +238,18 @@ impl Hub {
             }
         }
         shared.wake.notify_one();
-        match tokio::time::timeout(shared.bounds.deadline, answered).await {
+        let answer = match tokio::time::timeout(shared.bounds.deadline, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_task_gone)) => Err(HubError::Lost),
             Err(_elapsed) => {
                 let failure = shared.state.lock().failure.clone();
                 Err(failure.unwrap_or(HubError::Timeout))
             }
-        }
+        };
+        let mut state = shared.state.lock();
+        let has_given_up = answer.is_err() && !state.is_connected;
+        state.gave_up_at = has_given_up.then(Instant::now);
+        answer
     }
 }
 

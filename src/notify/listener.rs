@@ -113,6 +113,7 @@ async fn listen(shared: &Shared) -> Result<(), LinkError> {
     let first = Batch::first(&mut shared.state.lock().registry);
     listener.send(first);
     let served = listener.serve().await;
+    shared.state.lock().is_connected = false;
     if let Some(batch) = listener.batch.take() {
         batch.put_back(&mut shared.state.lock().requests);
     }
@@ -292,5 +293,6 @@ fn mark(batch: &mut Batch, shared: &Shared) {
         tracing::info!("the listener has a connection again");
     }
     state.failure = None;
+    state.is_connected = true;
     batch.mark(&mut state.registry);
 }

@@ -33,6 +33,7 @@ mod hidden_state;
 mod leavings;
 mod listen;
 mod listen_encodings;
+mod listen_losses;
 mod listen_own;
 mod modes;
 mod names_in_sql;
