@@ -7,6 +7,7 @@ use crate::{
     wire::{HEADER_BYTES, Refusal, SqlState, peek, tag::backend},
 };
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -66,6 +67,7 @@ impl Session {
             found.fixed |= Suspicion::CHANNELS;
             return self.take_back(server, &old, &wanted).await;
         }
+        self.client.undecided = Vec::new();
         let must_stay = is_kept && !self.pool.hub().is_connected();
         if wanted != old && (must_stay || !self.listen_to(server, &old, &wanted).await?) {
             found.fixed |= Suspicion::CHANNELS;
@@ -114,7 +116,8 @@ impl Session {
         let subscription: Arc<Subscription> = Arc::clone(subscription);
         match hub.set_channels(&subscription, wanted).await {
             Ok(Some(cut)) => {
-                let behind = self.pass_on_to(server, &not_by_server, &cut).await?;
+                let names = names(&not_by_server);
+                let behind = self.pass_on_to(server, &names, &cut).await?;
                 self.pass_on(&behind, &(&not_by_server | wanted));
                 Ok(true)
             }
@@ -158,10 +161,18 @@ impl Session {
         };
         let mut sql = format!("LISTEN {MARKER_CHANNEL}");
         self.client.push_listens(&mut sql, wanted);
-        let mut by_hub = old.clone();
-        by_hub.insert(MARKER_CHANNEL.into());
         let asides = server.overhear(&sql, TIMEOUT).await?;
-        self.pass_on(&asides, &by_hub);
+        let mut by_hub = Names::from([MARKER_CHANNEL.as_bytes().into()]);
+        let mut undecided = std::mem::take(&mut self.client.undecided);
+        undecided.extend_from_slice(&asides);
+        for channel in old {
+            let encoding = self.client.encoding();
+            let texts = [channel.as_bytes(), b""];
+            let texts = server.convert(texts, encoding, &mut undecided).await?;
+            // A name that the encoding lacks the server can't tell.
+            by_hub.extend(texts.map(|[name, _]| name.into()));
+        }
+        self.tell_all(&undecided, &by_hub);
         let cut = async {
             hub.set_channels(&subscription, &(old & wanted)).await?;
             hub.hand_back(&subscription).await
@@ -172,7 +183,7 @@ impl Session {
         (self.client.subscription, self.client.hub) = (None, None);
         let marker = Channels::from([MARKER_CHANNEL.into()]);
         let not_by_server = &marker - wanted;
-        self.pass_on(&behind, &not_by_server);
+        self.tell_all(&behind, &names(&not_by_server));
         self.unlisten_marker(server, &not_by_server).await
     }
 
@@ -206,7 +217,7 @@ impl Session {
     async fn pass_on_to(
         &mut self,
         server: &mut Server,
-        by_hub: &Channels,
+        by_hub: &Names,
         cut: &Cut,
     ) -> Result<Vec<u8>, MoveError> {
         let began = Instant::now();
@@ -215,7 +226,7 @@ impl Session {
             let asides = server.overhear("", TIMEOUT).await?;
             let at = position(&asides, cut);
             let (before, behind) = asides.split_at(at.unwrap_or(asides.len()));
-            self.pass_on(before, by_hub);
+            self.tell_all(before, by_hub);
             if at.is_some() {
                 return Ok(behind.to_vec());
             }
@@ -237,23 +248,45 @@ impl Session {
         MoveError::Client(refusal.with_detail(why.to_string()))
     }
 
-    /// Gives the client what its server said, but for notifications of these channels.
+    /// Gives the client what its server said, but for notifications of these channels. What can't be
+    /// told from theirs, as it is in another encoding, is kept until it can.
     pub(super) fn pass_on(&mut self, asides: &[u8], by_hub: &Channels) {
-        for (tag, message) in messages(asides) {
-            if tag != backend::NOTIFICATION {
-                self.client.to_client.insert(message);
-                continue;
-            }
-            let Some(notification) = read(message) else {
-                continue;
-            };
-            let channel = std::str::from_utf8(notification.channel).unwrap_or_default();
-            let is_wanted = !by_hub.contains(channel) && self.pool.hears(notification.pid);
-            if is_wanted && !is_marker(notification.channel, notification.payload) {
-                self.client.tell(message, notification.pid);
+        let is_foreign = self.client.subscription.is_some() && !self.client.takes_utf8();
+        let names = names(by_hub);
+        if !is_foreign {
+            return self.tell_all(asides, &names);
+        }
+        for message in messages(asides) {
+            match read(message) {
+                Some(told) if !told.channel.is_ascii() => {
+                    self.client.undecided.extend_from_slice(message);
+                }
+                _ => self.tell_all(message, &names),
             }
         }
     }
+
+    /// Gives the client what its server said, but for notifications of channels of these names.
+    fn tell_all(&mut self, asides: &[u8], by_hub: &Names) {
+        for message in messages(asides) {
+            let Some(told) = read(message) else {
+                self.client.to_client.insert(message);
+                continue;
+            };
+            let is_wanted = !by_hub.contains(told.channel) && self.pool.hears(told.pid);
+            if is_wanted && !is_marker(told.channel, told.payload) {
+                self.client.tell(message, told.pid);
+            }
+        }
+    }
+}
+
+/// Names of channels in the encoding that a server speaks.
+type Names = BTreeSet<Box<[u8]>>;
+
+fn names(channels: &Channels) -> Names {
+    let names = channels.iter().map(|channel| channel.as_bytes().into());
+    names.collect()
 }
 
 fn not_in_encoding() -> MoveError {
@@ -266,9 +299,8 @@ fn not_in_encoding() -> MoveError {
 /// Where the cut is: its marker is in front of what is behind.
 fn position(asides: &[u8], cut: &Cut) -> Option<usize> {
     let mut at = 0;
-    for (tag, message) in messages(asides) {
-        let notification = read(message).filter(|_| tag == backend::NOTIFICATION);
-        if notification.is_some_and(|notification| cut.is(&notification)) {
+    for message in messages(asides) {
+        if read(message).is_some_and(|told| cut.is(&told)) {
             return Some(at);
         }
         at += message.len();
@@ -276,16 +308,18 @@ fn position(asides: &[u8], cut: &Cut) -> Option<usize> {
     None
 }
 
+/// The notification that a message is.
 fn read(message: &[u8]) -> Option<Notification<'_>> {
-    Notification::read(message.get(HEADER_BYTES..)?)
+    let (header, body) = message.split_at_checked(HEADER_BYTES)?;
+    Notification::read(body).filter(|_| header.first() == Some(&backend::NOTIFICATION))
 }
 
-fn messages(asides: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+fn messages(asides: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = asides;
     std::iter::from_fn(move || {
         let header = peek(rest).ok().flatten()?;
         let (message, behind) = rest.split_at_checked(header.message_bytes)?;
         rest = behind;
-        Some((header.tag, message))
+        Some(message)
     })
 }

@@ -42,6 +42,9 @@ pub struct Client {
     pub may_have_left: bool,
     /// The process id of the server that it was lent last.
     pub(super) server_pid: u32,
+    /// Notifications of its server's that the hub may bring, too: their channels' names are in its own
+    /// encoding, and what the hub's are in that is not known.
+    pub undecided: Vec<u8>,
     /// What comes from the hub with this number or a greater one, and from its server, is its own.
     pub own_since: u64,
     /// It has reset settings: an empty value of its own settings is what a reset leaves.
@@ -83,6 +86,7 @@ impl Client {
             listens_next: 0,
             may_have_left: false,
             server_pid: 0,
+            undecided: Vec::new(),
             own_since: 0,
             has_discarded: false,
             has_reset: false,

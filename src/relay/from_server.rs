@@ -38,11 +38,8 @@ const CHANGES: [&[u8]; 6] = [
 /// How often a pinned server is asked whether it must stay so, where no text tells.
 const PINNED_ASK_INTERVAL_MS: u64 = 1000;
 
-/// So much of a notification is looked at: the sender, the channel, the beginning of the rest.
-const NOTIFICATION_BYTES_MAX: usize = HEADER_BYTES + 4 + 64 + 32;
-
 /// Longest ParameterStatus or CommandComplete.
-const SHORT_BYTES_MAX: usize = SMALL_BYTES;
+pub(super) const SHORT_BYTES_MAX: usize = SMALL_BYTES;
 
 impl Relay<'_> {
     /// Reads from the server while there is room, looks at what came, sends it on.
@@ -130,7 +127,7 @@ impl Relay<'_> {
             tag::ERROR | tag::PARAMETER_STATUS if header.message_bytes <= SHORT_BYTES_MAX => {
                 header.message_bytes
             }
-            tag::NOTIFICATION => header.message_bytes.min(NOTIFICATION_BYTES_MAX),
+            tag::NOTIFICATION => self.wanted_of_notification(header),
             _ => HEADER_BYTES,
         };
         if self.client.to_client.unscanned().len() < wanted {

@@ -1,6 +1,6 @@
 //! LISTEN and NOTIFY of a client whose channels are with the pool's [`crate::notify::Hub`].
 
-use super::{Client, Relay, RelayError, Rest};
+use super::{Client, Relay, RelayError, Rest, from_server::SHORT_BYTES_MAX};
 use crate::{
     notify::{Channels, Event, is_marker},
     upstream::{LISTENS, Verdict},
@@ -109,6 +109,16 @@ impl Relay<'_> {
         }
     }
 
+    /// How much of a notification must be here: the sender, the channel and what tells a marker, or all
+    /// of it where it may have to be kept.
+    pub(super) fn wanted_of_notification(&self, header: Header) -> usize {
+        const FRONT: usize = HEADER_BYTES + 4 + 64 + 32;
+        let is_foreign = self.client.subscription.is_some() && !self.client.takes_utf8();
+        // PostgreSQL sends none that is longer.
+        let wanted = if is_foreign { SHORT_BYTES_MAX } else { FRONT };
+        header.message_bytes.min(wanted)
+    }
+
     /// A notification of the server's. PostgreSQL delivers those of every session of the database, so
     /// where tenants share one, only the tenant's own server connections are listened to.
     pub(super) fn notified(&mut self, header: Header) -> Verdict {
@@ -125,6 +135,16 @@ impl Relay<'_> {
             return Verdict::Swallow;
         }
         let subscription = self.client.subscription.as_ref();
+        if subscription.is_some() && !channel.is_ascii() && !self.client.takes_utf8() {
+            let message = self
+                .client
+                .to_client
+                .unscanned()
+                .get(..header.message_bytes);
+            let message = message.unwrap_or_default().to_vec();
+            self.client.undecided.extend_from_slice(&message);
+            return Verdict::Swallow;
+        }
         let name = std::str::from_utf8(channel);
         let by_hub = subscription.is_some_and(|s| name.is_ok_and(|name| s.hears(name)));
         if by_hub {
