@@ -65,7 +65,7 @@ pub fn pool(tenant: &Arc<Tenant>, port: u16) -> Arc<TenantPool> {
         client_certificate: None,
     });
     let budget = Arc::new(Budget::new(90, 8));
-    TenantPool::new(tenant, &cluster, &budget, Scope::ReadWrite, None).unwrap()
+    TenantPool::new(tenant, &cluster, &budget, Scope::ReadWrite).unwrap()
 }
 
 /// A session of the tenant.

@@ -19,6 +19,8 @@ pub(super) enum Wants {
     Leave,
     /// The client broke the protocol.
     Refused(Refusal),
+    /// The client did not take its notifications.
+    Lagged(Refusal),
     /// The session was told to end.
     Ordered(Order),
 }
@@ -40,11 +42,18 @@ impl Session {
                 Some(order) => return Poll::Ready(Wants::Ordered(order)),
                 None => {}
             }
-            if let Err(refusal) = self.client.hear(cx) {
-                return Poll::Ready(Wants::Refused(*refusal));
-            }
+            // A client that takes no bytes is ended all the same when it lags.
+            let kept_up = self.client.keeps_up(cx);
+            let has_heard = match kept_up.and_then(|()| self.client.hear(cx)) {
+                Ok(has_heard) => has_heard,
+                Err(refusal) => return Poll::Ready(Wants::Lagged(*refusal)),
+            };
             if ready!(self.client.to_client.poll_send(&mut self.client.stream, cx)).is_err() {
                 return Poll::Ready(Wants::Leave);
+            }
+            if has_heard {
+                // There may be more than there was room for.
+                continue;
             }
             if let Some(wants) = self.scan() {
                 return Poll::Ready(wants);

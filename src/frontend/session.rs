@@ -15,7 +15,7 @@ use crate::{
     upstream::{AskError, Settings, UpstreamError, Welcome},
     wire::{Refusal, SqlState, backend},
 };
-use std::{sync::Arc, time::Duration};
+use std::{future::Future as _, pin::pin, sync::Arc, task::Poll, time::Duration};
 use tokio::io::AsyncWriteExt as _;
 
 /// How long a server may take to be reset.
@@ -26,6 +26,9 @@ const SETTINGS_TRIES_MAX: u32 = 2;
 
 /// How long a client may take to read its last words.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a session ends that does not take its notifications.
+const TOO_SLOW: &str = "notifications not taken";
 
 /// A client that has just been admitted. Boxed on its way: what is awaited for a client's whole
 /// session should be small.
@@ -261,10 +264,15 @@ impl Session {
                 Wants::Bytes => continue,
                 Wants::Leave => return "client left",
                 Wants::Refused(refusal) => return self.end(&refusal, "protocol violation"),
+                Wants::Lagged(refusal) => return self.end(&refusal, TOO_SLOW),
                 Wants::Ordered(order) => return self.end(&order.refusal(), "told to end"),
             }
             self.client.handle.enter(Activity::Waiting);
-            match self.pool.checkout(&self.client.handle).await {
+            let checkout = match self.checkout().await {
+                Ok(checkout) => checkout,
+                Err(refusal) => return self.end(&refusal, TOO_SLOW),
+            };
+            match checkout {
                 Ok(checkout) => {
                     if let Some(reason) = self.transact(checkout).await {
                         return reason;
@@ -281,6 +289,16 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Waits for a server as long as the client takes its notifications.
+    async fn checkout(&self) -> Result<Result<Checkout, CheckoutError>, Box<Refusal>> {
+        let mut checkout = pin!(self.pool.checkout(&self.client.handle));
+        std::future::poll_fn(|cx| match self.client.keeps_up(cx) {
+            Ok(()) => checkout.as_mut().poll(cx).map(Ok),
+            Err(refusal) => Poll::Ready(Err(refusal)),
+        })
+        .await
     }
 
     /// One transaction; in session mode, all of them. Returns why the session ends, if it does.
@@ -351,11 +369,18 @@ impl Session {
                 tracing::debug!(tenant = %self.pool.tenant(), %error, "relay ended");
                 if let Some(refusal) = error.refusal() {
                     self.client.to_client.drop_unscanned();
-                    self.client.to_client.insert(&refusal.encode());
+                    // Within a message an error can't be told.
+                    if !self.client.is_within_message() {
+                        self.client.to_client.insert(&refusal.encode());
+                    }
                 }
                 if error.spares_server() {
                     self.say_farewell().await;
-                    (Farewell::Gone, "told to end")
+                    let is_slow = matches!(error, RelayError::Lagged(_));
+                    (
+                        Farewell::Gone,
+                        if is_slow { TOO_SLOW } else { "told to end" },
+                    )
                 } else {
                     return "server lost";
                 }

@@ -169,7 +169,8 @@ impl Session {
             },
             Err(error) => return Err(error.into()),
         };
-        self.move_channels(server, &mut found).await?;
+        let is_kept = pin.kinds.intersects(Suspicion::CHANNELS);
+        self.move_channels(server, &mut found, is_kept).await?;
         pin.kinds = found.fixed;
         match found.settings {
             Some(settings) if !pin.kinds.intersects(Suspicion::SETTINGS) => {
@@ -219,7 +220,7 @@ impl Session {
                 self.pool.learn_survey(survey, changes, suspects);
                 let subscription = self.client.subscription.as_ref();
                 let by_hub = subscription.map(|s| s.channels()).unwrap_or_default();
-                self.pass_on(&asides, &by_hub, None);
+                self.pass_on(&asides, &by_hub);
             }
             Err(AskError::Refused { sqlstate, message }) => {
                 tracing::debug!(tenant = %self.pool.tenant(), sqlstate, message, "functions are not known");

@@ -1,372 +1,260 @@
-//! The listener of one pool, and the order of what it is asked.
+//! The shared listener of one pool, as sessions see it.
 
 use super::{
-    Channels, Subscription,
-    link::{Link, Said},
+    Bounds, Channels, Cut, HubError, Subscription,
+    batch::{Request, Wish},
+    channel::Channel,
+    listener,
+    message::MarkerPrefix,
+    registry::{Registry, SubscriptionId},
 };
 use crate::upstream::{Server, UpstreamError};
 use parking_lot::Mutex;
 use std::{
-    collections::VecDeque,
-    fmt::Write as _,
+    collections::{BTreeSet, VecDeque},
+    fmt,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
-    time::Duration,
+    sync::Arc,
+    time::Instant,
 };
 use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
 
-/// Where markers are sent.
-pub const MARKER_CHANNEL: &str = "pgusher";
-
-/// How long a question may wait for the listener.
-const ASK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The connection is closed when nobody has listened for so long.
-const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// Between tries to connect: at first, and at most.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-
-/// Holds a server connection.
+/// Holds a server connection, and what is kept as long as it (its place in a budget).
 pub trait Lender: Send {
-    /// The connection.
+    /// The connection: logged in, idle.
     fn server(&mut self) -> &mut Server;
 }
 
-/// Makes the listener's connection.
+impl Lender for Server {
+    fn server(&mut self) -> &mut Server {
+        self
+    }
+}
+
+/// Makes the listener's connection. It must not keep the hub alive.
 pub type Dial = Box<
     dyn Fn() -> Pin<Box<dyn Future<Output = Result<Box<dyn Lender>, UpstreamError>> + Send>>
         + Send
         + Sync,
 >;
 
-/// Why channels could not be changed.
-#[derive(Debug, thiserror::Error)]
-pub enum HubError {
-    /// There is no connection to listen with.
-    #[error("the listener's connection can't be had")]
-    Unavailable,
-    /// PostgreSQL refused.
-    #[error("the listener was refused: {0}")]
-    Refused(String),
+/// Whether the tenant hears notifications of the server process with this pid.
+pub type Hears = Box<dyn Fn(u32) -> bool + Send + Sync>;
+
+/// The shared listener of one pool. It holds no connection until somebody listens, and gives it up
+/// when nobody has listened for a while. It ends when it and all its subscriptions are dropped.
+pub struct Hub(Arc<Inner>);
+
+/// What hub and subscriptions hold, and the listener's task does not: with it the task ends.
+pub(super) struct Inner {
+    pub(super) shared: Arc<Shared>,
+    stop: CancellationToken,
 }
 
-/// The place in PostgreSQL's stream of notifications from which on a subscription hears of new
-/// channels: behind this notification on [`MARKER_CHANNEL`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cut {
-    /// Who sent it.
-    pub pid: u32,
-    /// What it says.
-    pub payload: Box<str>,
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
 }
 
-/// A question to the listener.
-struct Command {
-    number: u64,
-    /// Who is to hear of which channels behind the marker.
-    joins: Option<(Weak<Subscription>, Channels)>,
-    answer: oneshot::Sender<Result<Cut, HubError>>,
+/// What sessions and the listener's task share.
+pub(super) struct Shared {
+    pub(super) dial: Dial,
+    pub(super) hears: Hears,
+    pub(super) bounds: Bounds,
+    pub(super) markers: MarkerPrefix,
+    pub(super) state: Mutex<State>,
+    /// Tells the task that there is something to do.
+    pub(super) wake: Notify,
 }
 
 #[derive(Default)]
-struct Shared {
-    subscribers: Vec<Weak<Subscription>>,
-    commands: VecDeque<Command>,
-    next_number: u64,
-    is_running: bool,
-}
-
-/// The listener of one pool: no connection until somebody listens.
-pub struct Hub {
-    shared: Mutex<Shared>,
-    /// The process id of its backend.
-    pid: AtomicU32,
-    asked: Notify,
-    dial: Dial,
-    hears: Box<dyn Fn(u32) -> bool + Send + Sync>,
+pub(super) struct State {
+    pub(super) registry: Registry,
+    pub(super) requests: VecDeque<Request>,
+    /// Why the last connection, or the last attempt at one, failed.
+    pub(super) failure: Option<HubError>,
+    /// Whether there is a connection that listens.
+    pub(super) is_connected: bool,
+    /// When a request was given up for want of a connection; `None` since there was one.
+    gave_up_at: Option<Instant>,
+    /// Whether the listener's task runs.
+    pub(super) is_running: bool,
+    /// How often what connections are made from has changed.
+    pub(super) dialled_for: u64,
+    next_id: u64,
 }
 
 impl Hub {
-    /// A hub that makes its connection by `dial` and takes notifications of those backends for which
-    /// `hears` is true.
-    pub fn new(dial: Dial, hears: Box<dyn Fn(u32) -> bool + Send + Sync>) -> Arc<Self> {
-        Arc::new(Self {
-            shared: Mutex::default(),
-            pid: AtomicU32::new(0),
-            asked: Notify::new(),
-            dial,
-            hears,
-        })
+    /// A hub without a connection. `dial` makes one when it is needed; only notifications of the
+    /// processes for which `hears` says so are delivered.
+    pub fn new(dial: Dial, hears: Hears, bounds: Bounds) -> Self {
+        Self(Arc::new(Inner {
+            shared: Arc::new(Shared {
+                dial,
+                hears,
+                bounds,
+                markers: MarkerPrefix::random(),
+                state: Mutex::default(),
+                wake: Notify::new(),
+            }),
+            stop: CancellationToken::new(),
+        }))
     }
 
-    /// Has the subscription hear of exactly these channels: of new ones from the cut on.
+    /// What `dial` makes is another one from now on: a connection that is here is replaced, and who
+    /// listens is told as when it is lost.
+    pub fn redial(&self) {
+        self.0.shared.state.lock().dialled_for += 1;
+        self.0.shared.wake.notify_one();
+    }
+
+    /// A session's subscription, without channels.
+    pub fn subscribe(&self) -> Arc<Subscription> {
+        let mut state = self.0.shared.state.lock();
+        state.next_id += 1;
+        let id = SubscriptionId(state.next_id);
+        drop(state);
+        Arc::new(Subscription::new(id, Arc::clone(&self.0)))
+    }
+
+    /// Makes these the channels of a subscription. Channels that are not among them are dropped at
+    /// once, and what waits of them: PostgreSQL, too, delivers nothing of a channel after the
+    /// transaction that left it. Notifications of the new ones are delivered from behind the returned [`Cut`] on;
+    /// `None` when none is new: then there is nothing to wait for.
+    ///
+    /// The session's server must listen to the new channels and to [`super::MARKER_CHANNEL`]
+    /// already when this is called: then it sees the cut too.
     ///
     /// # Errors
-    /// [`HubError`]; new channels are not heard of then.
+    /// [`HubError`], at most after [`Bounds::deadline`], at once for [`Bounds::respite`] after a
+    /// request was given up for want of a connection; the subscription has none of the new channels
+    /// then.
     ///
     /// # Cancel safety
-    /// When dropped, new channels may or may not be heard of.
+    /// The channels to be dropped are dropped; whether the new ones were added is left open.
     pub async fn set_channels(
-        self: &Arc<Self>,
+        &self,
         subscription: &Arc<Subscription>,
         channels: &Channels,
-    ) -> Result<Cut, HubError> {
-        subscription.keep_only(channels);
-        let added = channels - &subscription.channels();
-        self.shared.lock().join(subscription);
-        self.ask(Some((Arc::downgrade(subscription), added))).await
+    ) -> Result<Option<Cut>, HubError> {
+        debug_assert!(subscription.is_of(&self.0), "another hub's subscription");
+        let shared = &self.0.shared;
+        let max = shared.bounds.channels_per_session_max;
+        let named = channels.iter().map(|name| Channel::new(name.as_bytes()));
+        let channels: BTreeSet<_> = named.collect::<Result<_, _>>()?;
+        let has_all = {
+            let registry = &mut shared.state.lock().registry;
+            let before = registry.channels_of(subscription.id);
+            if !before.is_subset(&channels) {
+                registry.keep(subscription.id, &channels);
+                let queue = &subscription.queue;
+                queue.forget(|channel| before.contains(channel) && !channels.contains(channel));
+            }
+            registry.channels_of(subscription.id) == channels
+        };
+        shared.wake.notify_one();
+        if has_all {
+            return Ok(None);
+        }
+        if channels.len() > max {
+            return Err(HubError::TooManyChannels { max });
+        }
+        let wish = Wish::Channels {
+            id: subscription.id,
+            queue: Arc::clone(&subscription.queue),
+            channels,
+        };
+        self.ask(wish).await.map(Some)
     }
 
-    /// Waits until everything that was committed before is in the queues of subscriptions.
+    /// Takes all channels away behind the returned [`Cut`]: what comes before it is delivered, and is
+    /// in the queue when this returns.
+    ///
+    /// The session's server must listen to the channels and to [`super::MARKER_CHANNEL`] already when
+    /// this is called: then it sees the cut too.
     ///
     /// # Errors
-    /// [`HubError`].
+    /// [`HubError`], at most after [`Bounds::deadline`]; the channels stay then.
     ///
     /// # Cancel safety
-    /// Cancel safe.
-    pub async fn fence(self: Arc<Self>) -> Result<(), HubError> {
-        self.ask(None).await.map(drop)
+    /// Whether the channels were taken away is left open.
+    pub async fn hand_back(&self, subscription: &Arc<Subscription>) -> Result<Cut, HubError> {
+        debug_assert!(subscription.is_of(&self.0), "another hub's subscription");
+        let wish = Wish::Channels {
+            id: subscription.id,
+            queue: Arc::clone(&subscription.queue),
+            channels: BTreeSet::new(),
+        };
+        self.ask(wish).await
     }
 
-    /// Whether this backend is the listener's own.
-    pub fn is_own(&self, pid: u32) -> bool {
-        self.pid.load(Relaxed) == pid
+    /// Waits until everything that was committed before the call is in the subscription's queue.
+    ///
+    /// # Errors
+    /// [`HubError`], at most after [`Bounds::deadline`]; at once when the listener has no connection
+    /// and could not make one: that may take long, and something is missing then anyway.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: it only waits.
+    pub async fn fence(&self, subscription: &Subscription) -> Result<(), HubError> {
+        debug_assert!(subscription.is_of(&self.0), "another hub's subscription");
+        {
+            let state = self.0.shared.state.lock();
+            if !state.registry.has_any(subscription.id) {
+                return Ok(());
+            }
+            if let Some(failure) = &state.failure {
+                return Err(failure.clone());
+            }
+        }
+        self.ask(Wish::Fence).await.map(drop)
     }
 
-    async fn ask(
-        self: &Arc<Self>,
-        joins: Option<(Weak<Subscription>, Channels)>,
-    ) -> Result<Cut, HubError> {
+    /// Whether there is a connection that listens.
+    pub fn is_connected(&self) -> bool {
+        self.0.shared.state.lock().is_connected
+    }
+
+    async fn ask(&self, wish: Wish) -> Result<Cut, HubError> {
+        let shared = &self.0.shared;
         let (answer, answered) = oneshot::channel();
         {
-            let mut shared = self.shared.lock();
-            shared.next_number += 1;
-            let number = shared.next_number;
-            shared.commands.push_back(Command {
-                number,
-                joins,
-                answer,
-            });
-            if !std::mem::replace(&mut shared.is_running, true) {
-                tokio::spawn(Arc::clone(self).run());
+            let mut state = shared.state.lock();
+            let at = state.gave_up_at.filter(|_| !state.is_connected);
+            if at.is_some_and(|at| at.elapsed() < shared.bounds.respite) {
+                return Err(state.failure.clone().unwrap_or(HubError::Timeout));
+            }
+            if state.requests.len() >= shared.bounds.requests_max {
+                return Err(HubError::Busy);
+            }
+            state.requests.push_back(Request::new(wish, answer));
+            if !state.is_running {
+                state.is_running = true;
+                let stop = self.0.stop.clone();
+                tokio::spawn(stop.run_until_cancelled_owned(listener::run(Arc::clone(shared))));
             }
         }
-        self.asked.notify_one();
-        match tokio::time::timeout(ASK_TIMEOUT, answered).await {
+        shared.wake.notify_one();
+        let answer = match tokio::time::timeout(shared.bounds.deadline, answered).await {
             Ok(Ok(answer)) => answer,
-            _ => Err(HubError::Unavailable),
-        }
-    }
-
-    /// Listens until nobody has for a while.
-    async fn run(self: Arc<Self>) {
-        let mut is_first = true;
-        while let Some(link) = self.connect(&mut is_first).await {
-            match self.serve(link).await {
-                Ok(()) => return,
-                Err(error) => tracing::info!(%error, "the listener's connection was lost"),
+            Ok(Err(_task_gone)) => Err(HubError::Lost),
+            Err(_elapsed) => {
+                let failure = shared.state.lock().failure.clone();
+                Err(failure.unwrap_or(HubError::Timeout))
             }
-        }
-    }
-
-    /// A connection that listens to everything that is wanted; `None` when nobody wants any more.
-    async fn connect(&self, is_first: &mut bool) -> Option<Link> {
-        let mut pause = RETRY.0;
-        loop {
-            if self.rests() {
-                return None;
-            }
-            match self.try_connect().await {
-                Ok(link) => {
-                    if !std::mem::take(is_first) {
-                        self.each(Subscription::interrupt);
-                    }
-                    return Some(link);
-                }
-                Err(error) => tracing::warn!(%error, "the listener could not connect"),
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RETRY.1);
-        }
-    }
-
-    /// What subscriptions hear of.
-    fn wanted(&self) -> Channels {
-        let mut channels = Channels::new();
-        self.each(|subscription| channels.extend(subscription.channels()));
-        channels
-    }
-
-    async fn try_connect(&self) -> Result<Link, UpstreamError> {
-        let mut link = Link::new((self.dial)().await?);
-        link.channels = self.wanted();
-        let channels = link.channels.iter().map(|channel| &**channel);
-        let mut sql = String::from("SET client_encoding TO 'UTF8'");
-        for channel in channels.chain([MARKER_CHANNEL]) {
-            push(&mut sql, "LISTEN", channel);
-        }
-        link.ask(&sql).await?;
-        loop {
-            match link.next().await? {
-                Said::Ready => return Ok(link),
-                Said::Refused(words) => {
-                    tracing::warn!(words, "the listener was refused");
-                    return Err(UpstreamError::Protocol);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Answers questions and hands notifications out; ends when nobody has listened for a while.
-    async fn serve(&self, mut link: Link) -> Result<(), UpstreamError> {
-        let pid = link.pid();
-        self.pid.store(pid, Relaxed);
-        let mut asked: Option<Command> = None;
-        let mut refused = None;
-        loop {
-            if asked.is_none() {
-                asked = self.shared.lock().commands.pop_front();
-                if let Some(command) = &asked {
-                    let sql = command.sql(&mut link.channels, &self.wanted());
-                    link.ask(&sql).await?;
-                }
-            }
-            let said = tokio::select! {
-                said = link.next() => said?,
-                () = self.asked.notified(), if asked.is_none() => continue,
-                () = tokio::time::sleep(IDLE_TIMEOUT) => {
-                    if self.rests() {
-                        return Ok(());
-                    }
-                    continue;
-                }
-            };
-            match said {
-                Said::Notification {
-                    pid: from,
-                    channel,
-                    payload,
-                    ..
-                } if from == pid && channel == MARKER_CHANNEL => {
-                    if let Some(command) = asked.as_ref().filter(|c| *c.payload() == *payload) {
-                        command.join();
-                    }
-                }
-                Said::Notification {
-                    pid: from,
-                    channel,
-                    message,
-                    ..
-                } => {
-                    if (self.hears)(from) {
-                        self.each(|subscription| subscription.tell(&channel, &message));
-                    }
-                }
-                Said::Ready => {
-                    if let Some(command) = asked.take() {
-                        command.answer(pid, refused.take());
-                    }
-                }
-                Said::Refused(words) => {
-                    // What it would have listened to is not known any more.
-                    link.channels.clear();
-                    refused = Some(words);
-                }
-                Said::Nothing => {}
-            }
-        }
-    }
-
-    fn each(&self, mut act: impl FnMut(&Subscription)) {
-        let subscribers: Vec<_> = {
-            let mut shared = self.shared.lock();
-            shared.subscribers.retain(|one| one.strong_count() > 0);
-            shared
-                .subscribers
-                .iter()
-                .filter_map(Weak::upgrade)
-                .collect()
         };
-        for subscriber in subscribers {
-            act(&subscriber);
-        }
-    }
-
-    /// Whether there is nothing to do any more; then the next question begins anew.
-    fn rests(&self) -> bool {
-        let mut shared = self.shared.lock();
-        shared.subscribers.retain(|one| one.strong_count() > 0);
-        let rests = shared.subscribers.is_empty() && shared.commands.is_empty();
-        shared.is_running = !rests;
-        rests
+        let mut state = shared.state.lock();
+        let has_given_up = answer.is_err() && !state.is_connected;
+        state.gave_up_at = has_given_up.then(Instant::now);
+        answer
     }
 }
 
-impl Shared {
-    fn join(&mut self, subscription: &Arc<Subscription>) {
-        self.subscribers.retain(|one| one.strong_count() > 0);
-        let is_known = |one: &Weak<_>| one.as_ptr() == Arc::as_ptr(subscription);
-        if !self.subscribers.iter().any(is_known) {
-            self.subscribers.push(Arc::downgrade(subscription));
-        }
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
     }
-}
-
-impl Command {
-    fn payload(&self) -> Vec<u8> {
-        self.number.to_string().into_bytes()
-    }
-
-    /// Listens to what is new, to nothing that nobody wants, and sends the marker, all in one
-    /// transaction.
-    fn sql(&self, heard: &mut Channels, wanted: &Channels) -> String {
-        let mut sql = String::from("SELECT");
-        let joins = self.joins.iter().flat_map(|(_, channels)| channels);
-        let needed: Channels = wanted.iter().chain(joins).cloned().collect();
-        for channel in needed.difference(heard) {
-            push(&mut sql, "LISTEN", channel);
-        }
-        for channel in heard
-            .difference(&needed)
-            .filter(|c| ***c != *MARKER_CHANNEL)
-        {
-            push(&mut sql, "UNLISTEN", channel);
-        }
-        *heard = needed;
-        push(&mut sql, "NOTIFY", MARKER_CHANNEL);
-        // Writing to a String can't fail.
-        write!(sql, ",'{}'", self.number).ok();
-        sql
-    }
-
-    fn join(&self) {
-        if let Some((subscription, channels)) = &self.joins
-            && let Some(subscription) = subscription.upgrade()
-        {
-            subscription.add(channels.iter().cloned());
-        }
-    }
-
-    fn answer(self, pid: u32, refused: Option<String>) {
-        let payload = self.number.to_string().into();
-        let answer = match refused {
-            Some(words) => Err(HubError::Refused(words)),
-            None => Ok(Cut { pid, payload }),
-        };
-        // Who asked may have gone.
-        self.answer.send(answer).ok();
-    }
-}
-
-/// Appends a command about a channel, behind what there is.
-fn push(sql: &mut String, command: &str, channel: &str) {
-    let channel = channel.replace('"', "\"\"");
-    // Writing to a String can't fail.
-    write!(sql, ";{command} \"{channel}\"").ok();
 }

@@ -1,14 +1,39 @@
-//! LISTEN in transaction mode: one listener connection for all sessions of a pool.
+//! LISTEN for many sessions over one connection: the shared listener of a pool.
 //!
-//! A session listens on its server first, so that PostgreSQL's own rules hold (at commit, not after
-//! a rollback). Behind the transaction its channels move here: the [`Hub`] listens to them on a
-//! connection of its own and hands notifications to every [`Subscription`], in PostgreSQL's order.
-//! A marker that both connections hear cuts the two streams at the same place: nothing is lost or
-//! told twice.
+//! ```text
+//!  PostgreSQL ──one connection──▶ Hub ──▶ Subscription (queue) ──▶ session
+//!                                  │  ──▶ Subscription (queue) ──▶ session
+//!                                  └─ Registry: who has which channel
+//! ```
+//!
+//! A session that listens holds a [`Subscription`] and no server. PostgreSQL gives the
+//! notifications of a database to every listener in the same order, the order of commits; a
+//! *marker*, a notification that the hub sends to itself, is a point in that order that two
+//! connections can both see. Everything exact here rests on markers:
+//!
+//! - **A channel moves** from a session's server to the hub at a [`Cut`]: the server's
+//!   notifications count up to that marker, the hub's behind it. None is lost, none comes twice.
+//! - **A fence** is a marker's round trip: what was committed before it is in the queue then.
+//!
+//! Nothing waits without a bound: a queue that overflows ends in [`Event::Lagged`], a lost
+//! connection is made again and told as [`Event::Interrupted`], a request ends at its deadline.
 
+mod batch;
+mod bounds;
+mod channel;
+mod error;
 mod hub;
 mod link;
+mod listener;
+mod message;
+mod queue;
+mod registry;
 mod subscription;
 
-pub use hub::{Cut, Dial, Hub, HubError, Lender, MARKER_CHANNEL};
-pub use subscription::{Channels, Event, Subscription};
+pub use bounds::Bounds;
+pub use channel::Channels;
+pub use error::HubError;
+pub use hub::{Dial, Hears, Hub, Lender};
+pub use message::{Cut, MARKER_CHANNEL, Notification, is_marker};
+pub use queue::Event;
+pub use subscription::Subscription;

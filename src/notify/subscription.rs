@@ -1,151 +1,104 @@
-//! What one session listens to, and what has come for it.
+//! What a session that listens holds.
 
-use atomic_waker::AtomicWaker;
-use bytes::Bytes;
-use parking_lot::Mutex;
+use super::{
+    Channels, Event,
+    hub::Inner,
+    queue::Queue,
+    registry::{Registry, SubscriptionId},
+};
 use std::{
-    collections::{BTreeSet, VecDeque},
+    fmt,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-/// Names of channels.
-pub type Channels = BTreeSet<Box<str>>;
-
-/// Notifications that wait for one session; one more and it is told that it lags.
-const QUEUE_MAX: usize = 4096;
-
-/// The same in bytes.
-const QUEUE_BYTES_MAX: usize = 1024 * 1024;
-
-/// What a session hears.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A `NotificationResponse`, ready to be sent.
-    Notification(Bytes),
-    /// The listener's connection was lost and is back: something may have been missed.
-    Interrupted,
-    /// Too much has come that the session did not take; nothing more will.
-    Lagged,
-}
-
-/// One session's side.
-#[derive(Debug, Default)]
+/// One session's channels and the notifications that wait for it. When it is dropped the session
+/// listens to nothing.
+///
+/// It has one reader; only the last task that polled it is woken.
 pub struct Subscription {
-    queue: Mutex<Queue>,
-    waker: AtomicWaker,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    channels: Channels,
-    events: VecDeque<Event>,
-    bytes: usize,
-    has_lagged: bool,
+    pub(super) id: SubscriptionId,
+    pub(super) queue: Arc<Queue>,
+    /// Keeps the hub going while somebody listens.
+    inner: Arc<Inner>,
 }
 
 impl Subscription {
-    /// The channels whose notifications come this way.
-    pub fn channels(&self) -> Channels {
-        self.queue.lock().channels.clone()
+    pub(super) fn new(id: SubscriptionId, inner: Arc<Inner>) -> Self {
+        Self {
+            id,
+            queue: Arc::new(Queue::new(&inner.shared.bounds)),
+            inner,
+        }
     }
 
-    /// Whether notifications of this channel come this way.
-    pub fn hears(&self, channel: &str) -> bool {
-        self.queue.lock().channels.contains(channel)
-    }
-
-    /// What has come next, if anything has.
+    /// The next event, if one is here.
     pub fn try_next(&self) -> Option<Event> {
-        let mut queue = self.queue.lock();
-        let event = queue.events.pop_front()?;
-        if let Event::Notification(message) = &event {
-            queue.bytes -= message.len();
-        }
-        Some(event)
+        self.queue.pop()
     }
 
-    /// Waits for what comes next.
+    /// The first event that is `wanted`, if one is here. Numbers are those of
+    /// [`Self::next_number`]. A session that has lagged is told so whatever it wants.
+    pub fn first(&self, wanted: impl FnMut(u64, &Event) -> bool) -> Option<(u64, Event)> {
+        self.queue.pop_first(wanted)
+    }
+
+    /// The number of the next event that comes: those that are here have smaller ones.
+    pub fn next_number(&self) -> u64 {
+        self.queue.next_number()
+    }
+
+    /// The next event, or a promise to wake the task.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: an event is taken when it is returned.
     pub fn poll_next(&self, cx: &Context<'_>) -> Poll<Event> {
-        self.waker.register(cx.waker());
-        self.try_next().map_or(Poll::Pending, Poll::Ready)
+        self.queue.poll_pop(cx)
     }
 
-    pub(super) fn add(&self, channels: impl IntoIterator<Item = Box<str>>) {
-        self.queue.lock().channels.extend(channels);
+    /// Ready when the session has lagged; else the task is woken as by [`Self::poll_next`]. For a
+    /// session that can't take events at the moment: inside a transaction, or before a client that
+    /// does not read.
+    pub fn poll_lagged(&self, cx: &Context<'_>) -> Poll<()> {
+        self.queue.poll_lagged(cx)
     }
 
-    /// Hears of these channels no more.
-    pub(super) fn keep_only(&self, channels: &Channels) {
-        self.queue
-            .lock()
-            .channels
-            .retain(|channel| channels.contains(channel));
+    /// The channels that it hears, sorted.
+    pub fn channels(&self) -> Channels {
+        let channels = self.with_registry(|registry| registry.channels_of(self.id));
+        channels
+            .iter()
+            .map(|channel| channel.as_str().into())
+            .collect()
     }
 
-    /// Takes a notification, if it is for this session.
-    pub(super) fn tell(&self, channel: &str, message: &Bytes) {
-        let mut queue = self.queue.lock();
-        if queue.has_lagged || !queue.channels.contains(channel) {
-            return;
-        }
-        let is_full = queue.events.len() >= QUEUE_MAX
-            || queue.bytes + message.len() > QUEUE_BYTES_MAX && !queue.events.is_empty();
-        if is_full {
-            queue.has_lagged = true;
-            queue.events.clear();
-            queue.bytes = 0;
-            queue.events.push_back(Event::Lagged);
-        } else {
-            queue.bytes += message.len();
-            queue.events.push_back(Event::Notification(message.clone()));
-        }
-        drop(queue);
-        self.waker.wake();
+    /// Whether it hears this channel: another connection's notifications of it are doubles.
+    pub fn hears(&self, channel: &str) -> bool {
+        self.with_registry(|registry| registry.has(self.id, channel))
     }
 
-    /// Something may have been missed.
-    pub(super) fn interrupt(&self) {
-        let mut queue = self.queue.lock();
-        if !queue.has_lagged && queue.events.back() != Some(&Event::Interrupted) {
-            queue.events.push_back(Event::Interrupted);
-        }
-        drop(queue);
-        self.waker.wake();
+    /// Whether it belongs to this hub.
+    pub(super) fn is_of(&self, inner: &Arc<Inner>) -> bool {
+        Arc::ptr_eq(&self.inner, inner)
+    }
+
+    fn with_registry<T>(&self, look: impl FnOnce(&mut Registry) -> T) -> T {
+        look(&mut self.inner.shared.state.lock().registry)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message() -> Bytes {
-        Bytes::from_static(b"A")
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Subscription").field(&self.id.0).finish()
     }
+}
 
-    #[test]
-    fn only_its_own_channels_are_heard() {
-        let subscription = Subscription::default();
-        subscription.add(["a".into(), "b".into()]);
-        subscription.tell("a", &message());
-        subscription.tell("c", &message());
-        subscription.keep_only(&Channels::from(["b".into()]));
-        subscription.tell("a", &message());
-        assert_eq!(
-            subscription.try_next(),
-            Some(Event::Notification(message()))
-        );
-        assert_eq!(subscription.try_next(), None);
-    }
-
-    #[test]
-    fn a_session_that_takes_nothing_lags() {
-        let subscription = Subscription::default();
-        subscription.add(["a".into()]);
-        for _ in 0..=QUEUE_MAX {
-            subscription.tell("a", &message());
-        }
-        assert_eq!(subscription.try_next(), Some(Event::Lagged));
-        subscription.tell("a", &message());
-        assert_eq!(subscription.try_next(), None);
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.with_registry(|registry| {
+            self.queue.close();
+            registry.remove(self.id);
+        });
+        self.inner.shared.wake.notify_one();
     }
 }

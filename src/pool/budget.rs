@@ -1,6 +1,6 @@
 //! The server connections of a cluster, shared by all its pools.
 
-use super::TenantPool;
+use super::{TenantPool, pids::Pids};
 use parking_lot::Mutex;
 use std::{
     sync::{
@@ -22,6 +22,7 @@ pub struct Budget {
     waiting: AtomicU32,
     connects: Semaphore,
     pools: Mutex<Vec<Weak<TenantPool>>>,
+    pids: Arc<Pids>,
 }
 
 impl std::fmt::Debug for Budget {
@@ -54,6 +55,7 @@ impl Budget {
             waiting: AtomicU32::new(0),
             connects: Semaphore::new((parallel_connects as usize).max(CONNECTS_MIN)),
             pools: Mutex::default(),
+            pids: Arc::default(),
         }
     }
 
@@ -110,6 +112,11 @@ impl Budget {
     /// Tells a waiter that an idle server can be had from a pool.
     pub fn notify_idle(&self) {
         self.freed.notify_one();
+    }
+
+    /// Whose connection is whose.
+    pub(super) fn pids(&self) -> &Arc<Pids> {
+        &self.pids
     }
 
     /// The right to be connecting.

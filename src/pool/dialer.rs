@@ -1,6 +1,6 @@
 //! deadpool's view of a server connection: how it is made, and whether it may be lent again.
 
-use super::{Budget, budget::Place};
+use super::{Budget, budget::Place, pids::OwnPid};
 use crate::{
     notify::Lender,
     tenant::{Cluster, Scope, Tenant},
@@ -8,10 +8,8 @@ use crate::{
 };
 use arc_swap::ArcSwapOption;
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
-use parking_lot::Mutex;
 use rand::RngExt as _;
 use std::{
-    collections::HashSet,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -31,8 +29,6 @@ pub(super) struct Route {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) scope: Scope,
     pub(super) budget: Arc<Budget>,
-    /// Process ids of the tenant's own server connections.
-    pub(super) pids: Arc<Pids>,
     /// What the newest server said about itself.
     pub(super) welcome: ArcSwapOption<Welcome>,
 }
@@ -49,17 +45,8 @@ pub(super) struct Pooled {
     /// What it said about itself when it was logged in.
     pub(super) welcome: Arc<Welcome>,
     expires: Option<Instant>,
-    pids: Arc<Pids>,
+    own_pid: OwnPid,
     _place: Place,
-}
-
-/// Process ids of one tenant's server connections.
-pub(super) type Pids = Mutex<HashSet<u32>>;
-
-impl Drop for Pooled {
-    fn drop(&mut self) {
-        self.pids.lock().remove(&self.server.identity().key.pid);
-    }
 }
 
 impl Lender for Pooled {
@@ -79,12 +66,30 @@ impl Pooled {
         let (mut server, _) = dial(&route.endpoint, &route.tenant, (route.scope, own)).await?;
         server.applied = Arc::clone(own);
         server.is_dedicated = true;
-        let mut pids = self.pids.lock();
-        pids.remove(&self.server.identity().key.pid);
-        pids.insert(server.identity().key.pid);
-        drop(pids);
+        self.own_pid = route.own(&server);
         self.server = server;
         Ok(())
+    }
+}
+
+impl Route {
+    /// Whether connections of the two differ in where they lead, as whom or how.
+    pub(super) fn leads_elsewhere_than(&self, other: &Self) -> bool {
+        let how = |route: &Self| {
+            let cluster = &route.cluster;
+            (
+                cluster.primary.clone(),
+                cluster.tls.clone(),
+                cluster.client_certificate.clone(),
+                route.tenant.placement.clone(),
+            )
+        };
+        how(self) != how(other)
+    }
+
+    fn own(&self, server: &Server) -> OwnPid {
+        let pids = self.budget.pids();
+        pids.own(server.identity().key.pid, &self.tenant.id)
     }
 }
 
@@ -118,13 +123,11 @@ impl Dialer {
             route.tenant.timeouts.server_lifetime.map(|lifetime| {
                 Instant::now() + lifetime.mul_f64(rand::rng().random_range(0.8..=1.0))
             });
-        let pids = Arc::clone(&route.pids);
-        pids.lock().insert(server.identity().key.pid);
         Ok(Pooled {
+            own_pid: route.own(&server),
             server,
             welcome,
             expires,
-            pids,
             _place: place,
         })
     }

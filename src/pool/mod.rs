@@ -12,6 +12,7 @@ mod dialer;
 mod janitor;
 mod known;
 mod lanes;
+mod pids;
 mod pools;
 mod tenant_pool;
 

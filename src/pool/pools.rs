@@ -33,12 +33,7 @@ impl Pools {
             pool.reconfigure(tenant, cluster, &budget)?;
             return Ok(Arc::clone(pool));
         }
-        let other = match scope {
-            Scope::ReadWrite => Scope::ReadOnly,
-            Scope::ReadOnly => Scope::ReadWrite,
-        };
-        let sibling = pools.get(&(tenant.id.clone(), other));
-        let pool = TenantPool::new(tenant, cluster, &budget, scope, sibling)?;
+        let pool = TenantPool::new(tenant, cluster, &budget, scope)?;
         pools.insert(key, Arc::clone(&pool));
         Ok(pool)
     }

@@ -2,11 +2,11 @@
 
 use super::{
     Budget, Checkout, CheckoutError,
-    dialer::{Dialer, Pids, Route},
+    dialer::{Dialer, Route},
     known::{Known, PinPlace},
 };
 use crate::{
-    notify::{Dial, Hub, Lender},
+    notify::{Bounds, Dial, Hub, Lender},
     sessions::SessionHandle,
     tenant::{Cluster, Scope, Tenant, TenantId},
     tls,
@@ -80,7 +80,7 @@ impl std::fmt::Debug for TenantPool {
 }
 
 impl TenantPool {
-    /// An empty pool. `sibling` is the same tenant's pool for another scope.
+    /// An empty pool.
     ///
     /// # Errors
     /// When the cluster's TLS files can't be used.
@@ -89,14 +89,11 @@ impl TenantPool {
         cluster: &Arc<Cluster>,
         budget: &Arc<Budget>,
         scope: Scope,
-        sibling: Option<&Arc<Self>>,
     ) -> Result<Arc<Self>, UpstreamError> {
-        let pids = sibling.map(|pool| Arc::clone(&pool.inside.load().route.pids));
-        let pids = pids.unwrap_or_default();
         let pool = Arc::new(Self {
             tenant: tenant.id.clone(),
             scope,
-            inside: ArcSwap::from_pointee(Inside::new(tenant, cluster, budget, (scope, pids))?),
+            inside: ArcSwap::from_pointee(Inside::new(tenant, cluster, budget, scope)?),
             statements: Statements::default(),
             known: Known::default(),
             hub: OnceLock::new(),
@@ -136,7 +133,7 @@ impl TenantPool {
                 })
             });
             let hears = move |pid| hears.upgrade().is_some_and(|pool| pool.hears(pid));
-            Hub::new(dial, Box::new(hears))
+            Arc::new(Hub::new(dial, Box::new(hears), Bounds::default()))
         })
     }
 
@@ -272,10 +269,13 @@ impl TenantPool {
         if Arc::ptr_eq(&old.route.tenant, tenant) && Arc::ptr_eq(&old.route.cluster, cluster) {
             return Ok(());
         }
-        let pids = Arc::clone(&old.route.pids);
-        let new = Inside::new(tenant, cluster, budget, (self.scope, pids))?;
+        let new = Inside::new(tenant, cluster, budget, self.scope)?;
+        let is_elsewhere = new.route.leads_elsewhere_than(&old.route);
         self.inside.store(Arc::new(new));
         old.servers.close();
+        if let Some(hub) = self.hub.get().filter(|_| is_elsewhere) {
+            hub.redial();
+        }
         Ok(())
     }
 
@@ -372,7 +372,8 @@ impl TenantPool {
     pub fn hears(&self, pid: u32) -> bool {
         let inside = self.inside.load();
         let route = &inside.route;
-        !route.tenant.placement.tier.shares_database() || route.pids.lock().contains(&pid)
+        !route.tenant.placement.tier.shares_database()
+            || route.budget.pids().is_of(pid, &self.tenant)
     }
 
     /// How many servers there are.
@@ -452,7 +453,7 @@ impl Inside {
         tenant: &Arc<Tenant>,
         cluster: &Arc<Cluster>,
         budget: &Arc<Budget>,
-        (scope, pids): (Scope, Arc<Pids>),
+        scope: Scope,
     ) -> Result<Self, UpstreamError> {
         let connector = tls::connector(cluster)
             .map_err(|error| UpstreamError::TlsSettings(error.to_string()))?;
@@ -468,7 +469,6 @@ impl Inside {
             endpoint,
             scope,
             budget: Arc::clone(budget),
-            pids,
             welcome: ArcSwapOption::empty(),
         });
         let config = PoolConfig {

@@ -38,6 +38,15 @@ pub struct Client {
     /// The number by which its server knows that it listens to all of them; 0 when it does not.
     pub listens: u64,
     pub(super) listens_next: u64,
+    /// Since [`Self::listens`] was given a command may have left a channel.
+    pub may_have_left: bool,
+    /// The process id of the server that it was lent last.
+    pub(super) server_pid: u32,
+    /// Notifications of its server's that the hub may bring, too: their channels' names are in its own
+    /// encoding, and what the hub's are in that is not known.
+    pub undecided: Vec<u8>,
+    /// What comes from the hub with this number or a greater one, and from its server, is its own.
+    pub own_since: u64,
     /// It has reset settings: an empty value of its own settings is what a reset leaves.
     pub has_reset: bool,
     /// DISCARD ALL has taken all channels away: the server speaks for those that there are.
@@ -75,6 +84,10 @@ impl Client {
             hub: None,
             listens: 0,
             listens_next: 0,
+            may_have_left: false,
+            server_pid: 0,
+            undecided: Vec::new(),
+            own_since: 0,
             has_discarded: false,
             has_reset: false,
             takes_numbers: false,
@@ -83,5 +96,27 @@ impl Client {
             rest: Rest::None,
             from_server_rest: Rest::None,
         }
+    }
+    /// Its encoding.
+    pub fn encoding(&self) -> &str {
+        let own = self.settings.value("client_encoding");
+        own.or_else(|| self.welcome.value("client_encoding"))
+            .unwrap_or_default()
+    }
+
+    /// Whether it understands text in UTF-8, or in whatever a database keeps that does not know what its
+    /// text is.
+    pub fn takes_utf8(&self) -> bool {
+        let server = self.welcome.value("server_encoding").unwrap_or_default();
+        let is = |name: &str| {
+            let letters = self.encoding().bytes().filter(u8::is_ascii_alphanumeric);
+            letters.map(|l| l.to_ascii_lowercase()).eq(name.bytes())
+        };
+        server == "SQL_ASCII" || is("utf8") || is("unicode") || is("sqlascii") && server == "UTF8"
+    }
+
+    /// Whether a message of its server's is half with it: nothing else can be told then.
+    pub fn is_within_message(&self) -> bool {
+        matches!(self.from_server_rest, Rest::Forward(_))
     }
 }

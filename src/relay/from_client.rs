@@ -107,7 +107,7 @@ impl Relay<'_> {
         if self.lending.barrier && self.server.replies.is_empty() {
             self.lending.barrier = false;
         }
-        self.barrier || self.lending.barrier || is_long
+        self.barrier || self.lending.barrier || is_long || self.others.is_waiting()
     }
 
     /// Passes what is left of the last message; whether all of it is through.
@@ -236,6 +236,9 @@ impl Relay<'_> {
     /// Notes what a message may leave, and prepares the server for it. `false` when it must wait for
     /// answers first.
     pub(super) fn prepare_for(&mut self, suspicion: Suspicion) -> bool {
+        if suspicion.intersects(Suspicion::NOTIFIES) && !self.knows_own() {
+            return false;
+        }
         if !self.pool.survey().is_known() {
             self.server.is_unsurveyed = true;
         }

@@ -38,11 +38,8 @@ const CHANGES: [&[u8]; 6] = [
 /// How often a pinned server is asked whether it must stay so, where no text tells.
 const PINNED_ASK_INTERVAL_MS: u64 = 1000;
 
-/// Longest name of a channel, with its NUL.
-const NAME_BYTES_MAX: usize = 64;
-
 /// Longest ParameterStatus or CommandComplete.
-const SHORT_BYTES_MAX: usize = SMALL_BYTES;
+pub(super) const SHORT_BYTES_MAX: usize = SMALL_BYTES;
 
 impl Relay<'_> {
     /// Reads from the server while there is room, looks at what came, sends it on.
@@ -130,7 +127,7 @@ impl Relay<'_> {
             tag::ERROR | tag::PARAMETER_STATUS if header.message_bytes <= SHORT_BYTES_MAX => {
                 header.message_bytes
             }
-            tag::NOTIFICATION => header.message_bytes.min(HEADER_BYTES + 4 + NAME_BYTES_MAX),
+            tag::NOTIFICATION => self.wanted_of_notification(header),
             _ => HEADER_BYTES,
         };
         if self.client.to_client.unscanned().len() < wanted {
@@ -142,8 +139,8 @@ impl Relay<'_> {
         }
         let verdict = match header.tag {
             tag::PARAMETER_STATUS => self.parameter_changed(header),
-            tag::NOTICE => self.asynchronous(),
-            tag::NOTIFICATION => self.notified(),
+            tag::NOTICE => self.noticed(),
+            tag::NOTIFICATION => self.notified(header),
             tag::COMMAND_COMPLETE => {
                 self.note_command(header);
                 // The next statement has its own time, and its own errors.
@@ -157,6 +154,7 @@ impl Relay<'_> {
             tag => self.server.replies.observe(tag),
         };
         self.client.from_server_rest = match verdict {
+            Verdict::Forward if header.tag == tag::NOTIFICATION => self.pass_notification(header),
             Verdict::Forward => Rest::Forward(header.message_bytes),
             Verdict::Swallow => Rest::Drop(header.message_bytes),
             Verdict::Replace(instead) => {
@@ -168,27 +166,12 @@ impl Relay<'_> {
         Ok(true)
     }
 
-    /// A notice or a notification. What belongs to our own commands is not the client's.
-    fn asynchronous(&self) -> Verdict {
+    /// A notice. What belongs to our own commands is not the client's.
+    fn noticed(&self) -> Verdict {
         if self.server.replies.is_injected() {
             Verdict::Swallow
         } else {
             Verdict::Forward
-        }
-    }
-
-    /// A notification: PostgreSQL delivers those of every session of the database, so where
-    /// tenants share one, only the tenant's own server connections are listened to.
-    fn notified(&self) -> Verdict {
-        let bytes = self
-            .client
-            .to_client
-            .unscanned()
-            .get(HEADER_BYTES..)
-            .unwrap_or_default();
-        match read::u32_at_front(bytes) {
-            Some(pid) if self.pool.hears(pid) && !self.comes_by_hub() => self.asynchronous(),
-            _ => Verdict::Swallow,
         }
     }
 
@@ -239,7 +222,7 @@ impl Relay<'_> {
             self.note_functions();
         }
         if status == TxStatus::Idle && verdict == Verdict::Forward {
-            self.client.hear_all().map_err(RelayError::Lagged)?;
+            self.hear_before_ready()?;
         }
         if self.server.replies.is_settled() {
             self.client.unnamed.settle();
@@ -409,6 +392,8 @@ impl Relay<'_> {
             self.pool.note_change_of_shapes();
         }
         self.server.suspicion |= left;
+        self.client.may_have_left |=
+            self.client.listens != 0 && tags::may_leave_channels(self.body(header));
         if self.body(header).starts_with(b"INSERT") {
             self.client.takes_numbers = true;
             if self.client.asks_for_numbers {

@@ -257,6 +257,10 @@ pub struct Relay<'a> {
     notifies: bool,
     /// The wait for it to come back.
     fence: listening::Fence,
+    /// The wait for what others have sent through the server.
+    others: listening::Fence,
+    /// Channels on which the server has told the client's own notifications that the hub brings.
+    told: Vec<Box<[u8]>>,
 }
 
 /// How a server is lent.
@@ -281,9 +285,15 @@ impl<'a> Relay<'a> {
         lease: Lease,
     ) -> Self {
         let mut relay = Self::resume(client, server, pool, lease);
+        let session = relay.client.handle.key.pid;
+        relay.client.server_pid = relay.server.identity().key.pid;
+        if relay.server.notifies_for != session {
+            relay.server.notifies_for = 0;
+        }
         // A pinned session keeps its server between transactions: none begins by that.
         if lease.pinned.is_empty() {
             relay.client.takes_numbers = false;
+            (relay.client.listens, relay.client.may_have_left) = (0, false);
             relay.client.handle.take_query_overdue();
             relay.client.handle.obeyed_cancel();
             relay.client.handle.begin_transaction();
@@ -330,6 +340,8 @@ impl<'a> Relay<'a> {
             asked_ms: lease.asked_ms,
             notifies: false,
             fence: listening::Fence::None,
+            others: listening::Fence::None,
+            told: Vec::new(),
         }
     }
 
@@ -387,6 +399,7 @@ impl<'a> Relay<'a> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, RelayError>> {
+        self.client.keeps_up(cx).map_err(RelayError::Lagged)?;
         loop {
             let mut progress = self.pump_client(cx)?;
             progress |= self.pump_server(cx)?;

@@ -49,6 +49,22 @@ pub(super) fn may_change_shapes(tag: &[u8]) -> bool {
     WORDS.contains(&tag.get(..end.unwrap_or(tag.len())).unwrap_or_default())
 }
 
+/// Whether a command with this tag may have left channels: by itself or by a function.
+pub(super) fn may_leave_channels(tag: &[u8]) -> bool {
+    const WORDS: [&[u8]; 8] = [
+        b"LISTEN",
+        b"NOTIFY",
+        b"BEGIN",
+        b"START",
+        b"COMMIT",
+        b"ROLLBACK",
+        b"SAVEPOINT",
+        b"RELEASE",
+    ];
+    let end = tag.iter().position(|b| matches!(b, b' ' | 0));
+    !WORDS.contains(&tag.get(..end.unwrap_or(tag.len())).unwrap_or_default())
+}
+
 /// Commands that leave nothing, the frequent ones first. Temporary objects, held cursors and
 /// functions are known by the statement's text.
 const HARMLESS: [&[u8]; 28] = [
@@ -146,7 +162,8 @@ mod tests {
     }
 
     #[test]
-    fn a_new_function_is_worth_a_survey_and_a_new_table_only_where_it_names_one_that_leaves_something() {
+    fn a_new_function_is_worth_a_survey_and_a_new_table_only_where_it_names_one_that_leaves_something()
+     {
         let made = |tag: &[u8], names| left_by(tag, known(Suspicion::NONE, names));
         assert_eq!(made(b"CREATE FUNCTION\0", true), Suspicion::FUNCTIONS);
         assert_eq!(made(b"CREATE TABLE\0", true), Suspicion::NONE);

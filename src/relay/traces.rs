@@ -112,7 +112,10 @@ fn configures_locally(text: &[u8], words: usize) -> bool {
 
 /// Whether these tokens begin with three arguments in brackets of which the last is `true`.
 fn ends_with_true(text: &[u8], mut tokens: impl Iterator<Item = sql::Token>) -> bool {
-    if tokens.next().is_none_or(|token| token.kind != sql::Kind::Open) {
+    if tokens
+        .next()
+        .is_none_or(|token| token.kind != sql::Kind::Open)
+    {
         return false;
     }
     let (mut depth, mut commas) = (0_usize, 0);
@@ -352,7 +355,10 @@ mod tests {
     #[test]
     fn only_a_command_that_executes_may_leave_what_was_prepared() {
         for (text, may) in [
-            ("create trigger t before insert on x execute function f()", false),
+            (
+                "create trigger t before insert on x execute function f()",
+                false,
+            ),
             ("grant execute on function f to public", false),
             ("explain execute p", true),
             ("select 1; execute p(1)", true),

@@ -33,6 +33,8 @@ pub const PINS_TOTAL: &str = "pgusher_pins_total";
 pub const PINNED_SERVERS: &str = "pgusher_pinned_servers";
 /// Counter: servers that were asked what a transaction had left on them.
 pub const STATE_CHECKS_TOTAL: &str = "pgusher_state_checks_total";
+/// Counter: sessions that were ended because they did not take their notifications.
+pub const LISTENERS_LAGGED_TOTAL: &str = "pgusher_listeners_lagged_total";
 /// Counter: reloads of `proxy.toml`; label [`RESULT`].
 pub const CONFIG_RELOADS_TOTAL: &str = "pgusher_config_reloads_total";
 /// Gauge, always 1: label [`VERSION`].
@@ -108,6 +110,10 @@ pub fn describe() {
     describe_counter!(
         STATE_CHECKS_TOTAL,
         "Servers that were asked what a transaction had left on them."
+    );
+    describe_counter!(
+        LISTENERS_LAGGED_TOTAL,
+        "Sessions that were ended because they did not take their notifications."
     );
     describe_counter!(CONFIG_RELOADS_TOTAL, "Reloads of proxy.toml, by result.");
     describe_gauge!(BUILD_INFO, "1, with the version as a label.");

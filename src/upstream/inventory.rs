@@ -7,7 +7,7 @@
 //! Every name is qualified and every text comes as hex, so that neither the client's search path nor
 //! its encoding changes what is asked or answered.
 
-use super::{AskError, Server, Settings, Suspicion, clean::Row, settings::literal};
+use super::{AskError, Server, Settings, Suspicion, clean::Row, convert, settings::literal};
 use std::time::Duration;
 
 /// A setting that says whether the server listens to everything that its client does: it is set
@@ -229,15 +229,7 @@ fn hex(text: &str) -> String {
 }
 
 fn unhex(hex: &[u8]) -> Option<String> {
-    let digit = |byte: u8| (byte as char).to_digit(16);
-    let bytes: Option<Vec<u8>> = hex
-        .chunks(2)
-        .map(|pair| match *pair {
-            [high, low] => u8::try_from(digit(high)? * 16 + digit(low)?).ok(),
-            _ => None,
-        })
-        .collect();
-    String::from_utf8(bytes?).ok()
+    String::from_utf8(convert::unhex(hex)?).ok()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! nothing else, follows whether it is clean.
 
 mod clean;
+mod convert;
 mod dial;
 mod endpoint;
 mod error;

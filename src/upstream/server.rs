@@ -180,6 +180,9 @@ pub struct Server {
     pub is_unsurveyed: bool,
     /// Whose sequences' last numbers it remembers.
     pub numbers: Numbers,
+    /// Whose notifications alone it has sent since all others were heard, by the session's process
+    /// id; 0 is nobody's.
+    pub notifies_for: u32,
     /// Whether it starts with one client's own settings, and can serve no other.
     pub is_dedicated: bool,
     /// Whether its configuration has changed since it was logged in: it is not lent again.
@@ -206,6 +209,7 @@ impl Server {
             suspicion: Suspicion::NONE,
             is_unsurveyed: false,
             numbers: Numbers::Nobodys,
+            notifies_for: 0,
             is_dedicated: false,
             is_outdated: false,
             born: now,

@@ -176,8 +176,14 @@ fn a_function_counts_from_the_end_of_the_transaction_that_made_it() {
     let mut two = proxy.connect("acme").login();
     let asks = "select coalesce(current_setting('app.f', true), '')";
     for (made, called) in [
-        ("create or replace function f() returns void language plpgsql as $$ begin perform set_config('app.f', 'f', false); end $$", "select f()"),
-        ("do $do$ begin create function g() returns void language plpgsql as $$ begin perform set_config('app.f', 'f', false); end $$; end $do$", "select g()"),
+        (
+            "create or replace function f() returns void language plpgsql as $$ begin perform set_config('app.f', 'f', false); end $$",
+            "select f()",
+        ),
+        (
+            "do $do$ begin create function g() returns void language plpgsql as $$ begin perform set_config('app.f', 'f', false); end $$; end $do$",
+            "select g()",
+        ),
         ("select makes()", "select made()"),
     ] {
         one.exec("create or replace function makes() returns void language plpgsql as $m$ begin create or replace function made() returns void language plpgsql as $$ begin perform set_config('app.f', 'f', false); end $$; end $m$");
