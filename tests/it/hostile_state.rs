@@ -241,21 +241,6 @@ fn a_function_with_a_name_beyond_ascii_is_known_in_another_encoding() {
 }
 
 #[test]
-fn a_trigger_in_a_schema_that_may_not_be_used_is_known() {
-    by(
-        &[
-            "create schema s",
-            "create table t (i int)",
-            "create function s.g() returns trigger language plpgsql as $$ begin perform set_config('app.x', 'left', false); return new; end $$",
-            "create trigger g before insert on t for each row execute function s.g()",
-            "do $$ begin execute format('revoke usage on schema s from %I', current_user); end $$",
-        ],
-        "insert into t values (1)",
-    )
-    .is_its_clients_alone();
-}
-
-#[test]
 fn a_constraint_that_is_checked_by_an_alteration_is_known() {
     by(
         &[
@@ -374,20 +359,6 @@ fn set_config_with_a_named_or_computed_scope_is_its_clients_alone() {
     by(
         &["create function f() returns text language sql as $$ select set_config('app.x', 'left', false = true) $$"],
         "select f()",
-    )
-    .is_its_clients_alone();
-}
-
-#[test]
-fn a_view_in_a_schema_that_may_not_be_used_is_known() {
-    by(
-        &[
-            "create schema s",
-            "create view s.v as select set_config('app.x', 'left', false) as x",
-            "create view w as select * from s.v",
-            "do $$ begin execute format('revoke usage on schema s from %I', current_user); end $$",
-        ],
-        "select * from w",
     )
     .is_its_clients_alone();
 }
