@@ -30,6 +30,7 @@ mod forgetting;
 mod function_call;
 mod harness;
 mod hidden_state;
+mod hostile_state;
 mod leavings;
 mod listen;
 mod listen_encodings;
