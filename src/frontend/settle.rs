@@ -5,8 +5,8 @@ use crate::{
     pool::{Checkout, PinPlace},
     relay::{Lease, not_allowed, suspects, too_many},
     sessions::Activity,
-    tenant::Pinning,
-    upstream::{AskError, Inventory, Report, Server, Settings, Sight, Suspicion},
+    tenant::{Pinning, Tier},
+    upstream::{AskError, Inventory, Report, Server, Settings, Sight, SurveyScope, Suspicion},
     wire::{Refusal, SqlState, backend},
 };
 use std::{sync::Arc, time::Duration};
@@ -115,6 +115,9 @@ impl Session {
         if std::mem::take(&mut server.is_unsurveyed) {
             suspicion |= Suspicion::DYNAMIC;
         }
+        if suspicion.intersects(Suspicion::SETTINGS) && self.pool.has_more_customs() {
+            suspicion |= Suspicion::UNSEEN;
+        }
         let asked = suspicion | pin.kinds;
         if !suspicion.is_empty() {
             self.take_stock(server, asked, pin).await?;
@@ -152,7 +155,13 @@ impl Session {
         metrics::counter!("pgusher_state_checks_total").increment(1);
         let config = self.pool.config();
         self.pool.note_customs(server.applied.customs());
-        let customs = self.pool.customs();
+        let mut customs = self.pool.customs();
+        let own = self.client.settings.customs();
+        let missing: Vec<Box<str>> = own
+            .filter(|name| !customs.iter().any(|known| **known == **name))
+            .map(Into::into)
+            .collect();
+        customs.extend(missing);
         let sight = Sight {
             login: config
                 .login(self.pool.scope())
@@ -215,7 +224,11 @@ impl Session {
 
     async fn survey(&mut self, server: &mut Server) -> Result<(), AskError> {
         let changes = self.pool.function_changes();
-        match server.survey().await {
+        let scope = match self.pool.config().placement.tier {
+            Tier::Database => SurveyScope::Database,
+            Tier::Schema | Tier::Row => SurveyScope::Schemas,
+        };
+        match server.survey(scope).await {
             Ok((survey, asides)) => {
                 self.pool.learn_survey(survey, changes, suspects);
                 let subscription = self.client.subscription.as_ref();

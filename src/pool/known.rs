@@ -4,7 +4,7 @@ use crate::upstream::{Settings, Survey};
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -15,8 +15,8 @@ use std::{
 /// A survey of functions is made again after this: what is changed past us is noticed then.
 const SURVEY_LIFETIME: Duration = Duration::from_secs(30);
 
-/// Names of the tenant's own settings that are remembered; more are carried no further than their
-/// transaction.
+/// Names of the tenant's own settings that are remembered, the newest; once there were more, a reset of
+/// all follows where one of them may have been set.
 const CUSTOMS_MAX: usize = 500;
 
 /// What is known.
@@ -26,7 +26,8 @@ pub(super) struct Known {
     surveyed_at: Mutex<Option<Instant>>,
     is_survey_due: AtomicBool,
     forgets: AtomicU64,
-    customs: Mutex<BTreeSet<Box<str>>>,
+    customs: Mutex<VecDeque<Box<str>>>,
+    has_more_customs: AtomicBool,
     uses_sequences: AtomicBool,
     pinned: Arc<AtomicU32>,
     shapes: AtomicU64,
@@ -41,6 +42,7 @@ impl Default for Known {
             is_survey_due: AtomicBool::new(true),
             forgets: AtomicU64::new(0),
             customs: Mutex::default(),
+            has_more_customs: AtomicBool::new(false),
             uses_sequences: AtomicBool::new(false),
             pinned: Arc::default(),
             shapes: AtomicU64::new(0),
@@ -114,11 +116,22 @@ impl Known {
 
     pub(super) fn note_customs<'a>(&self, names: impl Iterator<Item = &'a str>) {
         for name in names {
+            let name = name.to_ascii_lowercase();
             let mut customs = self.customs.lock();
-            if customs.len() < CUSTOMS_MAX {
-                customs.insert(name.to_ascii_lowercase().into());
+            if customs.iter().any(|known| **known == *name) {
+                continue;
             }
+            if customs.len() == CUSTOMS_MAX {
+                customs.pop_front();
+                self.has_more_customs.store(true, Relaxed);
+            }
+            customs.push_back(name.into());
         }
+    }
+
+    /// Whether there are more names than are remembered.
+    pub(super) fn has_more_customs(&self) -> bool {
+        self.has_more_customs.load(Relaxed)
     }
 
     pub(super) fn customs(&self) -> Vec<Box<str>> {

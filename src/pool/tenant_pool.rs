@@ -184,6 +184,11 @@ impl TenantPool {
         self.known.note_customs(names);
     }
 
+    /// Whether the tenant has more settings of its own than are remembered by name.
+    pub fn has_more_customs(&self) -> bool {
+        self.known.has_more_customs()
+    }
+
     /// What may be names of the tenant's own settings.
     pub fn customs(&self) -> Vec<Box<str>> {
         self.known.customs()

@@ -12,7 +12,7 @@ use aho_corasick::AhoCorasick;
 use std::sync::LazyLock;
 
 /// Words, and what a statement may leave that has one of them. Parts of words count, too.
-const WORDS: [(&str, Suspicion); 16] = [
+const WORDS: [(&str, Suspicion); 22] = [
     // The first two are looked at more closely.
     (SET_CONFIG, Suspicion::SETTINGS),
     ("execute", Suspicion::DYNAMIC),
@@ -20,6 +20,14 @@ const WORDS: [(&str, Suspicion); 16] = [
     ("nextval", Suspicion::NUMBERS),
     ("pgusher.", Suspicion::OWN),
     ("temp", Suspicion::TEMP),
+    // The search path may make it a temporary one.
+    ("create", Suspicion::TEMP),
+    // They run SQL, or read relations, that they are given as values.
+    ("_to_xml", Suspicion::DYNAMIC),
+    ("ts_stat", Suspicion::DYNAMIC),
+    ("ts_rewrite", Suspicion::DYNAMIC),
+    ("crosstab", Suspicion::DYNAMIC),
+    ("connectby", Suspicion::DYNAMIC),
     ("pg_settings", Suspicion::SETTINGS),
     ("advisory", Suspicion::LOCKS),
     ("hold", Suspicion::CURSORS),
@@ -56,11 +64,7 @@ pub(crate) fn suspects(text: &[u8]) -> Suspicion {
         }
     }
     if set_configs > 0 {
-        suspicion |= if configures_locally(text, set_configs) {
-            Suspicion::SETS
-        } else {
-            Suspicion::SETTINGS
-        };
+        suspicion |= configured(text, set_configs);
     }
     if has_execute && may_execute(text) {
         suspicion |= Suspicion::DYNAMIC;
@@ -71,6 +75,13 @@ pub(crate) fn suspects(text: &[u8]) -> Suspicion {
         }
         if !sets_locally(text) {
             suspicion |= Suspicion::SETS;
+            if sets_unseen(text) {
+                suspicion |= Suspicion::UNSEEN;
+            }
+        }
+        if is_ambiguous(text) {
+            // What may be a name of the path.
+            suspicion |= Suspicion::TEMP;
         }
     }
     suspicion
@@ -91,23 +102,89 @@ fn may_execute(text: &[u8]) -> bool {
 /// Most calls of `set_config` that are looked at.
 const SET_CONFIGS_MAX: usize = 8;
 
-/// Whether each of so many words `set_config` is a call whose last argument is `true`: what it sets
-/// ends with its transaction. A function of the tenant's of that name, the survey knows.
-fn configures_locally(text: &[u8], words: usize) -> bool {
+/// What so many words `set_config` may leave. A call whose last argument is `true` leaves nothing: what
+/// it sets ends with its transaction; but the search path may make a table of it a temporary one. A
+/// function of the tenant's of that name, the survey knows.
+fn configured(text: &[u8], words: usize) -> Suspicion {
     if words > SET_CONFIGS_MAX || is_ambiguous(text) {
-        return false;
+        return Suspicion::SETTINGS | Suspicion::TEMP | Suspicion::UNSEEN;
     }
     let mut tokens = sql::tokens(text).significant();
     let mut calls = 0;
+    let mut suspicion = Suspicion::SETS;
     while let Some(token) = tokens.next() {
         if token.is_word(text, SET_CONFIG.as_bytes()) {
-            if !ends_with_true(text, tokens.clone()) {
-                return false;
-            }
             calls += 1;
+            let is_local = ends_with_true(text, tokens.clone());
+            let mut argument = tokens.clone().skip(1);
+            let name = argument.next().map(|name| (name.of(text), name.kind));
+            let is_whole = argument.next().is_some_and(|next| next.of(text) == b",");
+            suspicion |= match name.filter(|_| is_whole) {
+                None if !is_local => Suspicion::TEMP | Suspicion::UNSEEN,
+                Some((b"'search_path'", _)) | None => Suspicion::TEMP,
+                Some((name, sql::Kind::String)) if is_plain(name) => Suspicion::NONE,
+                // Bound names are noted when they are bound.
+                Some((_, sql::Kind::Parameter)) => Suspicion::TEMP,
+                Some(_) if is_local => Suspicion::TEMP,
+                Some(_) => Suspicion::TEMP | Suspicion::UNSEEN,
+            };
+            if !is_local {
+                suspicion |= Suspicion::SETTINGS;
+            }
         }
     }
-    calls == words
+    if calls != words {
+        suspicion |= Suspicion::SETTINGS | Suspicion::UNSEEN;
+    }
+    suspicion
+}
+
+/// Whether a string constant is a name that [`customs`] finds.
+fn is_plain(name: &[u8]) -> bool {
+    let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | b'.' | b'\'');
+    name.len() <= CUSTOM_NAME_BYTES_MAX && name.iter().all(is_part)
+}
+
+/// Whether a text may set something whose name [`customs`] does not find in it.
+fn sets_unseen(text: &[u8]) -> bool {
+    let is_unseen = |statement: &[u8]| {
+        let mut tokens = sql::tokens(statement).significant();
+        if tokens
+            .next()
+            .is_none_or(|first| !first.is_word(statement, b"set"))
+        {
+            return false;
+        }
+        let is_scope = |token: &sql::Token| {
+            let scopes = [&b"session"[..], b"local"];
+            scopes.iter().any(|scope| token.is_word(statement, scope))
+        };
+        let mut name = tokens.skip_while(is_scope);
+        let Some(first) = name.next() else {
+            return false;
+        };
+        let (mut end, mut is_dot) = (first.range.end, false);
+        if first.kind != sql::Kind::Word {
+            return true;
+        }
+        for token in name {
+            let continues = is_dot || token.of(statement) == b".";
+            if !continues {
+                break;
+            }
+            let is_apart = token.range.start != end;
+            is_dot = !is_dot;
+            end = token.range.end;
+            if is_apart || is_dot != (token.of(statement) == b".") {
+                return true;
+            }
+        }
+        let name = statement.get(first.range.start..end).unwrap_or_default();
+        name.contains(&b'.') && !is_plain(name)
+    };
+    let statement = |range| text.get(range).unwrap_or_default();
+    is_ambiguous(text) && text.contains(&b';')
+        || sql::statements(text).any(|range| is_unseen(statement(range)))
 }
 
 /// Whether these tokens begin with three arguments in brackets of which the last is `true`.
@@ -163,9 +240,12 @@ fn sets_locally(text: &[u8]) -> bool {
 fn names_seed(text: &[u8]) -> bool {
     let is_seed = |token: sql::Token| {
         let name = token.of(text);
-        name.eq_ignore_ascii_case(b"seed") || name == b"\"seed\""
+        name.eq_ignore_ascii_case(b"seed") || name.eq_ignore_ascii_case(b"\"seed\"")
     };
-    memchr::memmem::find(text, b"seed").is_some() && sql::tokens(text).any(is_seed)
+    let has_seed = text
+        .windows(4)
+        .any(|word| word.eq_ignore_ascii_case(b"seed"));
+    has_seed && sql::tokens(text).any(is_seed)
 }
 
 /// What a statement of this text may leave, by itself and through functions.
@@ -183,7 +263,10 @@ pub(super) fn names_own(text: &[u8]) -> bool {
 /// Whether a text may set something by a command: it begins with one, or there are several.
 #[inline]
 pub(super) fn may_set(text: &[u8]) -> bool {
-    let text = text.trim_ascii_start();
+    // A vertical tab is white space, too.
+    let is_space = |b: &u8| b.is_ascii_whitespace() || *b == 0x0b;
+    let begin = text.iter().position(|b| !is_space(b)).unwrap_or(text.len());
+    let text = text.get(begin..).unwrap_or_default();
     let starts = |word: &[u8]| {
         let head = text.get(..word.len());
         head.is_some_and(|head| head.eq_ignore_ascii_case(word))
@@ -279,8 +362,14 @@ mod tests {
     fn texts_that_may_leave_state_are_known_by_their_words() {
         for (text, kinds) in [
             ("create TEMP table t as select 1", Suspicion::TEMP),
-            ("select Set_Config('a.b', '1', false)", Suspicion::SETTINGS),
-            ("select xset_config_all('a.b', true)", Suspicion::SETTINGS),
+            (
+                "select Set_Config('a.b', '1', false)",
+                Suspicion::SETTINGS | Suspicion::SETS,
+            ),
+            (
+                "select xset_config_all('a.b', true)",
+                Suspicion::SETTINGS | Suspicion::UNSEEN | Suspicion::SETS,
+            ),
             (
                 "SELECT pg_catalog.pg_try_advisory_lock(1)",
                 Suspicion::LOCKS,
@@ -330,9 +419,16 @@ mod tests {
             "select set_config('app.tenant', $1, true)",
             "SELECT pg_catalog.Set_Config ( 'a.b', coalesce($1, f('x', 2)), TRUE ), 1",
             "select set_config('a', x[1,2]::text, true), set_config('b', ', false)', true) /* set */",
-            "with c as (select set_config($1, set_config('c.d', '', true), true)) select 1 from c",
         ] {
             assert_eq!(suspects(local.as_bytes()), Suspicion::SETS, "{local}");
+        }
+        for path in [
+            "with c as (select set_config($1, set_config('c.d', '', true), true)) select 1 from c",
+            "select set_config('search_path', 'x', true)",
+            "select set_config('search_' || 'path', 'x', true)",
+        ] {
+            let suspicion = suspects(path.as_bytes());
+            assert_eq!(suspicion, Suspicion::SETS | Suspicion::TEMP, "{path}");
         }
         for lasting in [
             "select set_config('app.tenant', $1, false)",
@@ -349,6 +445,32 @@ mod tests {
         ] {
             let suspicion = suspects(lasting.as_bytes());
             assert!(suspicion.intersects(Suspicion::SETTINGS), "{lasting}");
+        }
+    }
+
+    #[test]
+    fn a_setting_whose_name_is_written_so_that_it_is_not_found_is_reset_with_all() {
+        for seen in [
+            "set app.x = 'a'",
+            "SET SESSION app.x.y TO 1; set time zone 'UTC'",
+            "set session characteristics as transaction read only",
+            "set role \"a.b\"",
+        ] {
+            let suspicion = suspects(seen.as_bytes());
+            assert!(!suspicion.intersects(Suspicion::UNSEEN), "{seen}");
+        }
+        let long = format!("set app.{} = 1", "x".repeat(130));
+        for unseen in [
+            "set \"app\".x = 1",
+            "set app.\"x\" = 1",
+            "set app . x = 1",
+            "set app/**/.x = 1",
+            "begin; set session app.\u{e9} = 1",
+            "select set_config('app.' || 'x', 'a', false)",
+            long.as_str(),
+        ] {
+            let suspicion = suspects(unseen.as_bytes());
+            assert!(suspicion.intersects(Suspicion::UNSEEN), "{unseen}");
         }
     }
 

@@ -17,6 +17,7 @@ mod server;
 mod settings;
 mod statement;
 mod survey;
+mod survey_sql;
 mod suspicion;
 
 pub use clean::{AskError, Report};
@@ -30,4 +31,5 @@ pub use server::{CancelInFlight, Identity, Numbers, Server, TxStatus};
 pub use settings::Settings;
 pub use statement::{Statement, StatementId, Statements};
 pub use survey::Survey;
+pub use survey_sql::Scope as SurveyScope;
 pub use suspicion::Suspicion;

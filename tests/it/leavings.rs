@@ -96,7 +96,7 @@ fn what_is_set_for_a_transaction_alone_is_not_asked_for() {
     if is_left_out() {
         return;
     }
-    let tenant = Tenant::new("acme", &Postgres::shared().place()).pool_size(1);
+    let tenant = Tenant::new("acme", &Postgres::shared().database()).pool_size(1);
     let proxy = Proxy::of([tenant]).admin().start();
     let mut one = proxy.connect("acme").login();
     let mut two = proxy.connect("acme").login();
