@@ -83,9 +83,7 @@ fn what_a_function_leaves_that_was_made_a_moment_ago_is_its_own_clients() {
     Trial::pinned().setup(&[]).run(move |client| {
         let mut frames = Vec::new();
         for leaves in LEAVES {
-            for statement in &made {
-                client.query(statement);
-            }
+            client.query(&made.join(";"));
             frames.extend(client.query(leaves));
             frames.extend(client.query(FINDS));
             frames.extend(client.query("discard all"));
