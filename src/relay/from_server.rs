@@ -205,6 +205,8 @@ impl Relay<'_> {
         self.client.handle.take_query_overdue();
         if verdict == Verdict::Swallow {
             self.configured();
+        } else {
+            self.forget_not_lent();
         }
         if self.server.replies.take_injected_failed() {
             // Only where the guard was not on yet does the server live on.
@@ -299,7 +301,12 @@ impl Relay<'_> {
 
     fn error(&mut self, header: Header) -> Verdict {
         let named = self.server.replies.named().cloned();
+        let lent = self.server.replies.lent_alone().cloned();
         let verdict = self.server.replies.observe(tag::ERROR);
+        if let Some(lent) = lent {
+            let body = self.body(header).to_vec();
+            self.note_not_lent(lent, &body);
+        }
         if self.server.replies.is_empty() {
             // Nothing was asked: the server's last words.
             self.server_explained = true;
@@ -316,9 +323,18 @@ impl Relay<'_> {
             );
             return Verdict::Replace(refusal.encode().into());
         }
-        // Whoever is told no number has none to keep.
-        self.server.suspicion = self.server.suspicion.without(Suspicion::SEQUENCES);
         let body = self.body(header);
+        // Whoever is told no number has none to keep, unless it has taken one itself.
+        let has_no_number = read::error_field(body, b'C') == Some(b"55000");
+        if has_no_number && !self.client.takes_numbers {
+            self.server.suspicion = self.server.suspicion.without(Suspicion::SEQUENCES);
+        }
+        let body = self.body(header);
+        if let Some(why) = self.why_not_lent(body) {
+            let mut message = Vec::with_capacity(HEADER_BYTES + why.len());
+            frontend::message(&mut message, tag::ERROR, &[why]);
+            return Verdict::Replace(message.into());
+        }
         let is_stale_plan = read::error_field(body, b'C') == Some(b"0A000");
         let reworded = with_client_name(body, named.as_deref());
         // A shared statement whose result has changed is of no use to anyone any more.

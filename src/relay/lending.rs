@@ -20,6 +20,9 @@ const EMPTY: &[u8] = b"\0\0\0";
 /// Statements that run one another; more than this, PostgreSQL's stack has an end.
 const CHAIN_MAX: usize = 32;
 
+/// Most of its own statements that a client finds in `pg_prepared_statements`.
+const SHOWN_MAX: usize = 1000;
+
 /// A name that no client gives, for what is to be refused as a name in use.
 const NAME_IN_USE: &[u8] = b"pgusher: name in use";
 
@@ -33,6 +36,8 @@ pub(super) struct Lending {
     portals: Vec<(Box<[u8]>, Vec<Use<'static>>)>,
     /// What the commands that run now deallocate, in their order.
     deallocating: VecDeque<Box<[u8]>>,
+    /// What of a Query's could not be lent, and PostgreSQL's error.
+    failed: Vec<(Name, Box<[u8]>)>,
     /// The client's next message waits until the last one is answered, without a Sync.
     pub(super) barrier: bool,
 }
@@ -73,6 +78,12 @@ pub(super) fn uses_in(text: &[u8]) -> Vec<Use<'static>> {
 /// The text of a statement's tail.
 pub(super) fn text_of(tail: &[u8]) -> &[u8] {
     read::cstr(tail).map_or(tail, |(text, _)| text)
+}
+
+/// The number of the shared statement that servers know by this name.
+fn id_of(name: &[u8]) -> Option<StatementId> {
+    let hex = name.strip_prefix(b"pgu_")?;
+    u64::from_str_radix(str::from_utf8(hex).ok()?, 16).ok()
 }
 
 impl Relay<'_> {
@@ -120,6 +131,10 @@ impl Relay<'_> {
             return Vec::new();
         }
         let mut lent: Vec<Name> = Vec::new();
+        if self.hide(uses) {
+            self.client.to_server.insert(frontend::SYNC);
+            self.server.replies.push(Expect::OwnSync);
+        }
         for (name, statement) in self.named_by(uses) {
             let out = self.client.to_server.insertion();
             frontend::parse(
@@ -129,7 +144,8 @@ impl Relay<'_> {
             );
             out.extend_from_slice(frontend::SYNC);
             let replies = &mut self.server.replies;
-            replies.push(Expect::Parse(Reply::Swallow, Making::LentAlone));
+            let making = Making::LentAlone(Arc::clone(&name));
+            replies.push(Expect::Parse(Reply::Swallow, making));
             replies.push(Expect::OwnSync);
             lent.push(name);
         }
@@ -147,6 +163,64 @@ impl Relay<'_> {
         };
         lent.retain(|name| !is_made(name));
         lent
+    }
+
+    /// Takes shared statements from the server that SQL would meet by names of ours: whoever speaks of
+    /// one of those names, or asks for all, must not find what another client has prepared. Whether
+    /// there were any.
+    fn hide(&mut self, uses: &[Use<'_>]) -> bool {
+        let mut ids: Vec<StatementId> = Vec::new();
+        for one in uses {
+            match one {
+                Use::Look => ids.extend(self.server.prepared.ids()),
+                _ => ids.extend(one.name().and_then(id_of)),
+            }
+        }
+        let mut has_hidden = false;
+        for id in ids {
+            let Some(bytes) = self.server.prepared.remove(id) else {
+                continue;
+            };
+            let out = self.client.to_server.insertion();
+            frontend::close_statement(out, format!("pgu_{id:x}").as_bytes());
+            let closing = Closing::Shared(id, bytes);
+            let replies = &mut self.server.replies;
+            replies.push(Expect::Close(Reply::Swallow, closing));
+            has_hidden = true;
+        }
+        has_hidden
+    }
+
+    /// What could not be lent to a Query: the command that needs it does not find it, and has the
+    /// error that PostgreSQL would have had.
+    pub(super) fn note_not_lent(&mut self, name: Name, error: &[u8]) {
+        // In a transaction that has failed before nothing can be made; whether the command ends that
+        // first, it says itself.
+        if self.server.status != TxStatus::Failed {
+            self.lending.failed.push((name, error.into()));
+        }
+    }
+
+    /// The error that the client is told instead of this one, as something could not be lent.
+    pub(super) fn why_not_lent(&self, error: &[u8]) -> Option<&[u8]> {
+        if self.lending.failed.is_empty() {
+            return None;
+        }
+        let shows = |name: &[u8]| memchr::memmem::find(error, name).is_some();
+        let mut failed = self.lending.failed.iter();
+        let (_, why) = match read::error_field(error, b'C') {
+            // The failure was the transaction's.
+            Some(b"25P02") => failed.next(),
+            Some(b"26000") => failed.find(|(name, _)| shows(name)),
+            _ => None,
+        }?;
+        Some(why)
+    }
+
+    /// The Query is over.
+    #[inline]
+    pub(super) fn forget_not_lent(&mut self) {
+        self.lending.failed.clear();
     }
 
     /// Takes back what a Query was lent, behind it.
@@ -197,10 +271,11 @@ impl Relay<'_> {
             .push(Expect::Close(Reply::Swallow, Closing::Other));
     }
 
-    /// Before a Parse of a name that SQL may have prepared: if it has, PostgreSQL refuses this.
-    pub(super) fn try_name(&mut self, name: &Name) {
+    /// Before a Parse of a name that SQL may have prepared: if it has, PostgreSQL refuses this, unless
+    /// the text itself is what it refuses first.
+    pub(super) fn try_name(&mut self, name: &Name, statement: &Statement) {
         if !self.lending.lent.iter().any(|(lent, _)| lent == name) {
-            self.lend(name, None);
+            self.lend(name, Some((statement.id(), statement.tail())));
             self.lending.lent.pop();
             self.unlend(name);
         }
@@ -216,10 +291,20 @@ impl Relay<'_> {
         }
     }
 
+    /// All of the client's statements with their texts.
+    fn all_named(&self) -> Vec<(Name, Option<Arc<Statement>>)> {
+        let all = self.client.names.iter().take(SHOWN_MAX);
+        all.map(|(name, statement)| (Arc::clone(name), Some(Arc::clone(statement))))
+            .collect()
+    }
+
     /// The client's statements that are spoken of: with their texts if they are to run, and then
     /// also what those speak of.
     fn named_by(&mut self, uses: &[Use<'_>]) -> Vec<(Name, Option<Arc<Statement>>)> {
         let mut found: Vec<(Name, Option<Arc<Statement>>)> = Vec::new();
+        if uses.contains(&Use::Look) {
+            found = self.all_named();
+        }
         let mut todo: Vec<Use<'_>> = uses.to_vec();
         while let Some(one) = todo.pop() {
             let known = one.name().and_then(|name| self.client.names.entry(name));
@@ -250,6 +335,7 @@ impl Relay<'_> {
     pub(super) fn lend_to_parse(&mut self, tail: &[u8]) {
         let mut uses = uses_in(text_of(tail));
         uses.retain(|one| !one.changes_names());
+        self.hide(&uses);
         self.lend_for(&uses);
     }
 
@@ -259,6 +345,7 @@ impl Relay<'_> {
             self.lending.portals.clear();
         }
         let uses = uses_in(text_of(tail));
+        self.hide(&uses);
         self.lend_for(&uses);
         if !uses.is_empty() {
             self.lending.portals.push((portal.into(), uses));
@@ -320,11 +407,7 @@ impl Relay<'_> {
         self.lending.lent.retain(|(lent, _)| **lent != *name);
         let is_known = self.client.names.remove(name).is_some();
         // Whoever deallocates a name of ours by itself takes it from everybody.
-        if !is_known
-            && let Some(hex) = name.strip_prefix(b"pgu_")
-            && let Ok(hex) = str::from_utf8(hex)
-            && let Ok(id) = u64::from_str_radix(hex, 16)
-        {
+        if !is_known && let Some(id) = id_of(name) {
             self.server.prepared.remove(id);
         }
     }

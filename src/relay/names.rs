@@ -47,6 +47,11 @@ impl Names {
         self.by_name.get_or_insert_default().insert(name, statement);
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&Name, &Arc<Statement>)> {
+        self.by_name.iter().flat_map(|names| names.iter())
+    }
+
     /// A name as it is kept.
     pub fn key(name: &[u8]) -> Name {
         clipped(name).into()

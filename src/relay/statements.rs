@@ -166,11 +166,11 @@ impl Relay<'_> {
         self.barrier_at_sync = true;
         let name = Names::key(name);
         self.client.to_server.skip(header.message_bytes);
-        if self.may_have_prepared_by_sql() && !name.starts_with(b"pgu") {
-            self.try_name(&name);
-        }
         if statement.uses_names() {
             self.lend_to_parse(statement.tail());
+        }
+        if self.may_have_prepared_by_sql() && !name.starts_with(b"pgu") {
+            self.try_name(&name, &statement);
         }
         self.client
             .names

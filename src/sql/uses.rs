@@ -15,12 +15,14 @@ pub enum Use<'t> {
     Execute(Cow<'t, [u8]>),
     /// `PREPARE name`.
     Prepare(Cow<'t, [u8]>),
+    /// A question for all names: `pg_prepared_statements`.
+    Look,
 }
 
 impl Use<'_> {
     /// Whether it changes which names there are.
     pub fn changes_names(&self) -> bool {
-        !matches!(self, Self::Execute(_))
+        !matches!(self, Self::Execute(_) | Self::Look)
     }
 
     /// The same without the text that it was found in.
@@ -31,6 +33,7 @@ impl Use<'_> {
             Self::DeallocateAll => Use::DeallocateAll,
             Self::Execute(name) => Use::Execute(owned(name)),
             Self::Prepare(name) => Use::Prepare(owned(name)),
+            Self::Look => Use::Look,
         }
     }
 
@@ -38,7 +41,7 @@ impl Use<'_> {
     pub fn name(&self) -> Option<&[u8]> {
         match self {
             Self::Deallocate(name) | Self::Execute(name) | Self::Prepare(name) => Some(name),
-            Self::DeallocateAll => None,
+            Self::DeallocateAll | Self::Look => None,
         }
     }
 }
@@ -48,6 +51,14 @@ static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
         .ascii_case_insensitive(true)
         .build(["deallocate", "discard", "execute", "prepare"])
         .expect("the words are constants that a test has built")
+});
+
+/// The view and its function, as both begin.
+static LOOK: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .build(["pg_prepared_statement"])
+        .expect("the word is a constant that a test has built")
 });
 
 /// Whether [`uses`] may find anything: a quick look that says no to nearly every text.
@@ -62,7 +73,8 @@ pub fn may_use_statements(text: &[u8]) -> bool {
 pub fn uses(text: &[u8]) -> impl Iterator<Item = Use<'_>> {
     statements(text).flat_map(|range| {
         let text = text.get(range).unwrap_or_default();
-        one(text).into_iter().chain(in_block(text))
+        let looks = LOOK.is_match(text).then_some(Use::Look);
+        looks.into_iter().chain(one(text)).chain(in_block(text))
     })
 }
 

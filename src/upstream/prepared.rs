@@ -85,18 +85,22 @@ impl Prepared {
         self.last = id;
     }
 
-    /// Notes that the server does not have the statement.
-    pub fn remove(&mut self, id: StatementId) {
+    /// Notes that the server does not have the statement; returns its bytes where it had it.
+    pub fn remove(&mut self, id: StatementId) -> Option<u32> {
         if self.last == id {
             self.last = 0;
         }
-        let Some(place) = self.places.get(&id).copied() else {
-            return;
-        };
+        let place = self.places.remove(&id)?;
         self.unlink(place);
-        self.places.remove(&id);
         self.free.push(place);
-        self.bytes -= self.at(place).map_or(0, |entry| entry.bytes as usize);
+        let bytes = self.at(place).map_or(0, |entry| entry.bytes);
+        self.bytes -= bytes as usize;
+        Some(bytes)
+    }
+
+    /// All that the server has.
+    pub fn ids(&self) -> impl Iterator<Item = StatementId> {
+        self.places.keys().copied()
     }
 
     /// Notes that the server has none.

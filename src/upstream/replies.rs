@@ -46,7 +46,7 @@ pub enum Making {
     Shared(StatementId, Option<Name>),
     /// Under the client's own name, what SQL of its may speak of; a Sync of our own follows at once,
     /// so that what can't be made takes nothing with it.
-    LentAlone,
+    LentAlone(Name),
     /// The same in the middle of the client's own requests.
     Lent,
     /// Nothing: the client has this name in use already, and PostgreSQL is to say so.
@@ -218,6 +218,14 @@ impl Replies {
         }
     }
 
+    /// The name under which a statement is lent that is answered now, ahead of a Query.
+    pub fn lent_alone(&self) -> Option<&Name> {
+        match self.queue.front()? {
+            Expect::Parse(_, Making::LentAlone(name)) => Some(name),
+            _ => None,
+        }
+    }
+
     /// Whether a request that is not answered yet gives this name to a statement.
     pub fn will_name(&self, wanted: &[u8]) -> bool {
         self.queue.iter().any(|expect| match expect {
@@ -373,7 +381,7 @@ impl Replies {
                 return Verdict::Forward;
             }
             Some(Expect::Doomed(instead)) => Verdict::Replace(Arc::clone(instead)),
-            Some(Expect::Parse(_, Making::LentAlone)) => Verdict::Swallow,
+            Some(Expect::Parse(_, Making::LentAlone(_))) => Verdict::Swallow,
             Some(_) => Verdict::Forward,
         };
         if let Some(failed) = self.queue.pop_front() {

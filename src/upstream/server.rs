@@ -243,7 +243,7 @@ impl Server {
         let mut of_client = Vec::new();
         for lost in self.replies.take_lost().into_iter().rev() {
             match lost {
-                Lost::Parse(id) => self.prepared.remove(id),
+                Lost::Parse(id) => drop(self.prepared.remove(id)),
                 Lost::Close(id, bytes) => self.prepared.restore(id, bytes),
                 Lost::UnnamedCopy(change) => self.take_back(change, change.before),
                 Lost::UnnamedCopyFailed(change) => self.take_back(change, 0),

@@ -324,3 +324,98 @@ fn in_a_failed_transaction_every_parse_is_refused() {
         ]
     });
 }
+
+#[test]
+fn a_text_that_fails_says_so_before_its_name_is_found_taken() {
+    let takes = [
+        new().parse("n1", "select 1").sync(),
+        new().query("prepare n1 as select 1"),
+    ];
+    for take in &takes {
+        for text in ["select * from missing", "selec", "select 2"] {
+            answers(|| {
+                vec![
+                    take.clone(),
+                    new().parse("n1", text).sync(),
+                    new().query("begin"),
+                    new().query("select 1/0"),
+                    new().parse("n1", text).sync(),
+                    new().query("rollback"),
+                    new().run_prepared("n1", &[]).sync(),
+                ]
+            });
+        }
+    }
+}
+
+#[test]
+fn a_statement_that_can_no_more_be_parsed_says_why_when_it_is_executed() {
+    for execute in ["execute n0", "explain (costs off) execute n0"] {
+        answers(|| {
+            let lost = vec![
+                new().query("begin"),
+                new().query("create temp table gone (mark text)"),
+                new().parse("n0", "select mark from gone").sync(),
+                new().query("rollback"),
+            ];
+            let executed = vec![
+                new().query(execute),
+                new().query("select 1"),
+                new().query("begin"),
+                new().query(execute),
+                new().query("rollback"),
+            ];
+            with(with(lost, executed), known(&["n1"]))
+        });
+        // In a batch it says so already at Parse.
+        same_everywhere(|client| {
+            client.exec("begin");
+            client.exec("create temp table gone (mark text)");
+            client.ask(&new().parse("n0", "select mark from gone").sync());
+            client.exec("rollback");
+            let mut frames = client.ask(&new().run(execute, &[]).sync());
+            frames.retain(|frame| !matches!(frame.tag, b'1' | b'2'));
+            frames
+        });
+    }
+}
+
+#[test]
+fn a_name_that_a_server_has_for_anothers_statement_is_unknown_to_sql() {
+    for text in ["execute pgu_1", "deallocate pgu_1", "explain execute pgu_1"] {
+        answers(|| {
+            vec![
+                new().parse("a", "select 1").sync(),
+                new().query(text),
+                new().run(text, &[]).sync(),
+                new().run_prepared("a", &[]).sync(),
+                new().query("begin"),
+                new().query(text),
+                new().query("rollback"),
+                new().run_prepared("a", &[]).sync(),
+            ]
+        });
+    }
+}
+
+/// What a client sees of its own statements, and of those that others have made by the protocol.
+#[test]
+fn a_client_finds_its_own_statements_and_no_one_elses() {
+    let look = "select name, statement, parameter_types, from_sql from pg_prepared_statements \
+                where name <> 'looks' and statement !~ 'pg_prepared' order by name";
+    answers(|| {
+        vec![
+            new().query(look),
+            new().parse("a", "select 1").parse("B \"1", "select $1::int").sync(),
+            new().query(look),
+            new().query("begin"),
+            new().query(look),
+            new().run(look, &[]).sync(),
+            new().query("commit"),
+            new().run_prepared("a", &[]).sync(),
+            new().query("deallocate a"),
+            new().query(look),
+            new().run_prepared("B \"1", &["7"]).sync(),
+        ]
+    });
+}
