@@ -34,10 +34,10 @@ pub(super) enum HandshakeError {
     /// The connection failed or ended.
     #[error("the connection ended")]
     Io(#[from] io::Error),
-    /// A packet can't be read; the client is told.
+    /// A packet can't be read; the client is told what PostgreSQL would tell.
     #[error("the startup packet is not valid: {1}")]
     Opening(Box<Conversation>, OpeningError),
-    /// Encryption was asked for twice, or with bytes behind that nobody encrypted.
+    /// Encryption was asked for with bytes behind that nobody encrypted.
     #[error("the client broke the protocol of encryption requests")]
     Encryption(Box<Conversation>),
     /// TLS is required and was not asked for.
@@ -52,7 +52,7 @@ impl HandshakeError {
     /// Who is to be told what, if anyone can be.
     pub(super) fn refusal(self) -> Option<(Box<Conversation>, Refusal)> {
         match self {
-            Self::Io(_) | Self::DirectTls => None,
+            Self::Io(_) | Self::DirectTls | Self::Opening(_, OpeningError::Length) => None,
             Self::Opening(conversation, error) => {
                 let sqlstate = match error {
                     OpeningError::Version(..) => SqlState::UNSUPPORTED,
@@ -111,21 +111,30 @@ pub(super) async fn open(
                 return Err(HandshakeError::TlsRequired(conversation));
             }
             Opening::Startup(packet) => return Ok(Handshake::Startup(conversation, packet)),
+            Opening::Ssl if asked_tls => {
+                let error = OpeningError::SECOND_SSL;
+                return Err(HandshakeError::Opening(conversation, error));
+            }
+            Opening::GssEnc if asked_gss => {
+                let error = OpeningError::SECOND_GSSENC;
+                return Err(HandshakeError::Opening(conversation, error));
+            }
             _ if !conversation.inbox.is_empty() => {
                 return Err(HandshakeError::Encryption(conversation));
             }
-            Opening::Ssl if !std::mem::replace(&mut asked_tls, true) => match &acceptor {
-                Some(acceptor) => {
-                    conversation.send(b"S").await?;
-                    encrypt(&mut conversation, acceptor).await?;
+            Opening::Ssl => {
+                asked_tls = true;
+                match &acceptor {
+                    Some(acceptor) => {
+                        conversation.send(b"S").await?;
+                        encrypt(&mut conversation, acceptor).await?;
+                    }
+                    None => conversation.send(b"N").await?,
                 }
-                None => conversation.send(b"N").await?,
-            },
-            Opening::GssEnc if !std::mem::replace(&mut asked_gss, true) => {
-                conversation.send(b"N").await?;
             }
-            Opening::Ssl | Opening::GssEnc => {
-                return Err(HandshakeError::Encryption(conversation));
+            Opening::GssEnc => {
+                asked_gss = true;
+                conversation.send(b"N").await?;
             }
         }
     }

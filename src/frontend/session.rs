@@ -12,7 +12,7 @@ use crate::{
     relay::{Client, End, Farewell, Relay, RelayError},
     sessions::{Activity, Order, SessionHandle},
     tenant::PoolMode,
-    upstream::{AskError, Settings, UpstreamError, Welcome},
+    upstream::{AskError, Said, Settings, UpstreamError, Welcome},
     wire::{Refusal, SqlState, backend},
 };
 use std::{future::Future as _, pin::pin, sync::Arc, task::Poll, time::Duration};
@@ -153,7 +153,8 @@ async fn welcome(
 
 type State = (Arc<Settings>, Arc<Welcome>);
 
-/// Everything up to ReadyForQuery: what the server reports, with the client's own settings in it.
+/// Everything up to ReadyForQuery: what the server says of the client's settings, and what it
+/// reports, with them in it.
 async fn greet(
     frontend: &Frontend,
     arrival: &Arrival,
@@ -171,7 +172,7 @@ async fn greet(
         .pool(&tenant, &cluster, handle.scope)
         .map_err(|error: UpstreamError| error.refusal())?;
     let wanted = Arc::new(arrival.wishes.settings.clone());
-    let (settings, reported) = settle(&pool, handle, &wanted).await?;
+    let (settings, said) = settle(&pool, handle, &wanted).await?;
     // A reload in this moment leaves the new pool without a server to ask.
     let welcome = if let Some(welcome) = pool.welcome() {
         welcome
@@ -181,8 +182,12 @@ async fn greet(
     };
     let mut out = Vec::with_capacity(512);
     backend::authentication_ok(&mut out);
+    out.extend_from_slice(&said.notices);
     for (name, value) in &welcome.parameters {
-        let own = reported.iter().rfind(|(n, _)| n.eq_ignore_ascii_case(name));
+        let own = said
+            .report
+            .iter()
+            .rfind(|(n, _)| n.eq_ignore_ascii_case(name));
         backend::parameter_status(&mut out, name, own.map_or(value, |(_, own)| own));
     }
     backend::key_data(&mut out, handle.key.pid, &handle.key.secret);
@@ -196,7 +201,7 @@ async fn settle(
     pool: &TenantPool,
     handle: &Arc<SessionHandle>,
     wanted: &Arc<Settings>,
-) -> Result<(Arc<Settings>, crate::upstream::Report), Refusal> {
+) -> Result<(Arc<Settings>, Said), Refusal> {
     if pool.welcome().is_some()
         && let Some(known) = pool.confirmed(wanted)
     {
@@ -211,15 +216,15 @@ async fn settle(
     let server = checkout.server();
     let sql = server.applied.sql_towards(wanted);
     let before = Arc::clone(&server.applied);
-    let mut report = Vec::new();
+    let mut said = Said::default();
     if !sql.is_empty() {
-        report = server
-            .ask(&sql, CLEAN_TIMEOUT)
+        said = server
+            .ask_aloud(&sql, CLEAN_TIMEOUT)
             .await
             .map_err(|error| invalid(&error))?;
     }
-    server.applied = Arc::clone(wanted);
     let welcome = pool.welcome().unwrap_or_default();
+    let report = &mut said.report;
     report.retain(|(name, _)| wanted.value(name).is_some());
     // What is not reported has not changed, however the client spells it.
     for (name, _) in wanted.iter() {
@@ -229,14 +234,17 @@ async fn settle(
             report.push((name.into(), now.into()));
         }
     }
-    let settings = wanted.as_reported(&report, |name, value| welcome.value(name) == Some(value));
+    let settings = wanted.as_reported(report, |name, value| welcome.value(name) == Some(value));
     let settings = Arc::new(settings);
-    if settings == *wanted {
-        checkout.server().applied = Arc::clone(&settings);
-    }
+    let spelled = wanted.as_reported(report, |_name, _value| false);
+    server.applied = if spelled == *settings {
+        Arc::clone(&settings)
+    } else {
+        Arc::new(spelled)
+    };
     checkout.release(pool);
-    pool.confirm(Arc::clone(wanted), (Arc::clone(&settings), report.clone()));
-    Ok((settings, report))
+    pool.confirm(Arc::clone(wanted), (Arc::clone(&settings), said.clone()));
+    Ok((settings, said))
 }
 
 /// PostgreSQL's own words about a setting, as it would have them at startup.

@@ -10,7 +10,7 @@ use crate::{
     sessions::SessionHandle,
     tenant::{Cluster, Scope, Tenant, TenantId},
     tls,
-    upstream::{Endpoint, Report, Settings, Statements, Survey, Suspicion, UpstreamError, Welcome},
+    upstream::{Endpoint, Said, Settings, Statements, Survey, Suspicion, UpstreamError, Welcome},
 };
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use deadpool::{
@@ -58,8 +58,8 @@ pub struct TenantPool {
     is_closed: AtomicBool,
 }
 
-/// What a server made of a client's settings: those to carry, and those to report.
-type Confirmed = (Arc<Settings>, Report);
+/// What a server made of a client's settings: those to carry, and what it said of them.
+type Confirmed = (Arc<Settings>, Said);
 
 /// Sets of settings that are remembered as confirmed.
 const CONFIRMED_MAX: u64 = 1000;

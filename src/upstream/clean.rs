@@ -42,10 +42,20 @@ pub type Report = Vec<(Box<str>, Box<str>)>;
 /// A row of an answer: text or NULL.
 pub(super) type Row = Vec<Option<Box<[u8]>>>;
 
+/// What a server says for the client of the settings that it is given.
+#[derive(Debug, Clone, Default)]
+pub struct Said {
+    /// Parameters that it reported.
+    pub report: Report,
+    /// Notices and warnings, as it sent them.
+    pub notices: Vec<u8>,
+}
+
 /// Everything that a server answered to a question.
 #[derive(Default)]
 pub(super) struct Answer {
     report: Report,
+    notices: Vec<u8>,
     refused: Option<AskError>,
     pub(super) rows: Vec<Row>,
     /// Notifications and changed parameters, as they came: they have nothing to do with the question.
@@ -66,6 +76,20 @@ impl Server {
     /// Not cancel safe: drop the server when the future is dropped.
     pub async fn ask(&mut self, sql: &str, timeout: Duration) -> Result<Report, AskError> {
         Ok(self.ask_rows(sql, timeout).await?.report)
+    }
+
+    /// The same, and keeps notices.
+    ///
+    /// # Errors
+    /// [`AskError`]; after any but `Refused` the server can only be closed.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: drop the server when the future is dropped.
+    pub async fn ask_aloud(&mut self, sql: &str, timeout: Duration) -> Result<Said, AskError> {
+        let Answer {
+            report, notices, ..
+        } = self.ask_rows(sql, timeout).await?;
+        Ok(Said { report, notices })
     }
 
     /// The same, and keeps rows and notifications, up to a mebibyte of them.
@@ -160,7 +184,14 @@ impl Server {
         let mut body = vec![0; body_bytes];
         self.stream.read_exact(&mut body).await?;
         match header.tag {
-            tag::NOTICE => return Ok(()),
+            tag::NOTICE => {
+                // What PostgreSQL tells of itself (DEBUG, LOG) would not be the same at a login.
+                let severity = read::error_field(&body, b'V').unwrap_or_default();
+                if [&b"WARNING"[..], b"NOTICE", b"INFO"].contains(&severity) {
+                    frontend::message(&mut answer.notices, tag::NOTICE, &[&body]);
+                }
+                return Ok(());
+            }
             tag::NOTIFICATION => {
                 frontend::message(&mut answer.asides, tag::NOTIFICATION, &[&body]);
                 return Ok(());

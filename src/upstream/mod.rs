@@ -20,7 +20,7 @@ mod survey;
 mod survey_sql;
 mod suspicion;
 
-pub use clean::{AskError, Report};
+pub use clean::{AskError, Report, Said};
 pub use dial::{Welcome, dial};
 pub use endpoint::Endpoint;
 pub use error::UpstreamError;

@@ -139,6 +139,8 @@ impl Settings {
         for name in IDENTITY.iter().filter(|name| differs(name)) {
             push_change(&mut sql, name, None);
         }
+        // What PostgreSQL says of the others is for who wants to hear it.
+        names.sort_by_key(|name| !name.eq_ignore_ascii_case(VOLUME));
         for name in names
             .iter()
             .filter(|name| !identity(name) && **name != GUARD)
@@ -160,6 +162,9 @@ impl Settings {
 
 /// Ends the session on any error while it is on (PostgreSQL 9.1 and later).
 const GUARD: &str = "exit_on_error";
+
+/// Which notices the client is sent.
+const VOLUME: &str = "client_min_messages";
 
 /// Who the session is, the innermost first.
 const IDENTITY: [&str; 2] = ["role", "session_authorization"];

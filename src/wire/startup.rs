@@ -78,7 +78,7 @@ pub enum Opening {
 /// Why an opening is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpeningError {
-    /// The length is impossible.
+    /// The length is impossible. As PostgreSQL, we close then and say nothing.
     #[error("invalid length of startup packet")]
     Length,
     /// Not protocol 3.
@@ -95,10 +95,21 @@ pub enum OpeningError {
     Duplicate,
 }
 
+impl OpeningError {
+    /// A second SSLRequest: to PostgreSQL it is a version of the protocol then.
+    pub(crate) const SECOND_SSL: Self = Self::version(SSL_REQUEST);
+    /// A second GSSENCRequest; likewise.
+    pub(crate) const SECOND_GSSENC: Self = Self::version(GSSENC_REQUEST);
+
+    const fn version(code: u32) -> Self {
+        Self::Version((code >> 16) as u16, code as u16)
+    }
+}
+
 /// Reads the body of an opening packet: what follows its four bytes of length.
 ///
 /// # Errors
-/// [`OpeningError`]; the client gets 08P01.
+/// [`OpeningError`].
 pub fn parse_opening(body: &[u8]) -> Result<Opening, OpeningError> {
     let code = read::u32_at_front(body).ok_or(OpeningError::Length)?;
     let rest = body.get(4..).ok_or(OpeningError::Length)?;
@@ -108,7 +119,7 @@ pub fn parse_opening(body: &[u8]) -> Result<Opening, OpeningError> {
         SSL_REQUEST | GSSENC_REQUEST => Err(OpeningError::Length),
         CANCEL_REQUEST => parse_cancel(rest).map(Opening::Cancel),
         _ if code >> 16 == 3 => parse_startup(code as u16, rest).map(Opening::Startup),
-        _ => Err(OpeningError::Version((code >> 16) as u16, code as u16)),
+        _ => Err(OpeningError::version(code)),
     }
 }
 

@@ -44,11 +44,15 @@ fn encryption_requests_are_answered_n_where_there_is_none() {
 #[test]
 fn encryption_requests_without_end_are_not_answered_without_end() {
     let proxy = pooled(Mode::Transaction, 1);
-    let mut client = proxy.connect("acme").open();
-    let mut answers = 0;
-    while client.try_send_bytes(&ssl_request()).is_ok() && client.byte() == Some('N') {
-        answers += 1;
-        assert!(answers < 10, "each kind of request is answered once");
+    for request in [ssl_request(), gss_request()] {
+        let mut client = proxy.connect("acme").open();
+        client.send_bytes(&request);
+        assert_eq!(client.byte(), Some('N'));
+        // To PostgreSQL the second one is a version of the protocol.
+        client.send_bytes(&request);
+        let error = client.ends_with("0A000");
+        let text = "unsupported frontend protocol 1234.56";
+        assert!(error.message().starts_with(text), "{error:?}");
     }
 }
 

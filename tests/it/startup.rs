@@ -221,6 +221,81 @@ fn a_startup_packet_is_bounded_and_held_to_its_form() {
 }
 
 #[test]
+fn what_is_no_startup_packet_is_answered_as_postgresql_answers_it() {
+    let proxy = pooled(Mode::Transaction, 1);
+    let ways = [proxy.connect("acme"), proxy.place("acme").direct()];
+    let version = V3_0.to_be_bytes();
+    let of_length = |length: i32| [&length.to_be_bytes()[..], &version].concat();
+    let mut packets: Vec<_> = [0, -1, 4, 7, 10_005, 1 << 20, i32::MAX, i32::MIN]
+        .map(of_length)
+        .into();
+    packets.extend([
+        // A cancel request without its secret.
+        untyped(&[&80_877_102_u32.to_be_bytes()[..], &[0, 0, 0, 9]].concat()),
+        // Neither a whole length nor a whole packet.
+        vec![0, 0],
+        of_length(100),
+        // No terminator, none where it must be, no packet at all.
+        untyped(&version),
+        untyped(&[&version[..], b"user\0acme\0"].concat()),
+        untyped(&[&version[..], b"user\0acme\0\0more\0"].concat()),
+        untyped(&[&version[..], b"database\0acme\0\0"].concat()),
+    ]);
+    for packet in packets {
+        let answers = ways.each_ref().map(|way| {
+            let mut client = way.open();
+            client.send_bytes(&packet);
+            client.half_close();
+            let frames = client.rest();
+            frames
+                .iter()
+                .map(|frame| frame.fields().code().to_owned())
+                .collect::<Vec<_>>()
+        });
+        assert_eq!(answers[0], answers[1], "{}", packet.escape_ascii());
+    }
+}
+
+#[test]
+fn a_notice_of_the_login_is_told_where_postgresql_tells_it() {
+    let name = "n".repeat(65);
+    for mode in [Mode::Session, Mode::Transaction] {
+        let proxy = pooled(mode, 1);
+        let logins = [proxy.place("acme").direct(), proxy.connect("acme")];
+        let [direct, first] = logins.map(|way| way.parameter("application_name", &name).login());
+        let second = proxy
+            .connect("acme")
+            .parameter("application_name", &name)
+            .login();
+        let told = |client: &Client| {
+            let frames = &client.login_frames;
+            let at = frames.iter().position(|frame| frame.tag == b'N')?;
+            let notice = frames[at].fields();
+            let words = (notice.severity(), notice.code(), notice.message());
+            let words = <[&str; 3]>::from(words).map(ToOwned::to_owned);
+            Some((words, frames[at - 1].tag, frames[at + 1].tag))
+        };
+        assert!(told(&direct).is_some_and(|(words, ..)| words[1] == "42622"));
+        assert_eq!(told(&first), told(&direct), "{mode:?}");
+        assert_eq!(told(&second), told(&direct), "{mode:?}, known settings");
+    }
+}
+
+#[test]
+fn a_notice_of_the_login_that_the_client_does_not_want_is_not_told() {
+    let proxy = pooled(Mode::Transaction, 1);
+    let name = "n".repeat(65);
+    let login = |options: &str| {
+        let connect = proxy.connect("acme").options(options);
+        let client = connect.parameter("application_name", &name).login();
+        tags(&client.login_frames).contains('N')
+    };
+    assert!(!login("-c client_min_messages=error"));
+    // The one before has not left its wish to the next.
+    assert!(login(""));
+}
+
+#[test]
 fn a_startup_packet_of_a_megabyte_is_refused_without_being_read() {
     let proxy = pooled(Mode::Transaction, 1);
     let connect = proxy.connect("acme");

@@ -52,6 +52,7 @@ class PytestSuite(Suite):
         environment = environment | {"PATH": path}
         argv = [self.python, "-m", "pytest", "-q", "-p", "no:randomly", "-o", f"cache_dir={self._cache}",
                 *self.arguments, *arguments]
+        self._forget_the_run_before()
         listed = programs.run([*argv, "--collect-only", *tests], SILENCE_S, cwd=folder, env=environment)
         waiting = [line for line in listed.output.splitlines() if line.startswith("tests/") and "::" in line]
         outcome = Outcome()
@@ -68,13 +69,16 @@ class PytestSuite(Suite):
                 outcome.add(waiting.pop(0), "failed", f"hung: nothing happened for {SILENCE_S} s")
         return outcome
 
+    def _forget_the_run_before(self) -> None:
+        """psycopg's tests refuse even to be listed when those before were killed."""
+        shutil.rmtree(self._cache, ignore_errors=True)
+
     def _pytest_once(
         self, argv: list[str | Path], folder: Path, environment: dict[str, str], outcome: Outcome
     ) -> programs.Ended:
         report = self.folders.logs / "report.jsonl"
         report.unlink(missing_ok=True)
-        # psycopg's tests refuse to run when those before were killed.
-        shutil.rmtree(self._cache, ignore_errors=True)
+        self._forget_the_run_before()
         argv = [*argv, f"--timeout={TEST_TIMEOUT_S}", f"--report-log={report}"]
         ended = programs.run(argv, SILENCE_S, self.log, report, cwd=folder, env=environment)
         for line in report.read_text().splitlines() if report.exists() else ():
