@@ -274,12 +274,12 @@ impl Relay<'_> {
     fn return_to_startup(&mut self) {
         let resets = std::mem::take(&mut self.resets);
         let is_unsure = std::mem::take(&mut self.resets_are_unsure);
-        self.client.has_reset = true;
         let startup = Arc::clone(&self.client.startup);
         let mut own = Settings::clone(&self.client.settings);
         let mut applied = Settings::clone(&self.server.applied);
         let reset = |name: &str| traces::is_reset(&resets, name);
         for (name, value) in startup.iter().filter(|(name, _)| reset(name)) {
+            self.client.has_reset |= name.contains('.');
             let usual = self.client.welcome.value(name);
             let is_told = usual.is_some();
             // What PostgreSQL tells, it has told; of others, the inventory behind the transaction.

@@ -180,6 +180,17 @@ fn a_reset_inside_a_transaction_returns_to_what_the_client_said_at_startup() {
 }
 
 #[test]
+fn a_reset_of_one_setting_leaves_an_empty_value_of_another() {
+    for mode in MODES {
+        let proxy = pooled(mode, 2);
+        let mut client = proxy.connect("acme").options("-c app.y=mine").login();
+        client.exec("set app.y = ''");
+        client.exec("set enable_sort = default");
+        assert_eq!(client.value("show app.y"), "", "{mode:?}");
+    }
+}
+
+#[test]
 fn the_last_value_that_a_client_is_told_behind_a_reset_is_the_one_that_stands() {
     for mode in MODES {
         let proxy = pooled(mode, 2);
