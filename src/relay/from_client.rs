@@ -84,13 +84,28 @@ impl Relay<'_> {
         Ok(false)
     }
 
-    /// In session mode: puts settings back that the client's own RESET took from the server.
+    /// Puts settings back that the client's own RESET took from the server. In a transaction that is
+    /// part of it, as the reset was.
     fn restores_settings(&mut self) -> bool {
         let differs = !Arc::ptr_eq(&self.client.settings, &self.server.applied);
-        if differs && self.server.status == TxStatus::Idle && self.server.replies.is_settled() {
-            self.apply_settings();
+        if differs && self.server.replies.is_settled() {
+            match self.server.status {
+                TxStatus::Idle => self.apply_settings(),
+                TxStatus::Open => self.restore_in_transaction(),
+                TxStatus::Failed => {}
+            }
         }
         self.barrier
+    }
+
+    fn restore_in_transaction(&mut self) {
+        let sql = self.server.applied.sql_towards(&self.client.settings);
+        if !sql.is_empty() {
+            frontend::query(self.client.to_server.insertion(), &sql);
+            self.server.replies.push(Expect::Injected);
+            self.server.unnamed = 0;
+        }
+        self.server.applied = Arc::clone(&self.client.settings);
     }
 
     /// Whether the next message must wait for answers.

@@ -1,6 +1,6 @@
 //! What a server answers: held against the queue, forwarded in place.
 
-use super::{Relay, RelayError, Rest, listening::Fence, tags};
+use super::{Relay, RelayError, Rest, listening::Fence, tags, traces};
 use crate::{
     net::SMALL_BYTES,
     sessions::{Activity, Counters},
@@ -34,6 +34,9 @@ const CHANGES: [&[u8]; 6] = [
     b"COMMIT",
     b"RELEASE",
 ];
+
+/// Command tags of what [`traces::resets`] reads from a text.
+const PLAIN: [&[u8]; 3] = [b"SET\0", b"RESET", b"DISCARD"];
 
 /// How often a pinned server is asked whether it must stay so, where no text tells.
 const PINNED_ASK_INTERVAL_MS: u64 = 1000;
@@ -199,7 +202,8 @@ impl Relay<'_> {
         let verdict = self.server.replies.observe(header.tag);
         self.server.status = status;
         self.may_change_settings = false;
-        if !self.resets.is_empty() && verdict == Verdict::Forward {
+        let has_reset = !self.resets.is_empty() && verdict == Verdict::Forward;
+        if has_reset && !self.server.replies.owes_ready() {
             self.return_to_startup();
         }
         self.client.handle.take_query_overdue();
@@ -266,21 +270,41 @@ impl Relay<'_> {
     }
 
     /// What the client reset returns to what it said at startup, and not to what the pool starts
-    /// with. The next transaction has it on its server; the client is told now.
+    /// with. Its next message finds that on its server; the client is told now.
     fn return_to_startup(&mut self) {
         let resets = std::mem::take(&mut self.resets);
-        self.client.has_reset = true;
+        let is_unsure = std::mem::take(&mut self.resets_are_unsure);
         let startup = Arc::clone(&self.client.startup);
-        let is_reset = |name: &str| resets.iter().any(|reset| reset.concerns(name));
-        for (name, value) in startup.iter().filter(|(name, _)| is_reset(name)) {
-            if self.client.settings.value(name) == Some(value) {
+        let mut own = Settings::clone(&self.client.settings);
+        let mut applied = Settings::clone(&self.server.applied);
+        let reset = |name: &str| traces::is_reset(&resets, name);
+        for (name, value) in startup.iter().filter(|(name, _)| reset(name)) {
+            self.client.has_reset |= name.contains('.');
+            let usual = self.client.welcome.value(name);
+            let is_told = usual.is_some();
+            // What PostgreSQL tells, it has told; of others, the inventory behind the transaction.
+            let stands = is_told && applied.value(name).is_some_and(|now| usual != Some(now));
+            if stands || !is_told && is_unsure {
                 continue;
             }
-            self.client.settings = Arc::new(self.client.settings.with(name, Some(value)));
-            if self.client.welcome.value(name).is_some() {
+            applied = applied.with(name, None);
+            if is_told && own.value(name) != Some(value) {
                 backend::parameter_status(self.client.to_client.insertion(), name, value);
             }
+            own = own.with(name, Some(value));
         }
+        if own != *self.client.settings || applied != *self.server.applied {
+            self.client.settings = Arc::new(own);
+            self.server.applied = Arc::new(applied);
+        }
+    }
+
+    /// Whether a value that the server reports is only the pool's, where the client's own reset
+    /// returns to another.
+    fn is_reset(&self, name: &str, value: &str) -> bool {
+        self.client.startup.value(name).is_some()
+            && self.client.welcome.value(name) == Some(value)
+            && traces::is_reset(&self.resets, name)
     }
 
     fn settle_lost(&mut self) {
@@ -323,6 +347,7 @@ impl Relay<'_> {
             );
             return Verdict::Replace(refusal.encode().into());
         }
+        self.resets.clear();
         let body = self.body(header);
         // Whoever is told no number has none to keep, unless it has taken one itself.
         let has_no_number = read::error_field(body, b'C') == Some(b"55000");
@@ -365,9 +390,17 @@ impl Relay<'_> {
             return Verdict::Forward;
         }
         let changed = (self.client.welcome.value(name) != Some(value)).then_some(value);
-        let applied = Arc::new(self.server.applied.with(name, changed));
-        self.client.settings = Arc::clone(&applied);
-        self.server.applied = applied;
+        if self.is_reset(name, value) {
+            self.server.applied = Arc::new(self.server.applied.with(name, None));
+            return Verdict::Swallow;
+        }
+        let own = Arc::new(self.client.settings.with(name, changed));
+        self.server.applied = if Arc::ptr_eq(&self.server.applied, &self.client.settings) {
+            Arc::clone(&own)
+        } else {
+            Arc::new(self.server.applied.with(name, changed))
+        };
+        self.client.settings = own;
         Verdict::Forward
     }
 
@@ -386,6 +419,11 @@ impl Relay<'_> {
     fn note_command(&mut self, header: Header) {
         if self.server.replies.is_injected() {
             return;
+        }
+        if !self.resets.is_empty() {
+            let tag = self.body(header);
+            let is_plain = PLAIN.iter().any(|word| tag.starts_with(word));
+            self.resets_are_unsure |= !is_plain;
         }
         let tag = self.body(header);
         // Leaving a transaction undoes what was set in it.

@@ -248,6 +248,8 @@ pub struct Relay<'a> {
     may_change_settings: bool,
     /// Settings that the client resets in what is not answered yet.
     resets: Vec<traces::Reset>,
+    /// Commands that may set or undo anything ran beside those.
+    resets_are_unsure: bool,
     /// The server was told to flush, as too much is outstanding.
     is_flushed: bool,
     /// What the session keeps its server for, and when the server was last asked for it.
@@ -335,6 +337,7 @@ impl<'a> Relay<'a> {
             function_changes: pool.function_changes(),
             may_change_settings: false,
             resets: Vec::new(),
+            resets_are_unsure: false,
             is_flushed: false,
             pinned: lease.pinned,
             asked_ms: lease.asked_ms,

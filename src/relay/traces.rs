@@ -299,24 +299,28 @@ pub(super) fn customs(text: &[u8]) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A setting that a statement resets, or all of them.
+/// What a statement does with settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reset {
+    /// Resets all.
     All,
+    /// Resets this one.
     Name(Box<str>),
+    /// Sets this one.
+    Set(Box<str>),
 }
 
-impl Reset {
-    /// Whether it resets this setting.
-    pub(super) fn concerns(&self, name: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Name(reset) => reset.eq_ignore_ascii_case(name),
-        }
-    }
+/// Whether a setting is reset when these statements have run.
+pub(super) fn is_reset(resets: &[Reset], name: &str) -> bool {
+    let last = resets.iter().rev().find(|one| match one {
+        Reset::All => true,
+        Reset::Name(other) | Reset::Set(other) => other.eq_ignore_ascii_case(name),
+    });
+    last.is_some_and(|last| !matches!(last, Reset::Set(_)))
 }
 
-/// What the statements of a text reset: `RESET`, `DISCARD ALL`, `SET … = DEFAULT`.
+/// What the statements of a text reset: `RESET`, `DISCARD ALL`, `SET … = DEFAULT`; where there is any,
+/// what they set, too.
 pub(super) fn resets(text: &[u8]) -> Vec<Reset> {
     let text = text.trim_ascii_start();
     let starts = |word: &[u8]| {
@@ -333,10 +337,12 @@ pub(super) fn resets(text: &[u8]) -> Vec<Reset> {
     let Ok(text) = std::str::from_utf8(text) else {
         return Vec::new();
     };
-    text.trim_end_matches('\0')
-        .split(';')
-        .filter_map(reset)
-        .collect()
+    let found = text.trim_end_matches('\0').split(';').filter_map(reset);
+    let found: Vec<Reset> = found.collect();
+    if found.iter().all(|one| matches!(one, Reset::Set(_))) {
+        return Vec::new();
+    }
+    found
 }
 
 fn reset(statement: &str) -> Option<Reset> {
@@ -349,6 +355,12 @@ fn reset(statement: &str) -> Option<Reset> {
         }
         ["reset", name] | ["set", name, "default"] | ["set", name, "to", "default"] => {
             Some(Reset::Name(name.trim_matches('"').into()))
+        }
+        ["set", "time", "zone", ..] | ["set", "session" | "local", "time", "zone", ..] => {
+            Some(Reset::Set("timezone".into()))
+        }
+        ["set", "session" | "local", name, ..] | ["set", name, ..] => {
+            Some(Reset::Set(name.trim_matches('"').into()))
         }
         _ => None,
     }
@@ -512,5 +524,9 @@ mod tests {
         assert_eq!(resets(b"DISCARD ALL\0"), [Reset::All]);
         assert_eq!(resets(b"set timezone = default\0"), [name("timezone")]);
         assert_eq!(resets(b"select 1"), []);
+        assert_eq!(resets(b"set a.b = 1; set local c = 2"), []);
+        let mixed = resets(b"reset all; set session time zone 'UTC'; set a = 1; reset a");
+        assert!(!is_reset(&mixed, "TimeZone"));
+        assert!(is_reset(&mixed, "A") && is_reset(&mixed, "b"));
     }
 }

@@ -166,6 +166,7 @@ mod tests {
                     Use::DeallocateAll => "-*".to_owned(),
                     Use::Execute(_) => format!("!{name}"),
                     Use::Prepare(_) => format!("+{name}"),
+                    Use::Look => "?".to_owned(),
                 }
             })
             .collect()
@@ -191,6 +192,7 @@ mod tests {
             ),
             ("explain create table t as execute a", "!a"),
             ("deallocate a; prepare a (int) as select 1", "-a +a"),
+            ("execute a; select name from PG_prepared_statements", "!a ?"),
             ("prepare transaction as select 1", "+transaction"),
             (
                 "do $$ begin execute 'execute N (1)'; end $$; execute b",

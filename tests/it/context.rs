@@ -1,7 +1,7 @@
 //! What a session finds set: the tenant's context, and what the client asked for at startup.
 
 use crate::harness::{
-    Fields, Mode, Postgres, Proxy, Tenant,
+    Client, Fields, Frame, Mode, Postgres, Proxy, Tenant,
     frames::error,
     proxy::{is_left_out, one_tenant, pooled},
 };
@@ -138,6 +138,83 @@ fn reset_returns_to_what_the_client_said_at_startup() {
                 "{mode:?} {reset}"
             );
         }
+    }
+}
+
+#[test]
+fn a_reset_inside_a_transaction_returns_to_what_the_client_said_at_startup() {
+    for mode in MODES {
+        let proxy = pooled(mode, 2);
+        let connect = proxy.connect("acme").parameter("TimeZone", "Asia/Tokyo");
+        let options = "-c work_mem=7MB -c app.y=mine";
+        let mut client = connect.options(options).login();
+        let shown = |client: &mut Client| {
+            let asked = "select concat_ws(' ', current_setting('timezone'), current_setting('work_mem'), current_setting('app.y', true))";
+            client.value(asked)
+        };
+        client.exec("set timezone = 'UTC'; set work_mem = '9MB'; set app.y = 'other'");
+        for (reset, expected) in [
+            ("reset all", "Asia/Tokyo 7MB mine"),
+            ("reset timezone", "Asia/Tokyo 9MB other"),
+            ("reset work_mem", "UTC 7MB other"),
+            ("set app.y to default", "UTC 9MB mine"),
+        ] {
+            client.exec("begin");
+            client.exec("savepoint s");
+            client.exec(reset);
+            assert_eq!(shown(&mut client), expected, "{mode:?} {reset}");
+            client.exec("rollback to s");
+            assert_eq!(shown(&mut client), "UTC 9MB other", "{mode:?} {reset}");
+            client.exec(reset);
+            assert_eq!(shown(&mut client), expected, "{mode:?} {reset}");
+            client.exec("rollback");
+            assert_eq!(shown(&mut client), "UTC 9MB other", "{mode:?} {reset}");
+            assert_eq!(client.parameters["TimeZone"], "UTC", "{mode:?} {reset}");
+            client.exec("begin");
+            client.exec(reset);
+            client.exec("commit");
+            assert_eq!(shown(&mut client), expected, "{mode:?} {reset}");
+            client.exec("set timezone = 'UTC'; set work_mem = '9MB'; set app.y = 'other'");
+        }
+    }
+}
+
+#[test]
+fn a_reset_of_one_setting_leaves_an_empty_value_of_another() {
+    for mode in MODES {
+        let proxy = pooled(mode, 2);
+        let mut client = proxy.connect("acme").options("-c app.y=mine").login();
+        client.exec("set app.y = ''");
+        client.exec("set enable_sort = default");
+        assert_eq!(client.value("show app.y"), "", "{mode:?}");
+    }
+}
+
+#[test]
+fn the_last_value_that_a_client_is_told_behind_a_reset_is_the_one_that_stands() {
+    for mode in MODES {
+        let proxy = pooled(mode, 2);
+        let connect = proxy.connect("acme").parameter("TimeZone", "Asia/Tokyo");
+        let told = |frames: &[Frame]| -> Vec<String> {
+            let told = frames.iter().filter(|frame| frame.tag == b'S');
+            told.map(|frame| frame.body.escape_ascii().to_string()).collect()
+        };
+        let mut client = connect.login();
+        for (sql, expected) in [
+            ("reset all", &[][..]),
+            ("begin; reset all; commit", &[]),
+            ("reset all; set time zone 'Asia/Kathmandu'", &["TimeZone\\x00Asia/Kathmandu\\x00"]),
+            ("reset timezone", &["TimeZone\\x00Asia/Tokyo\\x00"]),
+            ("begin", &[]),
+            ("reset timezone", &[]),
+            ("set timezone = 'UTC'", &["TimeZone\\x00UTC\\x00"]),
+            ("reset timezone; set timezone to 'Asia/Kathmandu'", &["TimeZone\\x00Asia/Kathmandu\\x00"]),
+            ("reset all", &["TimeZone\\x00Asia/Tokyo\\x00"]),
+            ("commit", &[]),
+        ] {
+            assert_eq!(told(&client.exec(sql)), expected, "{mode:?} {sql}");
+        }
+        assert_eq!(client.value("show timezone"), "Asia/Tokyo");
     }
 }
 

@@ -157,6 +157,7 @@ fn a_session_knows_its_own_sequences_only() {
                 | select lastval() | select currval('two')
             select nextval('two'), nextval('one') | select lastval() | discard sequences
                 | select lastval() | select currval('one')
+            begin | select nextval('two') | select 1/0 | rollback | select currval('two') | select lastval()
             begin | select nextval('two') | rollback | select currval('two')
                 | select setval('one', 7) | select currval('one') | discard all | select currval('one')
             select setval('one', 70, false) | select currval('one') | alter sequence one cache 5

@@ -41,8 +41,8 @@ pub struct Actor {
     pub mailbox: Mailbox,
     /// Its connection; `None` between two sessions.
     pub client: Option<Client>,
-    /// Whether its startup packet has settings. A reset inside a transaction shows the pool's values
-    /// until the transaction ends: such a session resets nothing.
+    /// Whether its startup packet has settings. What stands behind a reset in the same Query or batch
+    /// finds the pool's values: such a session resets alone.
     pub says_first: bool,
     marks: u32,
     history: VecDeque<String>,

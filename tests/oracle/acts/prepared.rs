@@ -50,7 +50,7 @@ pub fn in_sql(actor: &mut Actor) -> Outcome {
 }
 
 fn prepare(actor: &mut Actor, name: &'static str) -> Statement {
-    let text = text_for(actor, name);
+    let text = text(actor);
     Statement::new(
         format!("prepare {name}(text) as {}", text.sql()),
         move |model| {
@@ -66,11 +66,6 @@ fn prepare(actor: &mut Actor, name: &'static str) -> Statement {
 
 fn execute(actor: &mut Actor, name: &'static str) -> Statement {
     let param = actor.mark();
-    let model = &actor.model;
-    let text = model.kept.statements.get(name);
-    // One that can't be parsed any more can't be lent to SQL: its error is another one.
-    let is_sound = text.is_none_or(|text| text.is_sound(model).is_ok());
-    let name = if is_sound { name } else { "n9" };
     Statement::new(format!("execute {name}('{param}')"), move |model| {
         let text = model.kept.statements.get(name).ok_or("26000")?;
         text.run(model, &param)
@@ -84,10 +79,19 @@ pub fn look(actor: &mut Actor) -> Outcome {
         let statement = execute(actor, name);
         return actor.say(statement).map(drop);
     }
-    let sql = "select count(*) from pg_prepared_statements where from_sql and name !~ '^[nh].$'";
-    actor
-        .say(asks(sql.to_owned(), |_| "0".to_owned()))
-        .map(drop)
+    // One that can't be parsed any more is not listed.
+    let mut texts = actor.model.kept.statements.values();
+    let are_sound = texts.all(|text| text.is_sound(&actor.model).is_ok());
+    if !are_sound || actor.chance.one_in(2) {
+        let statement = Statement::fails("execute pgu_1('x')", "26000");
+        return actor.say(statement).map(drop);
+    }
+    let sql = "select coalesce(string_agg(name, ',' order by name), '') from pg_prepared_statements";
+    let names = |model: &Model| {
+        let names: Vec<_> = model.kept.statements.keys().map(String::as_str).collect();
+        names.join(",")
+    };
+    actor.say(asks(sql.to_owned(), names)).map(drop)
 }
 
 /// Parse, Bind, Execute, Close.
@@ -133,29 +137,9 @@ fn lines(model: &mut Model, result: Result<Vec<String>, &'static str>) -> Vec<St
     })
 }
 
-/// A text for a statement of this name. Which of two errors comes first is not asked.
-fn text_for(actor: &mut Actor, name: &str) -> Text {
-    let text = text(actor);
-    let is_taken = actor.model.kept.statements.contains_key(name);
-    if is_taken && text.is_sound(&actor.model).is_err() {
-        return Text::Common;
-    }
-    text
-}
-
-/// A name; in a failed transaction one that is free, as which of two errors comes first is not asked.
-fn name_for(actor: &mut Actor) -> &'static str {
-    let name = actor.chance.pick(&NAMES);
-    let is_taken = actor.model.kept.statements.contains_key(name);
-    if is_taken && actor.model.status == 'E' {
-        return "n9";
-    }
-    name
-}
-
 fn parse(actor: &mut Actor) -> Outcome {
-    let name = name_for(actor);
-    let text = text_for(actor, name);
+    let name = actor.chance.pick(&NAMES);
+    let text = text(actor);
     let request = Request::new().parse(name, &text.sql()).sync();
     let label = format!("Parse {name}: {} Sync", text.sql());
     let effect = |model: &mut Model| {
@@ -166,8 +150,8 @@ fn parse(actor: &mut Actor) -> Outcome {
 }
 
 fn parse_and_run(actor: &mut Actor) -> Outcome {
-    let name = name_for(actor);
-    let text = text_for(actor, name);
+    let name = actor.chance.pick(&NAMES);
+    let text = text(actor);
     let param = actor.mark();
     let mut request = Request::new();
     let is_closed = actor.chance.one_in(2);

@@ -15,8 +15,8 @@ pub fn change(actor: &mut Actor) -> Outcome {
 
 /// A statement that changes a setting.
 pub fn any(actor: &mut Actor) -> Statement {
-    match actor.chance.below(20) {
-        0 | 5..8 if actor.says_first => by_command(actor),
+    let resets_alone = actor.says_first;
+    let statement = match actor.chance.below(20) {
         0 => Statement::new("reset all", |model| {
             model.reset_all();
             Ok(Answer::tag("RESET"))
@@ -28,7 +28,11 @@ pub fn any(actor: &mut Actor) -> Statement {
         8..10 => block(actor),
         10..14 => by_function(actor),
         _ => by_command(actor),
+    };
+    if resets_alone && statement.sql.contains("reset ") | statement.sql.ends_with("default") {
+        return statement.alone();
     }
+    statement
 }
 
 fn chosen(actor: &mut Actor) -> (Setting, String) {
