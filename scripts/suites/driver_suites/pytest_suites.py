@@ -116,10 +116,11 @@ class Psycopg(PytestSuite):
 
     def run_again(self, target: Target, tests: list[str]) -> Outcome:
         sources = self.checkout("psycopg") / "tests"
-        # The tests without the packages next to them, so that the installed ones are tested.
+        # The tests and their tools without the packages next to them: the installed ones are tested.
         folder = self.folders.work / self.name / "run"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(sources, folder / "tests")
+        shutil.copytree(sources.parent / "tools", folder / "tools")
         shutil.copy(sources.parent / "pyproject.toml", folder)
         login = target.login
         dsn = (f"host=127.0.0.1 port={target.port} user={login.user} password={login.password} "
