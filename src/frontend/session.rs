@@ -24,6 +24,9 @@ const CLEAN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Servers that are tried when the session's settings can't be put on one.
 const SETTINGS_TRIES_MAX: u32 = 2;
 
+/// Servers that are asked at a login, where one after the other is lost.
+const LOGIN_TRIES_MAX: u32 = 3;
+
 /// How long a client may take to read its last words.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -208,20 +211,33 @@ async fn settle(
         return Ok(known);
     }
     handle.enter(Activity::Waiting);
-    let mut checkout = pool
-        .checkout(handle)
-        .await
-        .map_err(|error| error.refusal())?;
+    for _ in 1..LOGIN_TRIES_MAX {
+        let checkout = pool.checkout(handle).await;
+        let checkout = checkout.map_err(|error| error.refusal())?;
+        match settle_on(checkout, pool, wanted).await {
+            // An idle server may have been ended before this is noticed: another one is asked.
+            Err(error) if error.is_loss() => {}
+            settled => return settled.map_err(|error| invalid(&error)),
+        }
+    }
+    let checkout = pool.checkout(handle).await;
+    let checkout = checkout.map_err(|error| error.refusal())?;
+    let settled = settle_on(checkout, pool, wanted).await;
+    settled.map_err(|error| invalid(&error))
+}
+
+async fn settle_on(
+    mut checkout: Checkout,
+    pool: &TenantPool,
+    wanted: &Arc<Settings>,
+) -> Result<(Arc<Settings>, Said), AskError> {
     pool.learn_welcome(checkout.welcome());
     let server = checkout.server();
     let sql = server.applied.sql_towards(wanted);
     let before = Arc::clone(&server.applied);
     let mut said = Said::default();
     if !sql.is_empty() {
-        said = server
-            .ask_aloud(&sql, CLEAN_TIMEOUT)
-            .await
-            .map_err(|error| invalid(&error))?;
+        said = server.ask_aloud(&sql, CLEAN_TIMEOUT).await?;
     }
     let welcome = pool.welcome().unwrap_or_default();
     let report = &mut said.report;

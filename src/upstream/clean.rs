@@ -36,6 +36,17 @@ pub enum AskError {
     },
 }
 
+impl AskError {
+    /// Whether the server is lost; what was asked, another one may answer.
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::Protocol => true,
+            Self::Timeout | Self::Busy => false,
+            Self::Refused { sqlstate, .. } => sqlstate.starts_with("57P"),
+        }
+    }
+}
+
 /// Parameters that the server reported while it answered.
 pub type Report = Vec<(Box<str>, Box<str>)>;
 

@@ -23,7 +23,7 @@ use std::{
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Steps that a failure shows.
-const SHOWN: usize = 20;
+const SHOWN: usize = 60;
 
 /// A client of a tenant, in one session after another.
 pub struct Actor {
