@@ -1,6 +1,6 @@
 //! What a server answers: held against the queue, forwarded in place.
 
-use super::{Relay, RelayError, Rest, listening::Fence, tags, traces};
+use super::{Relay, RelayError, Rest, listening::Fence, shapes, tags, traces};
 use crate::{
     net::SMALL_BYTES,
     sessions::{Activity, Counters},
@@ -131,6 +131,7 @@ impl Relay<'_> {
                 header.message_bytes
             }
             tag::NOTIFICATION => self.wanted_of_notification(header),
+            tag::ROW_DESCRIPTION if self.can_note_columns(header) => header.message_bytes,
             _ => HEADER_BYTES,
         };
         if self.client.to_client.unscanned().len() < wanted {
@@ -154,6 +155,7 @@ impl Relay<'_> {
             tag::READY if !self.may_be_ready() => return Ok(false),
             tag::READY => self.ready(header)?,
             tag::ERROR => self.error(header),
+            tag::ROW_DESCRIPTION | tag::NO_DATA => self.described(header),
             tag => self.server.replies.observe(tag),
         };
         self.client.from_server_rest = match verdict {
@@ -167,6 +169,19 @@ impl Relay<'_> {
             Verdict::Unexpected => return Err(RelayError::OutOfStep),
         };
         Ok(true)
+    }
+
+    /// Whether a `RowDescription` tells what is to be remembered, and is short enough.
+    fn can_note_columns(&self, header: Header) -> bool {
+        header.message_bytes <= SHORT_BYTES_MAX && self.wants_columns()
+    }
+
+    fn described(&mut self, header: Header) -> Verdict {
+        if self.can_note_columns(header) {
+            let columns = shapes::columns(self.body(header));
+            self.note_columns(columns);
+        }
+        self.server.replies.observe(header.tag)
     }
 
     /// A notice. What belongs to our own commands is not the client's.
@@ -226,6 +241,10 @@ impl Relay<'_> {
         }
         if status == TxStatus::Idle {
             self.note_functions();
+            if std::mem::take(&mut self.changes_shapes) {
+                // Others see it from now on.
+                self.pool.note_change_of_shapes();
+            }
         }
         if status == TxStatus::Idle && verdict == Verdict::Forward {
             self.hear_before_ready()?;
@@ -360,10 +379,13 @@ impl Relay<'_> {
             frontend::message(&mut message, tag::ERROR, &[why]);
             return Verdict::Replace(message.into());
         }
-        let is_stale_plan = read::error_field(body, b'C') == Some(b"0A000");
+        let is_stale_plan = read::error_field(body, b'C') == Some(b"0A000")
+            && read::error_field(body, b'R') == Some(b"RevalidateCachedQuery");
         let reworded = with_client_name(body, named.as_deref());
-        // A shared statement whose result has changed is of no use to anyone any more.
-        self.server.is_dirty |= is_stale_plan && self.mode != PoolMode::Session;
+        if is_stale_plan {
+            // It stays what it is to those who have it; who prepares the same text now has another.
+            self.pool.note_change_of_shapes();
+        }
         reworded.map_or(Verdict::Forward, |message| Verdict::Replace(message.into()))
     }
 
@@ -443,6 +465,7 @@ impl Relay<'_> {
             self.pool.forget_survey();
         }
         if tags::may_change_shapes(self.body(header)) {
+            self.changes_shapes = true;
             self.pool.note_change_of_shapes();
         }
         self.server.suspicion |= left;

@@ -22,6 +22,7 @@ mod listening;
 mod names;
 mod own;
 mod refuse;
+mod shapes;
 mod statements;
 mod tags;
 mod traces;
@@ -39,7 +40,7 @@ use crate::{
     pool::TenantPool,
     sessions::{Activity, Order},
     tenant::PoolMode,
-    upstream::{Expect, Numbers, Server, Suspicion, TxStatus},
+    upstream::{Expect, Numbers, Server, StatementId, Suspicion, TxStatus},
     wire::{FrameError, Refusal, SqlState, frontend},
 };
 use std::{
@@ -252,6 +253,10 @@ pub struct Relay<'a> {
     resets_are_unsure: bool,
     /// The server was told to flush, as too much is outstanding.
     is_flushed: bool,
+    /// The statement whose columns were found to be others than its clients were told.
+    changed: Option<StatementId>,
+    /// A command since the last ReadyForQuery may have changed what statements return.
+    changes_shapes: bool,
     /// What the session keeps its server for, and when the server was last asked for it.
     pinned: Suspicion,
     asked_ms: u64,
@@ -335,6 +340,8 @@ impl<'a> Relay<'a> {
             unnamed_noted: statements::Noted::default(),
             sets_session: false,
             function_changes: pool.function_changes(),
+            changed: None,
+            changes_shapes: false,
             may_change_settings: false,
             resets: Vec::new(),
             resets_are_unsure: false,

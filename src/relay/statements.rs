@@ -202,7 +202,7 @@ impl Relay<'_> {
     }
 
     /// Takes a shared statement from the server.
-    fn close_on_server(&mut self, statement: &Statement) {
+    pub(super) fn close_on_server(&mut self, statement: &Statement) {
         self.server.prepared.remove(statement.id());
         frontend::close_statement(self.client.to_server.insertion(), statement.name());
         let closing = Closing::Shared(statement.id(), statement.bytes());
@@ -277,6 +277,22 @@ impl Relay<'_> {
         }
         if !self.prepare_for(suspicion) {
             return Ok(Step::MustWait);
+        }
+        if !self.server.prepared.touch(id) || self.changed.is_some() {
+            let (is_changed, statement) = (
+                self.changed.take() == Some(id),
+                self.client.names.get(&said).map(Arc::clone),
+            );
+            match statement {
+                Some(statement) if is_changed => {
+                    self.refuse_changed(header, &statement);
+                    return Ok(Step::Done);
+                }
+                Some(statement) if self.may_return_otherwise(&statement) => {
+                    return Ok(self.ask_for_columns(&statement));
+                }
+                _ => {}
+            }
         }
         if uses_names || self.lending.has_portals() {
             let portal = self.portal_of_bind();
@@ -533,11 +549,14 @@ impl Relay<'_> {
 
     /// Drops a message and has the server fail in its place, with the error that we word.
     fn doom(&mut self, header: Header, refusal: &Refusal) {
-        frontend::describe_statement(self.client.to_server.insertion(), NO_SUCH_STATEMENT);
-        self.server
-            .replies
-            .push(Expect::Doomed(refusal.encode().into()));
+        self.fail_with(refusal.encode());
         self.pass(header.message_bytes, Rest::Drop);
+    }
+
+    /// Has the server fail; the client gets this error.
+    pub(super) fn fail_with(&mut self, error: Vec<u8>) {
+        frontend::describe_statement(self.client.to_server.insertion(), NO_SUCH_STATEMENT);
+        self.server.replies.push(Expect::Doomed(error.into()));
     }
 }
 

@@ -29,7 +29,7 @@ pub use prepared::Prepared;
 pub use replies::{Change, Closing, Expect, Lost, Making, Name, Replies, Reply, Verdict};
 pub use server::{CancelInFlight, Identity, Numbers, Server, TxStatus};
 pub use settings::Settings;
-pub use statement::{Statement, StatementId, Statements};
+pub use statement::{Statement, StatementId, Statements, Told};
 pub use survey::Survey;
 pub use survey_sql::Scope as SurveyScope;
 pub use suspicion::Suspicion;

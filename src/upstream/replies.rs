@@ -73,6 +73,8 @@ pub enum Expect {
     Bind(Option<Name>),
     /// Describe; likewise.
     Describe(Option<Name>),
+    /// A Describe of our own, for what the statement returns.
+    Check(Arc<Statement>),
     /// Execute.
     Execute,
     /// Close.
@@ -226,6 +228,12 @@ impl Replies {
         }
     }
 
+    /// The request that is answered now.
+    #[inline]
+    pub fn front(&self) -> Option<&Expect> {
+        self.queue.front()
+    }
+
     /// Whether a request that is not answered yet gives this name to a statement.
     pub fn will_name(&self, wanted: &[u8]) -> bool {
         self.queue.iter().any(|expect| match expect {
@@ -298,7 +306,7 @@ impl Replies {
 
     fn seen(&self) -> Verdict {
         match self.queue.front() {
-            Some(Expect::Injected) => Verdict::Swallow,
+            Some(Expect::Injected | Expect::Check(_)) => Verdict::Swallow,
             Some(_) => Verdict::Forward,
             None => Verdict::Unexpected,
         }
@@ -350,11 +358,13 @@ impl Replies {
     }
 
     fn described(&mut self) -> Verdict {
-        if matches!(self.queue.front(), Some(Expect::Describe(_))) {
-            self.queue.pop_front();
-            return Verdict::Forward;
-        }
-        self.seen()
+        let verdict = match self.queue.front() {
+            Some(Expect::Describe(_)) => Verdict::Forward,
+            Some(Expect::Check(_)) => Verdict::Swallow,
+            _ => return self.seen(),
+        };
+        self.queue.pop_front();
+        verdict
     }
 
     fn ready(&mut self) -> Verdict {

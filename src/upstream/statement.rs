@@ -8,7 +8,7 @@ use std::{
     collections::HashSet,
     hash::{Hash, Hasher},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU16, AtomicU64, Ordering},
     },
 };
@@ -26,6 +26,16 @@ pub struct Statement {
     /// Bits of what its text makes suspicious; a new survey of functions may change them.
     suspicion: AtomicU16,
     uses_names: bool,
+    told: OnceLock<Told>,
+}
+
+/// What a client was told that a statement returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// How often what statements return may have changed by then.
+    pub shapes: u64,
+    /// Names and types of the columns, hashed.
+    pub columns: u64,
 }
 
 impl PartialEq for Statement {
@@ -57,6 +67,17 @@ impl Statement {
     #[inline]
     pub fn uses_names(&self) -> bool {
         self.uses_names
+    }
+
+    /// The columns that clients were told; `None` when nobody has asked.
+    #[inline]
+    pub fn told(&self) -> Option<&Told> {
+        self.told.get()
+    }
+
+    /// Notes what a client was told. The first time counts: a statement's columns never change.
+    pub fn tell(&self, told: Told) {
+        self.told.get_or_init(|| told);
     }
 
     /// Bytes that it counts on a server.
@@ -134,6 +155,7 @@ impl Statements {
             key: key.into(),
             suspicion: AtomicU16::new(suspects(tail).bits()),
             uses_names: sql::may_use_statements(tail),
+            told: OnceLock::new(),
         });
         shared.set.insert(ByKey(Arc::clone(&statement)));
         statement

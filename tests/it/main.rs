@@ -19,6 +19,7 @@ mod auth;
 mod bad_input;
 mod big;
 mod cancel;
+mod changed_columns;
 mod concurrency;
 mod context;
 mod copy;
