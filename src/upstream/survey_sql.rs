@@ -231,11 +231,18 @@ fn functions(body: &str, kinds: &str, scope: Scope) -> String {
         body AS MATERIALIZED (SELECT p.oid,p.proname,l.lanname,{body} AS raw
             FROM own o JOIN pg_proc p ON p.oid=o.oid JOIN pg_language l ON l.oid=o.prolang),
         direct AS MATERIALIZED (SELECT b.oid,b.proname,b.raw,{kinds} AS kinds FROM body b),
+        name AS MATERIALIZED (SELECT DISTINCT lower(proname::text) AS name FROM own),
+        odd AS MATERIALIZED (SELECT name FROM name WHERE name ~ '[^a-z0-9_$]' OR octet_length(name)>=63),
+        word AS MATERIALIZED (
+            SELECT DISTINCT d.oid,n.name FROM direct d,regexp_matches(d.raw,'[a-z0-9_$]+','g') w(found)
+            JOIN name n ON n.name=w.found[1]
+            UNION
+            SELECT d.oid,o.name FROM odd o JOIN direct d ON strpos(d.raw,o.name)>0),
         reach AS (
             SELECT oid,proname,kinds FROM direct WHERE kinds<>0
             UNION
-            SELECT d.oid,d.proname,r.kinds FROM reach r JOIN direct d
-            ON strpos(d.raw,lower(r.proname::text))>0),
+            SELECT d.oid,d.proname,r.kinds FROM reach r JOIN word w ON w.name=lower(r.proname::text)
+            JOIN direct d ON d.oid=w.oid),
         known AS MATERIALIZED (SELECT oid,proname,bit_or(kinds) AS kinds FROM reach GROUP BY oid,proname),
         caller AS (
             SELECT k.oid,d.classid IN ('pg_trigger'::regclass,'pg_attrdef'::regclass)

@@ -197,18 +197,25 @@ fn the_last_value_that_a_client_is_told_behind_a_reset_is_the_one_that_stands() 
         let connect = proxy.connect("acme").parameter("TimeZone", "Asia/Tokyo");
         let told = |frames: &[Frame]| -> Vec<String> {
             let told = frames.iter().filter(|frame| frame.tag == b'S');
-            told.map(|frame| frame.body.escape_ascii().to_string()).collect()
+            told.map(|frame| frame.body.escape_ascii().to_string())
+                .collect()
         };
         let mut client = connect.login();
         for (sql, expected) in [
             ("reset all", &[][..]),
             ("begin; reset all; commit", &[]),
-            ("reset all; set time zone 'Asia/Kathmandu'", &["TimeZone\\x00Asia/Kathmandu\\x00"]),
+            (
+                "reset all; set time zone 'Asia/Kathmandu'",
+                &["TimeZone\\x00Asia/Kathmandu\\x00"],
+            ),
             ("reset timezone", &["TimeZone\\x00Asia/Tokyo\\x00"]),
             ("begin", &[]),
             ("reset timezone", &[]),
             ("set timezone = 'UTC'", &["TimeZone\\x00UTC\\x00"]),
-            ("reset timezone; set timezone to 'Asia/Kathmandu'", &["TimeZone\\x00Asia/Kathmandu\\x00"]),
+            (
+                "reset timezone; set timezone to 'Asia/Kathmandu'",
+                &["TimeZone\\x00Asia/Kathmandu\\x00"],
+            ),
             ("reset all", &["TimeZone\\x00Asia/Tokyo\\x00"]),
             ("commit", &[]),
         ] {

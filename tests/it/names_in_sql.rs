@@ -406,7 +406,10 @@ fn a_client_finds_its_own_statements_and_no_one_elses() {
     answers(|| {
         vec![
             new().query(look),
-            new().parse("a", "select 1").parse("B \"1", "select $1::int").sync(),
+            new()
+                .parse("a", "select 1")
+                .parse("B \"1", "select $1::int")
+                .sync(),
             new().query(look),
             new().query("begin"),
             new().query(look),

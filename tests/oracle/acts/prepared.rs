@@ -86,7 +86,8 @@ pub fn look(actor: &mut Actor) -> Outcome {
         let statement = Statement::fails("execute pgu_1('x')", "26000");
         return actor.say(statement).map(drop);
     }
-    let sql = "select coalesce(string_agg(name, ',' order by name), '') from pg_prepared_statements";
+    let sql =
+        "select coalesce(string_agg(name, ',' order by name), '') from pg_prepared_statements";
     let names = |model: &Model| {
         let names: Vec<_> = model.kept.statements.keys().map(String::as_str).collect();
         names.join(",")
