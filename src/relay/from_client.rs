@@ -220,7 +220,7 @@ impl Relay<'_> {
             let text = self.client.to_server.unscanned();
             let text = text.get(HEADER_BYTES..header.message_bytes.min(text.len()));
             let text = text.unwrap_or_default();
-            self.resets.extend(traces::resets(text));
+            self.resets.extend(super::resets::resets(text));
             if !is_whole {
                 self.server.suspicion |= Suspicion::DYNAMIC;
             }
@@ -242,8 +242,8 @@ impl Relay<'_> {
     /// What a statement of this text may leave on its server.
     pub(super) fn suspects(&self, text: &[u8]) -> Suspicion {
         let suspicion = traces::suspects_with(text, &self.pool.survey());
-        if suspicion.intersects(Suspicion::SETTINGS) || traces::may_set(text) {
-            self.pool.note_customs(traces::customs(text));
+        if suspicion.intersects(Suspicion::SETTINGS) || super::sets::may_set(text) {
+            self.pool.note_customs(super::sets::customs(text));
         }
         suspicion
     }

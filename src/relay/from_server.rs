@@ -1,6 +1,6 @@
 //! What a server answers: held against the queue, forwarded in place.
 
-use super::{Relay, RelayError, Rest, listening::Fence, shapes, tags, traces};
+use super::{Relay, RelayError, Rest, listening::Fence, shapes, tags};
 use crate::{
     net::SMALL_BYTES,
     sessions::{Activity, Counters},
@@ -35,7 +35,7 @@ const CHANGES: [&[u8]; 6] = [
     b"RELEASE",
 ];
 
-/// Command tags of what [`traces::resets`] reads from a text.
+/// Command tags of what [`super::resets::resets`] reads from a text.
 const PLAIN: [&[u8]; 3] = [b"SET\0", b"RESET", b"DISCARD"];
 
 /// How often a pinned server is asked whether it must stay so, where no text tells.
@@ -296,7 +296,7 @@ impl Relay<'_> {
         let startup = Arc::clone(&self.client.startup);
         let mut own = Settings::clone(&self.client.settings);
         let mut applied = Settings::clone(&self.server.applied);
-        let reset = |name: &str| traces::is_reset(&resets, name);
+        let reset = |name: &str| super::resets::is_reset(&resets, name);
         for (name, value) in startup.iter().filter(|(name, _)| reset(name)) {
             self.client.has_reset |= name.contains('.');
             let usual = self.client.welcome.value(name);
@@ -323,7 +323,7 @@ impl Relay<'_> {
     fn is_reset(&self, name: &str, value: &str) -> bool {
         self.client.startup.value(name).is_some()
             && self.client.welcome.value(name) == Some(value)
-            && traces::is_reset(&self.resets, name)
+            && super::resets::is_reset(&self.resets, name)
     }
 
     fn settle_lost(&mut self) {

@@ -22,6 +22,8 @@ mod listening;
 mod names;
 mod own;
 mod refuse;
+mod resets;
+mod sets;
 mod shapes;
 mod statements;
 mod tags;
@@ -248,7 +250,7 @@ pub struct Relay<'a> {
     /// A command since the last ReadyForQuery may have changed settings.
     may_change_settings: bool,
     /// Settings that the client resets in what is not answered yet.
-    resets: Vec<traces::Reset>,
+    resets: Vec<resets::Reset>,
     /// Commands that may set or undo anything ran beside those.
     resets_are_unsure: bool,
     /// The server was told to flush, as too much is outstanding.

@@ -4,11 +4,12 @@ use super::{
     NO_SUCH_STATEMENT, Names, Relay, RelayError, Rest, TxStatus,
     from_client::Step,
     lending::{text_of, uses_in},
-    traces,
+    sets,
     unnamed::CARRIED_BYTES_MAX,
 };
 use crate::{
     net::SMALL_BYTES,
+    pool::TenantPool,
     sql,
     upstream::{Change, Closing, Expect, Making, Name, Reply, Statement, Suspicion},
     wire::{HEADER_BYTES, Header, Refusal, SqlState, frontend, read, tag::frontend as tag},
@@ -107,7 +108,7 @@ impl Relay<'_> {
         let Some((text, _)) = read::cstr(tail) else {
             return Err(RelayError::ClientMalformed(header.tag));
         };
-        self.resets.extend(traces::resets(text));
+        self.resets.extend(super::resets::resets(text));
         let speaks_of_names = sql::may_use_statements(text).then(|| text.to_vec());
         let made = self.client.unnamed.replace(Some(tail));
         self.unnamed_noted = Noted {
@@ -273,7 +274,7 @@ impl Relay<'_> {
         let names_bytes = portal.len() + 1 + name.len() + 1;
         let suspicion = statement.suspicion();
         if suspicion.intersects(Suspicion::SETTINGS) {
-            self.pool.note_customs(traces::customs(body));
+            self.server.suspicion |= note_bound(self.pool, body);
         }
         if !self.prepare_for(suspicion) {
             return Ok(Step::MustWait);
@@ -388,7 +389,11 @@ impl Relay<'_> {
             let bytes = self.client.to_server.unscanned();
             let here = header.message_bytes.min(bytes.len());
             let bytes = bytes.get(HEADER_BYTES..here).unwrap_or_default();
-            self.pool.note_customs(traces::customs(bytes));
+            let mut hides = note_bound(self.pool, bytes);
+            if here < header.message_bytes {
+                hides |= Suspicion::UNSEEN;
+            }
+            self.server.suspicion |= hides;
         }
         if self.unnamed_noted.speaks_of_names {
             let portal = self.portal_of_bind();
@@ -576,4 +581,14 @@ fn shown(name: &[u8]) -> String {
 fn unknown(name: &[u8]) -> Refusal {
     let message = format!("prepared statement \"{}\" does not exist", shown(name));
     Refusal::error(SqlState::UNKNOWN_STATEMENT, message)
+}
+
+/// Notes what may be names of settings among bound values; says whether there may be others.
+fn note_bound(pool: &TenantPool, values: &[u8]) -> Suspicion {
+    pool.note_customs(sets::customs(values));
+    if sets::may_hide_a_name(values) {
+        Suspicion::UNSEEN
+    } else {
+        Suspicion::NONE
+    }
 }

@@ -4,6 +4,9 @@
 //! Looked at once per Parse or Query. What functions leave without being named for it, the pool's
 //! [`crate::upstream::Survey`] tells.
 
+use super::sets::{
+    SET_CONFIG, configured, is_ambiguous, may_set, names_seed, sets_locally, sets_unseen,
+};
 use crate::{
     sql,
     upstream::{Survey, Suspicion},
@@ -40,9 +43,6 @@ const WORDS: [(&str, Suspicion); 22] = [
     // A name in Unicode escapes may be any of these.
     ("u&\"", Suspicion::ALL),
 ];
-
-/// The function that sets a setting.
-const SET_CONFIG: &str = "set_config";
 
 static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
     AhoCorasick::builder()
@@ -87,165 +87,10 @@ pub(crate) fn suspects(text: &[u8]) -> Suspicion {
     suspicion
 }
 
-/// Whether where the tokens of a text end depends on `standard_conforming_strings`, which is the
-/// client's to set: such a text is not read for what it leaves out.
-fn is_ambiguous(text: &[u8]) -> bool {
-    memchr::memchr(b'\\', text).is_some()
-}
-
 /// Whether it may run what was prepared by SQL; the word also stands in CREATE TRIGGER and GRANT.
 fn may_execute(text: &[u8]) -> bool {
     let is_execute = |one: sql::Use<'_>| matches!(one, sql::Use::Execute(_));
     is_ambiguous(text) || sql::uses(text).any(is_execute)
-}
-
-/// Most calls of `set_config` that are looked at.
-const SET_CONFIGS_MAX: usize = 8;
-
-/// What so many words `set_config` may leave. A call whose last argument is `true` leaves nothing: what
-/// it sets ends with its transaction; but the search path may make a table of it a temporary one. A
-/// function of the tenant's of that name, the survey knows.
-fn configured(text: &[u8], words: usize) -> Suspicion {
-    if words > SET_CONFIGS_MAX || is_ambiguous(text) {
-        return Suspicion::SETTINGS | Suspicion::TEMP | Suspicion::UNSEEN;
-    }
-    let mut tokens = sql::tokens(text).significant();
-    let mut calls = 0;
-    let mut suspicion = Suspicion::SETS;
-    while let Some(token) = tokens.next() {
-        if token.is_word(text, SET_CONFIG.as_bytes()) {
-            calls += 1;
-            let is_local = ends_with_true(text, tokens.clone());
-            let mut argument = tokens.clone().skip(1);
-            let name = argument.next().map(|name| (name.of(text), name.kind));
-            let is_whole = argument.next().is_some_and(|next| next.of(text) == b",");
-            suspicion |= match name.filter(|_| is_whole) {
-                None if !is_local => Suspicion::TEMP | Suspicion::UNSEEN,
-                Some((b"'search_path'", _)) | None => Suspicion::TEMP,
-                Some((name, sql::Kind::String)) if is_plain(name) => Suspicion::NONE,
-                // Bound names are noted when they are bound.
-                Some((_, sql::Kind::Parameter)) => Suspicion::TEMP,
-                Some(_) if is_local => Suspicion::TEMP,
-                Some(_) => Suspicion::TEMP | Suspicion::UNSEEN,
-            };
-            if !is_local {
-                suspicion |= Suspicion::SETTINGS;
-            }
-        }
-    }
-    if calls != words {
-        suspicion |= Suspicion::SETTINGS | Suspicion::UNSEEN;
-    }
-    suspicion
-}
-
-/// Whether a string constant is a name that [`customs`] finds.
-fn is_plain(name: &[u8]) -> bool {
-    let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | b'.' | b'\'');
-    name.len() <= CUSTOM_NAME_BYTES_MAX && name.iter().all(is_part)
-}
-
-/// Whether a text may set something whose name [`customs`] does not find in it.
-fn sets_unseen(text: &[u8]) -> bool {
-    let is_unseen = |statement: &[u8]| {
-        let mut tokens = sql::tokens(statement).significant();
-        if tokens
-            .next()
-            .is_none_or(|first| !first.is_word(statement, b"set"))
-        {
-            return false;
-        }
-        let is_scope = |token: &sql::Token| {
-            let scopes = [&b"session"[..], b"local"];
-            scopes.iter().any(|scope| token.is_word(statement, scope))
-        };
-        let mut name = tokens.skip_while(is_scope);
-        let Some(first) = name.next() else {
-            return false;
-        };
-        let (mut end, mut is_dot) = (first.range.end, false);
-        if first.kind != sql::Kind::Word {
-            return true;
-        }
-        for token in name {
-            let continues = is_dot || token.of(statement) == b".";
-            if !continues {
-                break;
-            }
-            let is_apart = token.range.start != end;
-            is_dot = !is_dot;
-            end = token.range.end;
-            if is_apart || is_dot != (token.of(statement) == b".") {
-                return true;
-            }
-        }
-        let name = statement.get(first.range.start..end).unwrap_or_default();
-        name.contains(&b'.') && !is_plain(name)
-    };
-    let statement = |range| text.get(range).unwrap_or_default();
-    is_ambiguous(text) && text.contains(&b';')
-        || sql::statements(text).any(|range| is_unseen(statement(range)))
-}
-
-/// Whether these tokens begin with three arguments in brackets of which the last is `true`.
-fn ends_with_true(text: &[u8], mut tokens: impl Iterator<Item = sql::Token>) -> bool {
-    if tokens
-        .next()
-        .is_none_or(|token| token.kind != sql::Kind::Open)
-    {
-        return false;
-    }
-    let (mut depth, mut commas) = (0_usize, 0);
-    // What stands in the argument so far.
-    let (mut length, mut is_true) = (0, false);
-    for token in tokens {
-        match token.kind {
-            sql::Kind::Close if depth == 0 => return commas == 2 && length == 1 && is_true,
-            sql::Kind::Open => depth += 1,
-            sql::Kind::Close => depth -= 1,
-            _ => {
-                let bytes = token.of(text);
-                depth += usize::from(bytes == b"[");
-                depth = depth.saturating_sub(usize::from(bytes == b"]"));
-                if depth == 0 && bytes == b"," {
-                    commas += 1;
-                    length = 0;
-                    continue;
-                }
-            }
-        }
-        length += 1;
-        is_true = token.is_word(text, b"true");
-    }
-    false
-}
-
-/// Whether all that a text does is one `SET LOCAL`, `SET TRANSACTION` or `SET CONSTRAINTS`: that ends
-/// with its transaction.
-fn sets_locally(text: &[u8]) -> bool {
-    if is_ambiguous(text) {
-        return false;
-    }
-    let mut tokens = sql::tokens(text).significant();
-    let mut word = |words: &[&str]| {
-        let token = tokens.next();
-        token.is_some_and(|token| words.iter().any(|w| token.is_word(text, w.as_bytes())))
-    };
-    let is_local = word(&["set"]) && word(&["local", "transaction", "constraints"]);
-    let is_end = |token: &sql::Token| token.kind == sql::Kind::Semicolon;
-    is_local && tokens.skip_while(|token| !is_end(token)).nth(1).is_none()
-}
-
-/// Whether `seed` is set like a setting.
-fn names_seed(text: &[u8]) -> bool {
-    let is_seed = |token: sql::Token| {
-        let name = token.of(text);
-        name.eq_ignore_ascii_case(b"seed") || name.eq_ignore_ascii_case(b"\"seed\"")
-    };
-    let has_seed = text
-        .windows(4)
-        .any(|word| word.eq_ignore_ascii_case(b"seed"));
-    has_seed && sql::tokens(text).any(is_seed)
 }
 
 /// What a statement of this text may leave, by itself and through functions.
@@ -258,112 +103,6 @@ pub fn suspects_with(text: &[u8], survey: &Survey) -> Suspicion {
 #[inline]
 pub(super) fn names_own(text: &[u8]) -> bool {
     memchr::memmem::find(text, b"pgusher.").is_some()
-}
-
-/// Whether a text may set something by a command: it begins with one, or there are several.
-#[inline]
-pub(super) fn may_set(text: &[u8]) -> bool {
-    // A vertical tab is white space, too.
-    let is_space = |b: &u8| b.is_ascii_whitespace() || *b == 0x0b;
-    let begin = text.iter().position(|b| !is_space(b)).unwrap_or(text.len());
-    let text = text.get(begin..).unwrap_or_default();
-    let starts = |word: &[u8]| {
-        let head = text.get(..word.len());
-        head.is_some_and(|head| head.eq_ignore_ascii_case(word))
-    };
-    match text.first() {
-        Some(b'S' | b's') => starts(b"set"),
-        Some(b'D' | b'd') => starts(b"do"),
-        Some(b'C' | b'c') => starts(b"call"),
-        Some(b'/' | b'-') => true,
-        _ => memchr::memchr(b';', text).is_some_and(|at| at + 2 < text.len()),
-    }
-}
-
-/// Longest name of a setting that is looked for.
-const CUSTOM_NAME_BYTES_MAX: usize = 127;
-
-/// Names with a dot: they may be settings of the tenant's own, which PostgreSQL does not list.
-pub(super) fn customs(text: &[u8]) -> impl Iterator<Item = &str> {
-    let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | b'.');
-    text.split(move |b| !is_part(*b)).filter_map(|word| {
-        let word = std::str::from_utf8(word).ok()?;
-        let (prefix, name) = word.split_once('.')?;
-        let begins = |part: &str| part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        let is_name = word.len() <= CUSTOM_NAME_BYTES_MAX
-            && begins(prefix)
-            && name.split('.').all(begins)
-            && !prefix.eq_ignore_ascii_case("pg_catalog")
-            && !prefix.eq_ignore_ascii_case("pgusher");
-        is_name.then_some(word)
-    })
-}
-
-/// What a statement does with settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reset {
-    /// Resets all.
-    All,
-    /// Resets this one.
-    Name(Box<str>),
-    /// Sets this one.
-    Set(Box<str>),
-}
-
-/// Whether a setting is reset when these statements have run.
-pub(super) fn is_reset(resets: &[Reset], name: &str) -> bool {
-    let last = resets.iter().rev().find(|one| match one {
-        Reset::All => true,
-        Reset::Name(other) | Reset::Set(other) => other.eq_ignore_ascii_case(name),
-    });
-    last.is_some_and(|last| !matches!(last, Reset::Set(_)))
-}
-
-/// What the statements of a text reset: `RESET`, `DISCARD ALL`, `SET … = DEFAULT`; where there is any,
-/// what they set, too.
-pub(super) fn resets(text: &[u8]) -> Vec<Reset> {
-    let text = text.trim_ascii_start();
-    let starts = |word: &[u8]| {
-        let is_word = text
-            .get(..word.len())
-            .is_some_and(|t| t.eq_ignore_ascii_case(word));
-        is_word && text.get(word.len()).is_some_and(u8::is_ascii_whitespace)
-    };
-    // Nearly every statement ends here.
-    let may_reset = starts(b"RESET") || starts(b"DISCARD") || starts(b"SET");
-    if !may_reset && memchr::memchr(b';', text).is_none() {
-        return Vec::new();
-    }
-    let Ok(text) = std::str::from_utf8(text) else {
-        return Vec::new();
-    };
-    let found = text.trim_end_matches('\0').split(';').filter_map(reset);
-    let found: Vec<Reset> = found.collect();
-    if found.iter().all(|one| matches!(one, Reset::Set(_))) {
-        return Vec::new();
-    }
-    found
-}
-
-fn reset(statement: &str) -> Option<Reset> {
-    let lower = statement.trim().to_ascii_lowercase().replace('=', " ");
-    let words: Vec<&str> = lower.split_ascii_whitespace().collect();
-    match *words.as_slice() {
-        ["reset" | "discard", "all"] => Some(Reset::All),
-        ["reset", "time", "zone"] | ["set", "time", "zone", "default"] => {
-            Some(Reset::Name("timezone".into()))
-        }
-        ["reset", name] | ["set", name, "default"] | ["set", name, "to", "default"] => {
-            Some(Reset::Name(name.trim_matches('"').into()))
-        }
-        ["set", "time", "zone", ..] | ["set", "session" | "local", "time", "zone", ..] => {
-            Some(Reset::Set("timezone".into()))
-        }
-        ["set", "session" | "local", name, ..] | ["set", name, ..] => {
-            Some(Reset::Set(name.trim_matches('"').into()))
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -501,32 +240,5 @@ mod tests {
             let suspicion = suspects(text.as_bytes());
             assert_eq!(suspicion.intersects(Suspicion::UNSEEN), may, "{text}");
         }
-    }
-
-    #[test]
-    fn names_with_a_dot_may_be_settings() {
-        let found: Vec<&str> =
-            customs(b"set app.Tenant_id = '1.5'; select set_config('a.b', $1)").collect();
-        assert_eq!(found, ["app.Tenant_id", "a.b"]);
-        assert_eq!(
-            customs(b"\x00\xff.a 1.2 pg_catalog.x pgusher.y .a a.").count(),
-            0
-        );
-    }
-
-    #[test]
-    fn what_is_reset_is_read_from_the_text() {
-        let name = |name: &str| Reset::Name(name.into());
-        assert_eq!(
-            resets(b"reset TimeZone; reset work_mem\0"),
-            [name("timezone"), name("work_mem")]
-        );
-        assert_eq!(resets(b"DISCARD ALL\0"), [Reset::All]);
-        assert_eq!(resets(b"set timezone = default\0"), [name("timezone")]);
-        assert_eq!(resets(b"select 1"), []);
-        assert_eq!(resets(b"set a.b = 1; set local c = 2"), []);
-        let mixed = resets(b"reset all; set session time zone 'UTC'; set a = 1; reset a");
-        assert!(!is_reset(&mixed, "TimeZone"));
-        assert!(is_reset(&mixed, "A") && is_reset(&mixed, "b"));
     }
 }

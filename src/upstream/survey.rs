@@ -126,18 +126,18 @@ impl Names {
     fn new(found: &[Found]) -> Result<Self, BuildError> {
         let all = found.iter().fold(Suspicion::NONE, |all, f| all | f.kinds);
         // A name in Unicode escapes is not seen: such a text may mean any of them.
-        let named: Vec<(&str, Suspicion)> = (found.iter().filter(|f| f.is_plain()))
+        let all_named: Vec<(&str, Suspicion)> = (found.iter().filter(|f| f.is_plain()))
             .map(|f| (f.name.as_str(), f.kinds))
             .chain([("u&\"", all)])
             .collect();
-        let names = named.iter().map(|(name, _)| *name);
+        let names = all_named.iter().map(|(name, _)| *name);
         let finder = AhoCorasick::builder()
             .ascii_case_insensitive(true)
             .build(names.chain(WRITES))?;
         Ok(Self {
             finder,
-            count: named.len(),
-            kinds: named.into_iter().map(|(_, kinds)| kinds).collect(),
+            count: all_named.len(),
+            kinds: all_named.into_iter().map(|(_, kinds)| kinds).collect(),
         })
     }
 
