@@ -59,8 +59,9 @@ class NodePostgres(Suite):
     def run(self, target: Target) -> Outcome:
         outcome = Outcome()
         scram = self.more_logins[0]
+        # A warning in the middle of a test's line would hide how the test went.
         environment = target.environment(
-            PGTESTNOSSL="true", SCRAM_TEST_PGUSER=scram.user, SCRAM_TEST_PGPASSWORD=scram.password
+            NODE_NO_WARNINGS="1", PGTESTNOSSL="true", SCRAM_TEST_PGUSER=scram.user, SCRAM_TEST_PGPASSWORD=scram.password
         )
         package = self._folder / "packages/pg"
         for file in sorted((package / "test/integration").rglob("*-tests.js")):

@@ -105,10 +105,18 @@ class Postgres:
             log.write_text("")
             # 2: SIGINT, the fast shutdown.
             with _running(argv, port, log, 2, cwd=root, **self._as_owner()):
+                self._await_ready(port)
                 self._create(port, logins)
                 yield
         finally:
             shutil.rmtree(root, ignore_errors=True)
+
+    def _await_ready(self, port: int) -> None:
+        """It listens before it lets anyone in."""
+        argv = [self._bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+        deadline = time.monotonic() + START_S
+        while subprocess.run(argv, check=False).returncode and time.monotonic() < deadline:
+            time.sleep(0.1)
 
     def _create(self, port: int, logins: list[Login]) -> None:
         for login in logins:
