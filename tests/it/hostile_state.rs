@@ -31,7 +31,7 @@ impl Way {
 
     /// One client leaves it and stays; another, on whatever servers are free, does not find it.
     #[track_caller]
-    fn is_its_clients_alone(self) {
+    fn stays_its_clients_own(self) {
         let proxy = one_tenant(|tenant| tenant.pool_size(2));
         let mut client = proxy.connect("acme").login();
         for statement in self.setup {
@@ -49,37 +49,37 @@ impl Way {
 }
 
 #[test]
-fn a_table_that_the_search_path_makes_temporary_is_its_clients_alone() {
+fn a_table_that_the_search_path_makes_temporary_stays_its_clients_own() {
     let mut way = by(
         &["set search_path to pg_temp"],
         "create table hidden (i int)",
     );
     way = way.seen_by("select count(*) from pg_class where relname = 'hidden' and relnamespace = pg_my_temp_schema()", "0");
-    way.is_its_clients_alone();
+    way.stays_its_clients_own();
 }
 
 #[test]
-fn a_table_that_a_bound_search_path_makes_temporary_is_its_clients_alone() {
+fn a_table_that_a_bound_search_path_makes_temporary_stays_its_clients_own() {
     let leaves = Request::new()
         .run("select set_config('search_path', $1, true)", &["pg_temp"])
         .run("create table hidden (i int)", &[])
         .sync();
     Way { setup: &[], leaves, question: "select count(*) from pg_class where relname = 'hidden' and relnamespace = pg_my_temp_schema()", clean: "0" }
-        .is_its_clients_alone();
+        .stays_its_clients_own();
 }
 
 #[test]
-fn a_table_that_a_functions_own_path_makes_temporary_is_its_clients_alone() {
+fn a_table_that_a_functions_own_path_makes_temporary_stays_its_clients_own() {
     by(
         &["create function f() returns void language plpgsql set search_path = pg_temp as $$ begin create table hidden (i int); end $$"],
         "select f()",
     )
     .seen_by("select count(*) from pg_class where relname = 'hidden' and relnamespace = pg_my_temp_schema()", "0")
-    .is_its_clients_alone();
+    .stays_its_clients_own();
 }
 
 #[test]
-fn what_sql_in_a_bound_value_leaves_is_its_clients_alone() {
+fn what_sql_in_a_bound_value_leaves_stays_its_clients_own() {
     let leaves = Request::new()
         .run(
             "select count(*) from ts_stat($1)",
@@ -92,11 +92,11 @@ fn what_sql_in_a_bound_value_leaves_is_its_clients_alone() {
         question: APP_X,
         clean: "",
     }
-    .is_its_clients_alone();
+    .stays_its_clients_own();
 }
 
 #[test]
-fn what_the_condition_of_a_trigger_leaves_is_its_clients_alone() {
+fn what_the_condition_of_a_trigger_leaves_stays_its_clients_own() {
     by(
         &[
             "create table t (i int)",
@@ -105,20 +105,20 @@ fn what_the_condition_of_a_trigger_leaves_is_its_clients_alone() {
         ],
         "insert into t values (1)",
     )
-    .is_its_clients_alone();
+    .stays_its_clients_own();
 }
 
 #[test]
-fn what_the_condition_of_a_domain_leaves_is_its_clients_alone() {
+fn what_the_condition_of_a_domain_leaves_stays_its_clients_own() {
     by(
         &["create domain d as text check (set_config('app.x', value, false) is not null)"],
         "select 'left'::d",
     )
-    .is_its_clients_alone();
+    .stays_its_clients_own();
 }
 
 #[test]
-fn what_a_function_in_the_condition_of_a_domain_leaves_is_its_clients_alone() {
+fn what_a_function_in_the_condition_of_a_domain_leaves_stays_its_clients_own() {
     by(
         &[
             "create function f(text) returns bool language sql as $$ select set_config('app.x', $1, false) is not null $$",
@@ -126,20 +126,20 @@ fn what_a_function_in_the_condition_of_a_domain_leaves_is_its_clients_alone() {
         ],
         "select 'left'::d",
     )
-    .is_its_clients_alone();
+    .stays_its_clients_own();
 }
 
 #[test]
-fn what_an_aggregate_over_a_function_of_postgresql_leaves_is_its_clients_alone() {
+fn what_an_aggregate_over_a_function_of_postgresql_leaves_stays_its_clients_own() {
     by(
         &["create aggregate g(text, bool) (sfunc = set_config, stype = text, initcond = 'app.x')"],
         "select g('left', false)",
     )
-    .is_its_clients_alone();
+    .stays_its_clients_own();
 }
 
 #[test]
-fn what_an_aggregate_over_a_function_leaves_is_its_clients_alone() {
+fn what_an_aggregate_over_a_function_leaves_stays_its_clients_own() {
     by(
         &[
             "create function f(int, int) returns int language sql as $$ select set_config('app.x', 'left', false)::text is null; select 1 $$",
@@ -147,21 +147,21 @@ fn what_an_aggregate_over_a_function_leaves_is_its_clients_alone() {
         ],
         "select g(1)",
     )
-    .is_its_clients_alone();
+    .stays_its_clients_own();
 }
 
 #[test]
-fn what_an_operator_over_a_function_of_postgresql_leaves_is_its_clients_alone() {
+fn what_an_operator_over_a_function_of_postgresql_leaves_stays_its_clients_own() {
     by(
         &["create operator @@@ (rightarg = bigint, function = pg_try_advisory_lock)"],
         "select @@@ 4711::bigint",
     )
     .seen_by(LOCKS_HERE, "0")
-    .is_its_clients_alone();
+    .stays_its_clients_own();
 }
 
 #[test]
-fn what_a_trigger_leaves_behind_a_function_that_writes_is_its_clients_alone() {
+fn what_a_trigger_leaves_behind_a_function_that_writes_stays_its_clients_own() {
     by(
         &[
             "create table t (i int)",
@@ -171,11 +171,11 @@ fn what_a_trigger_leaves_behind_a_function_that_writes_is_its_clients_alone() {
         ],
         "select w()",
     )
-    .is_its_clients_alone();
+    .stays_its_clients_own();
 }
 
 #[test]
-fn what_a_default_leaves_behind_a_function_that_writes_is_its_clients_alone() {
+fn what_a_default_leaves_behind_a_function_that_writes_stays_its_clients_own() {
     by(
         &[
             "create table t (i text default set_config('app.x', 'left', false))",
@@ -183,17 +183,17 @@ fn what_a_default_leaves_behind_a_function_that_writes_is_its_clients_alone() {
         ],
         "select w()",
     )
-    .is_its_clients_alone();
+    .stays_its_clients_own();
 }
 
 #[test]
-fn a_setting_between_two_comments_of_a_body_is_its_clients_alone() {
+fn a_setting_between_two_comments_of_a_body_stays_its_clients_own() {
     by(
         &["create function f() returns int language plpgsql as $$ begin /* a */ set enable_sort = off; /* b */ return 1; end $$"],
         "select f()",
     )
     .seen_by(SORT, "on")
-    .is_its_clients_alone();
+    .stays_its_clients_own();
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn a_name_in_unicode_escapes_in_a_body_is_not_trusted() {
         &[r#"create function f() returns text language sql as $$ select U&"set\005fconfig"('app.x', 'left', false) $$"#],
         "select f()",
     )
-    .is_its_clients_alone();
+    .stays_its_clients_own();
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn a_function_with_a_quote_in_its_name_is_known() {
         &[r#"create function "f""g"() returns text language sql as $$ select set_config('app.x', 'left', false) $$"#],
         r#"select "f""g"()"#,
     )
-    .is_its_clients_alone();
+    .stays_its_clients_own();
 }
 
 #[test]
@@ -252,11 +252,11 @@ fn a_constraint_that_is_checked_by_an_alteration_is_known() {
         ],
         "alter table t validate constraint c",
     )
-    .is_its_clients_alone();
+    .stays_its_clients_own();
 }
 
 #[test]
-fn a_seed_is_its_clients_alone_in_whatever_case_it_is_written() {
+fn a_seed_stays_its_clients_own_in_whatever_case_it_is_written() {
     let mut values = Vec::new();
     for _ in 0..2 {
         let proxy = one_tenant(|tenant| tenant.pool_size(2));
@@ -297,12 +297,12 @@ fn settings_are_their_clients_alone_however_their_names_are_written() {
             "select coalesce(current_setting('öpp.x', true), '')",
         ),
     ] {
-        by(&[], text).seen_by(question, "").is_its_clients_alone();
+        by(&[], text).seen_by(question, "").stays_its_clients_own();
     }
 }
 
 #[test]
-fn a_setting_with_a_very_long_name_is_its_clients_alone() {
+fn a_setting_with_a_very_long_name_stays_its_clients_own() {
     let part = "a".repeat(60);
     let name = format!("{part}.{part}.{part}");
     let proxy = one_tenant(|tenant| tenant.pool_size(2));
@@ -313,7 +313,7 @@ fn a_setting_with_a_very_long_name_is_its_clients_alone() {
 }
 
 #[test]
-fn a_setting_is_its_clients_alone_when_very_many_names_were_used() {
+fn a_setting_stays_its_clients_own_when_very_many_names_were_used() {
     let proxy = one_tenant(|tenant| tenant.pool_size(2));
     let mut client = proxy.connect("acme").login();
     for block in 0..6 {
@@ -333,7 +333,7 @@ fn a_local_setting_does_not_hide_another_where_backslashes_escape() {
         &["set standard_conforming_strings = off"],
         r"set local a.b = 'x\'' ; set app.x = 'left'; --'",
     )
-    .is_its_clients_alone();
+    .stays_its_clients_own();
 }
 
 #[test]
@@ -342,11 +342,11 @@ fn a_local_set_config_does_not_hide_another_where_backslashes_escape() {
         &["set standard_conforming_strings = off"],
         r"select set_config('a.b', 'x\'', true), set_config('app.x', 'left', false) --', true)",
     )
-    .is_its_clients_alone();
+    .stays_its_clients_own();
 }
 
 #[test]
-fn set_config_with_a_named_or_computed_scope_is_its_clients_alone() {
+fn set_config_with_a_named_or_computed_scope_stays_its_clients_own() {
     for text in [
         "select set_config('app.x', 'left', false and true)",
         "select set_config('app.x', 'left', not true)",
@@ -354,11 +354,11 @@ fn set_config_with_a_named_or_computed_scope_is_its_clients_alone() {
         "select set_config('app.x', 'left', 'f'), 'true', true",
         "select set_config('app.x', 'left', (false /*, true)*/))",
     ] {
-        by(&[], text).is_its_clients_alone();
+        by(&[], text).stays_its_clients_own();
     }
     by(
         &["create function f() returns text language sql as $$ select set_config('app.x', 'left', false = true) $$"],
         "select f()",
     )
-    .is_its_clients_alone();
+    .stays_its_clients_own();
 }
