@@ -9,7 +9,7 @@ use crate::{
     wire::{HEADER_BYTES, Header, frontend, peek, read, tag::frontend as tag},
 };
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
 };
 
@@ -243,9 +243,20 @@ impl Relay<'_> {
     pub(super) fn suspects(&self, text: &[u8]) -> Suspicion {
         let suspicion = traces::suspects_with(text, &self.pool.survey());
         if suspicion.intersects(Suspicion::SETTINGS) || super::sets::may_set(text) {
+            self.note_path(text);
             self.pool.note_customs(super::sets::customs(text));
+        } else if super::sets::calls_set_config(text) {
+            // For the transaction alone.
+            self.note_path(text);
         }
         suspicion
+    }
+
+    /// Notes whether a text, or the values of a Bind, may change the path by which names are found.
+    pub(super) fn note_path(&self, text: &[u8]) {
+        if super::sets::names_path(text) {
+            self.may_change_path.store(true, Relaxed);
+        }
     }
 
     /// Notes what a message may leave, and prepares the server for it. `false` when it must wait for

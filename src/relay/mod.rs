@@ -47,7 +47,7 @@ use crate::{
 };
 use std::{
     io,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     task::{Context, Poll},
 };
 
@@ -257,6 +257,8 @@ pub struct Relay<'a> {
     is_flushed: bool,
     /// The statement whose columns were found to be others than its clients were told.
     changed: Option<StatementId>,
+    /// A text of this lease may have changed the path by which names are found.
+    may_change_path: AtomicBool,
     /// A command since the last ReadyForQuery may have changed what statements return.
     changes_shapes: bool,
     /// What the session keeps its server for, and when the server was last asked for it.
@@ -343,6 +345,7 @@ impl<'a> Relay<'a> {
             sets_session: false,
             function_changes: pool.function_changes(),
             changed: None,
+            may_change_path: AtomicBool::new(false),
             changes_shapes: false,
             may_change_settings: false,
             resets: Vec::new(),

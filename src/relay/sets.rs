@@ -1,6 +1,9 @@
 //! What the text of a statement sets, and for how long: commands and calls of `set_config`.
 
 use crate::{sql, upstream::Suspicion};
+use aho_corasick::AhoCorasick;
+use memchr::memmem::Finder;
+use std::sync::LazyLock;
 
 /// The function that sets a setting.
 pub(super) const SET_CONFIG: &str = "set_config";
@@ -9,6 +12,27 @@ pub(super) const SET_CONFIG: &str = "set_config";
 /// client's to set: such a text is not read for what it leaves out.
 pub(super) fn is_ambiguous(text: &[u8]) -> bool {
     memchr::memchr(b'\\', text).is_some()
+}
+
+/// What a text names that changes the path by which names are found: `"$user"` is in it.
+static PATH: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .build(["search_path", "schema", "role", "authorization"])
+        .expect("the words are constants that a test has built")
+});
+
+static CALL: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(SET_CONFIG));
+
+/// Whether a text calls the function that sets a setting, as nearly everyone writes it.
+#[inline]
+pub(super) fn calls_set_config(text: &[u8]) -> bool {
+    CALL.find(text).is_some()
+}
+
+/// Whether a text that sets something may set the path by which names are found.
+pub(super) fn names_path(text: &[u8]) -> bool {
+    PATH.is_match(text)
 }
 
 /// Whether a text may set something by a command: it begins with one, or there are several.

@@ -14,7 +14,7 @@ use crate::{
     upstream::{Change, Closing, Expect, Making, Name, Reply, Statement, Suspicion},
     wire::{HEADER_BYTES, Header, Refusal, SqlState, frontend, read, tag::frontend as tag},
 };
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 /// What was seen of the unnamed statement's text in this lease.
 #[derive(Debug, Clone, Copy, Default)]
@@ -156,9 +156,13 @@ impl Relay<'_> {
             self.doom(header, &refusal);
             return Ok(Step::Done);
         }
-        let context = self.client.settings.plan_context()
-            ^ self.context_of_names(tail)
-            ^ self.pool.shapes().rotate_right(16);
+        let path = if self.may_change_path.load(Relaxed) {
+            // What it is now is known behind the transaction.
+            self.pool.statements.unknown_context()
+        } else {
+            self.client.settings.plan_context()
+        };
+        let context = path ^ self.context_of_names(tail) ^ self.pool.shapes().rotate_right(16);
         let statement = self
             .pool
             .statements
@@ -274,6 +278,8 @@ impl Relay<'_> {
         let names_bytes = portal.len() + 1 + name.len() + 1;
         let suspicion = statement.suspicion();
         if suspicion.intersects(Suspicion::SETTINGS) {
+            self.note_path(text_of(statement.tail()));
+            self.note_path(body);
             self.server.suspicion |= note_bound(self.pool, body);
         }
         if !self.prepare_for(suspicion) {
@@ -389,6 +395,7 @@ impl Relay<'_> {
             let bytes = self.client.to_server.unscanned();
             let here = header.message_bytes.min(bytes.len());
             let bytes = bytes.get(HEADER_BYTES..here).unwrap_or_default();
+            self.note_path(bytes);
             let mut hides = note_bound(self.pool, bytes);
             if here < header.message_bytes {
                 hides |= Suspicion::UNSEEN;

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use std::{
     borrow::Borrow,
     collections::HashSet,
-    hash::{Hash, Hasher},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU16, AtomicU64, Ordering},
@@ -159,6 +159,14 @@ impl Statements {
         });
         shared.set.insert(ByKey(Arc::clone(&statement)));
         statement
+    }
+
+    /// A context of which nobody knows what it is: no other statement is in it.
+    pub fn unknown_context(&self) -> u64 {
+        let number = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut hasher = DefaultHasher::new();
+        ("unknown context", number).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// Looks at all statements again: what is known of functions has changed.

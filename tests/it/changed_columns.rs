@@ -2,7 +2,7 @@
 //! (0A000), and so it must be on every server.
 
 use crate::harness::{
-    Client, Connect, Mode, Proxy, Request,
+    Client, Connect, Mode, Postgres, Proxy, Request, Tenant,
     frames::{code, error, firsts},
     proxy::pooled,
     tags,
@@ -100,4 +100,41 @@ fn a_batch_with_changed_columns_fails_as_a_whole() {
     assert_eq!(run(&mut client, "s").0, "42P01");
     client.is_in_step();
     holder.exec("rollback");
+}
+
+#[test]
+fn a_text_that_is_prepared_again_under_another_path_finds_other_tables() {
+    let place = Postgres::shared().database();
+    let proxy = Proxy::of([Tenant::new("acme", &place).pool_size(1)]).start();
+    let connect = proxy.connect("acme");
+    let mut admin = place.admin();
+    for schema in ["one", "two"] {
+        let role = place.role();
+        admin.exec(&format!("create schema {schema} authorization {role}"));
+    }
+    let mut owner = connect.login();
+    owner.exec("create table one.t(x int); insert into one.t values (1)");
+    owner.exec("create table two.t(x text); insert into two.t values ('2')");
+    let ways: [&dyn Fn(&mut Client, &str); 3] = [
+        &|client, path| drop(client.exec(&format!("set search_path to {path}"))),
+        &|client, path| drop(client.exec(&format!("set local schema '{path}'"))),
+        &|client, path| {
+            let sql = "select set_config('search_path', $1, true)";
+            client.ask(&Request::new().run(sql, &[path]).sync());
+        },
+    ];
+    for set in ways {
+        let mut client = connect.login();
+        client.exec("begin");
+        for (path, name) in [("one", "a"), ("two", "b"), ("one", "c")] {
+            set(&mut client, path);
+            prepare(&mut client, name);
+            let expected = if path == "one" { "1" } else { "2" };
+            assert_eq!(
+                run(&mut client, name),
+                (String::new(), vec![expected.to_owned()])
+            );
+        }
+        client.exec("commit");
+    }
 }
