@@ -21,15 +21,26 @@ const CHANGED: &[u8] = b"SERROR\0VERROR\0C0A000\0Mcached plan must not change re
     Fplancache.c\0RRevalidateCachedQuery\0\0";
 
 impl Relay<'_> {
+    /// Before a Bind of a statement that the server lacks: what becomes of it, unless it may go on.
+    pub(super) fn check_columns(&mut self, header: Header, name: &[u8]) -> Option<Step> {
+        let statement = self.client.names.get(name).map(Arc::clone)?;
+        if self.changed.take() == Some(statement.id()) {
+            self.refuse_changed(header, &statement);
+            return Some(Step::Done);
+        }
+        let may_differ = self.may_return_otherwise(&statement);
+        may_differ.then(|| self.ask_for_columns(&statement))
+    }
+
     /// Whether the client may have been told other columns than a server would return that parses
     /// the statement now.
-    pub(super) fn may_return_otherwise(&self, statement: &Statement) -> bool {
+    fn may_return_otherwise(&self, statement: &Statement) -> bool {
         let is_old = |told: &Told| told.shapes != self.pool.shapes();
         statement.told().is_some_and(is_old)
     }
 
     /// Parses a statement on the server and asks what it returns; the Bind waits for the answer.
-    pub(super) fn ask_for_columns(&mut self, statement: &Arc<Statement>) -> Step {
+    fn ask_for_columns(&mut self, statement: &Arc<Statement>) -> Step {
         self.make_on_server(statement, (Reply::Swallow, None));
         let out = self.client.to_server.insertion();
         frontend::describe_statement(out, statement.name());
@@ -41,7 +52,7 @@ impl Relay<'_> {
     }
 
     /// Fails a Bind of a statement whose columns have changed, as PostgreSQL would.
-    pub(super) fn refuse_changed(&mut self, header: Header, statement: &Statement) {
+    fn refuse_changed(&mut self, header: Header, statement: &Statement) {
         self.close_on_server(statement);
         let mut error = Vec::with_capacity(CHANGED.len() + 5);
         frontend::message(&mut error, tag::ERROR, &[CHANGED]);

@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     net::SMALL_BYTES,
-    pool::TenantPool,
     sql,
     upstream::{Change, Closing, Expect, Making, Name, Reply, Statement, Suspicion},
     wire::{HEADER_BYTES, Header, Refusal, SqlState, frontend, read, tag::frontend as tag},
@@ -279,27 +278,16 @@ impl Relay<'_> {
         let suspicion = statement.suspicion();
         if suspicion.intersects(Suspicion::SETTINGS) {
             self.note_path(text_of(statement.tail()));
-            self.note_path(body);
-            self.server.suspicion |= note_bound(self.pool, body);
+            let hides = self.note_values(body);
+            self.server.suspicion |= hides;
         }
         if !self.prepare_for(suspicion) {
             return Ok(Step::MustWait);
         }
-        if !self.server.prepared.touch(id) || self.changed.is_some() {
-            let (is_changed, statement) = (
-                self.changed.take() == Some(id),
-                self.client.names.get(&said).map(Arc::clone),
-            );
-            match statement {
-                Some(statement) if is_changed => {
-                    self.refuse_changed(header, &statement);
-                    return Ok(Step::Done);
-                }
-                Some(statement) if self.may_return_otherwise(&statement) => {
-                    return Ok(self.ask_for_columns(&statement));
-                }
-                _ => {}
-            }
+        if (!self.server.prepared.touch(id) || self.changed.is_some())
+            && let Some(step) = self.check_columns(header, &said)
+        {
+            return Ok(step);
         }
         if uses_names || self.lending.has_portals() {
             let portal = self.portal_of_bind();
@@ -314,6 +302,17 @@ impl Relay<'_> {
         self.rewrite_bind(header, names_bytes);
         self.server.replies.push(Expect::Bind(Some(said)));
         Ok(Step::Done)
+    }
+
+    /// Notes what bound values may name of settings; says whether there may be others.
+    fn note_values(&self, values: &[u8]) -> Suspicion {
+        self.note_path(values);
+        self.pool.note_customs(sets::customs(values));
+        if sets::may_hide_a_name(values) {
+            Suspicion::UNSEEN
+        } else {
+            Suspicion::NONE
+        }
     }
 
     /// Makes sure that the server has a shared statement.
@@ -395,8 +394,7 @@ impl Relay<'_> {
             let bytes = self.client.to_server.unscanned();
             let here = header.message_bytes.min(bytes.len());
             let bytes = bytes.get(HEADER_BYTES..here).unwrap_or_default();
-            self.note_path(bytes);
-            let mut hides = note_bound(self.pool, bytes);
+            let mut hides = self.note_values(bytes);
             if here < header.message_bytes {
                 hides |= Suspicion::UNSEEN;
             }
@@ -588,14 +586,4 @@ fn shown(name: &[u8]) -> String {
 fn unknown(name: &[u8]) -> Refusal {
     let message = format!("prepared statement \"{}\" does not exist", shown(name));
     Refusal::error(SqlState::UNKNOWN_STATEMENT, message)
-}
-
-/// Notes what may be names of settings among bound values; says whether there may be others.
-fn note_bound(pool: &TenantPool, values: &[u8]) -> Suspicion {
-    pool.note_customs(sets::customs(values));
-    if sets::may_hide_a_name(values) {
-        Suspicion::UNSEEN
-    } else {
-        Suspicion::NONE
-    }
 }
