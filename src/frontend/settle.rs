@@ -172,7 +172,7 @@ impl Session {
         let mut found = match server.take_stock(asked, sight).await {
             Ok(found) => found,
             // The client's own settings keep the question from being answered: it may have anything.
-            Err(AskError::Refused { .. }) => Inventory {
+            Err(AskError::Refused { .. } | AskError::TooLong) => Inventory {
                 fixed: asked.and(Suspicion::ASKABLE | Suspicion::LASTING),
                 ..Inventory::default()
             },
@@ -237,6 +237,9 @@ impl Session {
             }
             Err(AskError::Refused { sqlstate, message }) => {
                 tracing::debug!(tenant = %self.pool.tenant(), sqlstate, message, "functions are not known");
+            }
+            Err(AskError::TooLong) => {
+                tracing::debug!(tenant = %self.pool.tenant(), "there are too many functions to be known");
             }
             Err(error) => return Err(error),
         }

@@ -11,7 +11,7 @@ const RESET: &str = "DISCARD ALL";
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Why a server did not answer as it must. It can only be closed.
+/// Why a server did not answer as it must. It can only be closed, unless it refused or said too much.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// The connection failed.
@@ -26,6 +26,9 @@ pub enum AskError {
     /// What came is no answer.
     #[error("the server sent an unexpected message")]
     Protocol,
+    /// The rows are more than are read. They are dropped; the server is idle again.
+    #[error("the answer is too long")]
+    TooLong,
     /// The server answered with an error.
     #[error("the server refused: {message} ({sqlstate})")]
     Refused {
@@ -41,7 +44,7 @@ impl AskError {
     pub fn is_loss(&self) -> bool {
         match self {
             Self::Io(_) | Self::Protocol => true,
-            Self::Timeout | Self::Busy => false,
+            Self::Timeout | Self::Busy | Self::TooLong => false,
             Self::Refused { sqlstate, .. } => sqlstate.starts_with("57P"),
         }
     }
@@ -188,6 +191,9 @@ impl Server {
         self.stream.read_exact(&mut header).await?;
         let header = peek(&header).ok().flatten().ok_or(AskError::Protocol)?;
         let body_bytes = header.message_bytes - HEADER_BYTES;
+        if header.tag == tag::DATA_ROW && answer.has_no_room_for(body_bytes) {
+            return self.skip_row(body_bytes, answer).await;
+        }
         answer.bytes += body_bytes;
         if answer.bytes > ANSWER_BYTES_MAX {
             return Err(AskError::Protocol);
@@ -229,6 +235,26 @@ impl Server {
             super::Verdict::Unexpected => Err(AskError::Protocol),
             _ => Ok(()),
         }
+    }
+
+    /// Reads past a row for which there is no room, and drops those that are there.
+    async fn skip_row(&mut self, row_bytes: usize, answer: &mut Answer) -> Result<(), AskError> {
+        answer.rows = Vec::new();
+        answer.bytes = 0;
+        answer.refused = Some(AskError::TooLong);
+        let mut row = (&mut self.stream).take(row_bytes as u64);
+        tokio::io::copy(&mut row, &mut tokio::io::sink()).await?;
+        match self.replies.observe(tag::DATA_ROW) {
+            super::Verdict::Unexpected => Err(AskError::Protocol),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Answer {
+    fn has_no_room_for(&self, row_bytes: usize) -> bool {
+        matches!(self.refused, Some(AskError::TooLong))
+            || self.bytes.saturating_add(row_bytes) > ANSWER_BYTES_MAX
     }
 }
 

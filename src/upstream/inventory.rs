@@ -79,7 +79,17 @@ impl Server {
         if asked.is_empty() {
             return Ok(found);
         }
-        let answer = self.ask_rows(&question(asked, sight), TIMEOUT).await?;
+        let mut answer = self.ask_rows(&question(asked, sight), TIMEOUT).await;
+        if matches!(answer, Err(AskError::TooLong)) && asked.intersects(Suspicion::SETTINGS) {
+            // More than is carried, in any case.
+            found.fixed |= Suspicion::SETTINGS;
+            asked = asked.without(Suspicion::SETTINGS);
+            if asked.is_empty() {
+                return Ok(found);
+            }
+            answer = self.ask_rows(&question(asked, sight), TIMEOUT).await;
+        }
+        let answer = answer?;
         found.asides = answer.asides;
         self.is_outdated |= answer.is_outdated;
         if asked.intersects(Suspicion::SETTINGS) {

@@ -32,6 +32,7 @@ mod function_call;
 mod harness;
 mod hidden_state;
 mod hostile_state;
+mod hostile_timing;
 mod leavings;
 mod listen;
 mod listen_encodings;
