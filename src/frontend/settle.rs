@@ -107,8 +107,8 @@ impl Session {
         if suspicion.intersects(Suspicion::SEQUENCES) {
             self.pool.note_sequences();
         }
-        let is_due = self.pool.is_survey_due() && self.pool.claim_survey();
-        if is_due || !self.pool.survey().is_known() {
+        // One session makes it; until it has, or where it can't be made, everything is asked for.
+        if self.pool.is_survey_due() && self.pool.claim_survey() {
             self.survey(server).await?;
         }
         let mut suspicion = suspicion;
@@ -124,9 +124,15 @@ impl Session {
         }
         pin.has_unseen |= suspicion.intersects(Suspicion::UNSEEN);
         if pin.is_none() && std::mem::take(&mut pin.has_unseen) {
-            let report = server.ask(RESET, TIMEOUT).await?;
-            server.applied = Settings::none();
-            self.tell_outdated(server, &report);
+            match server.ask(RESET, TIMEOUT).await {
+                Ok(report) => {
+                    server.applied = Settings::none();
+                    self.tell_outdated(server, &report);
+                }
+                // The client's own timeout struck, for one: it is cleaned like one that was left.
+                Err(AskError::Refused { .. }) => server.is_dirty = true,
+                Err(error) => return Err(error.into()),
+            }
         }
         if server.is_outdated {
             self.pool.forget_welcome();
