@@ -115,19 +115,19 @@ fn a_text_that_is_prepared_again_under_another_path_finds_other_tables() {
     let mut owner = connect.login();
     owner.exec("create table one.t(x int); insert into one.t values (1)");
     owner.exec("create table two.t(x text); insert into two.t values ('2')");
-    let ways: [&dyn Fn(&mut Client, &str); 3] = [
-        &|client, path| drop(client.exec(&format!("set search_path to {path}"))),
-        &|client, path| drop(client.exec(&format!("set local schema '{path}'"))),
-        &|client, path| {
+    let ways = [
+        |path: &str| Request::new().query(&format!("set search_path to {path}")),
+        |path: &str| Request::new().query(&format!("set local schema '{path}'")),
+        |path: &str| {
             let sql = "select set_config('search_path', $1, true)";
-            client.ask(&Request::new().run(sql, &[path]).sync());
+            Request::new().run(sql, &[path]).sync()
         },
     ];
-    for set in ways {
+    for sets in ways {
         let mut client = connect.login();
         client.exec("begin");
         for (path, name) in [("one", "a"), ("two", "b"), ("one", "c")] {
-            set(&mut client, path);
+            client.ask(&sets(path));
             prepare(&mut client, name);
             let expected = if path == "one" { "1" } else { "2" };
             assert_eq!(
