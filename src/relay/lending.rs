@@ -293,7 +293,7 @@ impl Relay<'_> {
 
     /// All of the client's statements with their texts.
     fn all_named(&self) -> Vec<(Name, Option<Arc<Statement>>)> {
-        let all = self.client.names.iter().take(SHOWN_MAX);
+        let all = self.client.names.in_order().into_iter().take(SHOWN_MAX);
         all.map(|(name, statement)| (Arc::clone(name), Some(Arc::clone(statement))))
             .collect()
     }

@@ -19,9 +19,12 @@ pub struct Names {
     by_name: Option<Box<ByName>>,
     /// Bytes of all names and statements in it.
     bytes: usize,
+    /// How many names were given.
+    given: u64,
 }
 
-type ByName = HashMap<Name, Arc<Statement>>;
+/// Statements, and the how-manieth name each was given.
+type ByName = HashMap<Name, (Arc<Statement>, u64)>;
 
 fn bytes_of(name: &[u8], statement: &Statement) -> usize {
     name.len() + statement.tail().len()
@@ -31,25 +34,34 @@ impl Names {
     /// The statement of this name.
     #[inline]
     pub fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
-        self.by_name.as_ref()?.get(clipped(name))
+        let (statement, _) = self.by_name.as_ref()?.get(clipped(name))?;
+        Some(statement)
     }
 
     /// The name as it is kept, and its statement.
     #[inline]
     pub fn entry(&self, name: &[u8]) -> Option<(&Name, &Arc<Statement>)> {
-        self.by_name.as_ref()?.get_key_value(clipped(name))
+        let (name, (statement, _)) = self.by_name.as_ref()?.get_key_value(clipped(name))?;
+        Some((name, statement))
     }
 
     /// Gives a statement a name, which [`Names::key`] has made.
     pub fn insert(&mut self, name: Name, statement: Arc<Statement>) {
         self.remove(&name);
         self.bytes += bytes_of(&name, &statement);
-        self.by_name.get_or_insert_default().insert(name, statement);
+        self.given += 1;
+        let names = self.by_name.get_or_insert_default();
+        names.insert(name, (statement, self.given));
     }
 
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (&Name, &Arc<Statement>)> {
-        self.by_name.iter().flat_map(|names| names.iter())
+    /// All of them, as they were named one after the other.
+    pub fn in_order(&self) -> Vec<(&Name, &Arc<Statement>)> {
+        let names = self.by_name.iter().flat_map(|names| names.iter());
+        let mut all: Vec<_> = names.collect();
+        all.sort_unstable_by_key(|(_, (_, given))| *given);
+        all.into_iter()
+            .map(|(name, (statement, _))| (name, statement))
+            .collect()
     }
 
     /// A name as it is kept.
@@ -59,7 +71,7 @@ impl Names {
 
     /// Takes a name away; returns what it stood for.
     pub fn remove(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
-        let statement = self.by_name.as_mut()?.remove(clipped(name))?;
+        let (statement, _) = self.by_name.as_mut()?.remove(clipped(name))?;
         self.bytes -= bytes_of(clipped(name), &statement);
         Some(statement)
     }
@@ -70,7 +82,7 @@ impl Names {
             names.retain(|name, _| stays(name));
             self.bytes = names
                 .iter()
-                .map(|(name, statement)| bytes_of(name, statement))
+                .map(|(name, (statement, _))| bytes_of(name, statement))
                 .sum();
             if names.is_empty() {
                 self.by_name = None;

@@ -398,6 +398,18 @@ fn a_name_that_a_server_has_for_anothers_statement_is_unknown_to_sql() {
     }
 }
 
+#[test]
+fn a_client_finds_its_statements_in_the_order_in_which_it_prepared_them() {
+    let look = "select name from pg_prepared_statements where name <> '' order by prepare_time";
+    answers(|| {
+        let prepared = ["d", "a", "c", "b", "f", "e"].map(|name| {
+            let text = format!("select '{name}'");
+            new().parse(name, &text).sync()
+        });
+        prepared.into_iter().chain([new().query(look)]).collect()
+    });
+}
+
 /// What a client sees of its own statements, and of those that others have made by the protocol.
 #[test]
 fn a_client_finds_its_own_statements_and_no_one_elses() {
