@@ -103,7 +103,7 @@ impl Session {
         let identity = Arc::clone(server.identity());
         let landed = tokio::time::timeout(TIMEOUT, identity.cancels_landed()).await;
         landed.map_err(|_elapsed| MoveError::from(AskError::Timeout))?;
-        let suspicion = std::mem::take(&mut server.suspicion);
+        let mut suspicion = std::mem::take(&mut server.suspicion);
         if suspicion.intersects(Suspicion::SEQUENCES) {
             self.pool.note_sequences();
         }
@@ -111,7 +111,6 @@ impl Session {
         if self.pool.is_survey_due() && self.pool.claim_survey() {
             self.survey(server).await?;
         }
-        let mut suspicion = suspicion;
         if std::mem::take(&mut server.is_unsurveyed) {
             suspicion |= Suspicion::DYNAMIC;
         }

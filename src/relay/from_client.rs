@@ -245,9 +245,10 @@ impl Relay<'_> {
         if suspicion.intersects(Suspicion::SETTINGS) || super::sets::may_set(text) {
             self.note_path(text);
             self.pool.note_customs(super::sets::customs(text));
-        } else if super::sets::calls_set_config(text) {
+        } else if suspicion.intersects(Suspicion::SETS) {
             // For the transaction alone.
             self.note_path(text);
+            self.note_path_of(suspicion);
         }
         suspicion
     }
@@ -255,6 +256,15 @@ impl Relay<'_> {
     /// Notes whether a text, or the values of a Bind, may change the path by which names are found.
     pub(super) fn note_path(&self, text: &[u8]) {
         if super::sets::names_path(text) {
+            self.may_change_path.store(true, Relaxed);
+        }
+    }
+
+    /// Notes what a statement may change of the path for its transaction alone, by a name that is no
+    /// constant.
+    pub(super) fn note_path_of(&self, suspicion: Suspicion) {
+        let by_name = Suspicion::SETS | Suspicion::TEMP;
+        if suspicion.and(by_name) == by_name {
             self.may_change_path.store(true, Relaxed);
         }
     }

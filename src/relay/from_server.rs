@@ -6,24 +6,9 @@ use crate::{
     sessions::{Activity, Counters},
     tenant::PoolMode,
     upstream::{Lost, Settings, Suspicion, TxStatus, Verdict},
-    wire::{
-        HEADER_BYTES, Header, Refusal, SqlState, backend, frontend, peek, read, tag::backend as tag,
-    },
+    wire::{HEADER_BYTES, Header, Refusal, SqlState, frontend, peek, read, tag::backend as tag},
 };
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
-
-/// Parameters that are reported and can't be set.
-const NOT_SETTABLE: [&str; 6] = [
-    "is_superuser",
-    "session_authorization",
-    "in_hot_standby",
-    "server_version",
-    "server_encoding",
-    "integer_datetimes",
-];
+use std::task::{Context, Poll};
 
 /// First words of command tags after which settings may have changed.
 const CHANGES: [&[u8]; 6] = [
@@ -193,7 +178,7 @@ impl Relay<'_> {
         }
     }
 
-    fn body(&self, header: Header) -> &[u8] {
+    pub(super) fn body(&self, header: Header) -> &[u8] {
         let bytes = self.client.to_client.unscanned();
         bytes
             .get(HEADER_BYTES..header.message_bytes)
@@ -249,9 +234,6 @@ impl Relay<'_> {
         if status == TxStatus::Idle && verdict == Verdict::Forward {
             self.hear_before_ready()?;
         }
-        if self.server.replies.is_settled() {
-            self.client.unnamed.settle();
-        }
         let handle = &self.client.handle;
         if status == TxStatus::Idle {
             if verdict == Verdict::Forward {
@@ -286,44 +268,6 @@ impl Relay<'_> {
                 tracing::warn!(%error, "a cancel could not be delivered");
             }
         });
-    }
-
-    /// What the client reset returns to what it said at startup, and not to what the pool starts
-    /// with. Its next message finds that on its server; the client is told now.
-    fn return_to_startup(&mut self) {
-        let resets = std::mem::take(&mut self.resets);
-        let is_unsure = std::mem::take(&mut self.resets_are_unsure);
-        let startup = Arc::clone(&self.client.startup);
-        let mut own = Settings::clone(&self.client.settings);
-        let mut applied = Settings::clone(&self.server.applied);
-        let reset = |name: &str| super::resets::is_reset(&resets, name);
-        for (name, value) in startup.iter().filter(|(name, _)| reset(name)) {
-            self.client.has_reset |= name.contains('.');
-            let usual = self.client.welcome.value(name);
-            let is_told = usual.is_some();
-            // What PostgreSQL tells, it has told; of others, the inventory behind the transaction.
-            let stands = is_told && applied.value(name).is_some_and(|now| usual != Some(now));
-            if stands || !is_told && is_unsure {
-                continue;
-            }
-            applied = applied.with(name, None);
-            if is_told && own.value(name) != Some(value) {
-                backend::parameter_status(self.client.to_client.insertion(), name, value);
-            }
-            own = own.with(name, Some(value));
-        }
-        if own != *self.client.settings || applied != *self.server.applied {
-            self.client.settings = Arc::new(own);
-            self.server.applied = Arc::new(applied);
-        }
-    }
-
-    /// Whether a value that the server reports is only the pool's, where the client's own reset
-    /// returns to another.
-    fn is_reset(&self, name: &str, value: &str) -> bool {
-        self.client.startup.value(name).is_some()
-            && self.client.welcome.value(name) == Some(value)
-            && super::resets::is_reset(&self.resets, name)
     }
 
     fn settle_lost(&mut self) {
@@ -389,43 +333,6 @@ impl Relay<'_> {
         reworded.map_or(Verdict::Forward, |message| Verdict::Replace(message.into()))
     }
 
-    fn parameter_changed(&mut self, header: Header) -> Verdict {
-        if self.server.replies.is_injected() {
-            return Verdict::Swallow;
-        }
-        let body = self.body(header);
-        // What is too long or not UTF-8 to be carried is told all the same.
-        let Some((name, value)) = read::parameter_status(body) else {
-            return Verdict::Forward;
-        };
-        if NOT_SETTABLE.contains(&name) {
-            return Verdict::Forward;
-        }
-        let may_change = self.may_change_settings
-            || self.sets_session
-            || self.server.is_dirty
-            || !self.server.suspicion.is_empty();
-        if !may_change {
-            // No command of the client's did it: PostgreSQL has read its configuration again.
-            self.server.is_outdated = true;
-            self.pool.forget_welcome();
-            return Verdict::Forward;
-        }
-        let changed = (self.client.welcome.value(name) != Some(value)).then_some(value);
-        if self.is_reset(name, value) {
-            self.server.applied = Arc::new(self.server.applied.with(name, None));
-            return Verdict::Swallow;
-        }
-        let own = Arc::new(self.client.settings.with(name, changed));
-        self.server.applied = if Arc::ptr_eq(&self.server.applied, &self.client.settings) {
-            Arc::clone(&own)
-        } else {
-            Arc::new(self.server.applied.with(name, changed))
-        };
-        self.client.settings = own;
-        Verdict::Forward
-    }
-
     /// What a transaction did to functions counts from its end on; and what was done to them while it
     /// ran, its texts were not looked at for.
     fn note_functions(&mut self) {
@@ -442,17 +349,10 @@ impl Relay<'_> {
         if self.server.replies.is_injected() {
             return;
         }
-        if !self.resets.is_empty() {
-            let tag = self.body(header);
-            let is_plain = PLAIN.iter().any(|word| tag.starts_with(word));
-            self.resets_are_unsure |= !is_plain;
-        }
         let tag = self.body(header);
+        let is_plain = self.resets.is_empty() || PLAIN.iter().any(|word| tag.starts_with(word));
         // Leaving a transaction undoes what was set in it.
-        if CHANGES.iter().any(|word| tag.starts_with(word)) {
-            self.may_change_settings = true;
-        }
-        let tag = self.body(header);
+        let may_change_settings = CHANGES.iter().any(|word| tag.starts_with(word));
         let known = tags::Known {
             pinned: self.pinned,
             names_nothing: self.server.suspicion.is_empty()
@@ -461,26 +361,28 @@ impl Relay<'_> {
             sets_session: self.sets_session,
         };
         let left = tags::left_by(tag, known);
+        let changes_shapes = tags::may_change_shapes(tag);
+        let may_leave_channels = self.client.listens != 0 && tags::may_leave_channels(tag);
+        let takes_numbers = tag.starts_with(b"INSERT");
+        let forgets_settings = tag.starts_with(b"DISCARD ALL");
+        let forgets_names = forgets_settings || tag.starts_with(b"DEALLOCATE ALL");
+        let deallocates = tag.starts_with(b"DEALLOCATE\0");
+
+        self.resets_are_unsure |= !is_plain;
+        self.may_change_settings |= may_change_settings;
         if left.intersects(Suspicion::FUNCTIONS) {
             self.pool.forget_survey();
         }
-        if tags::may_change_shapes(self.body(header)) {
+        if changes_shapes {
             self.changes_shapes = true;
             self.pool.note_change_of_shapes();
         }
         self.server.suspicion |= left;
-        self.client.may_have_left |=
-            self.client.listens != 0 && tags::may_leave_channels(self.body(header));
-        if self.body(header).starts_with(b"INSERT") {
-            self.client.takes_numbers = true;
-            if self.client.asks_for_numbers {
-                self.server.suspicion |= Suspicion::SEQUENCES;
-            }
+        self.client.may_have_left |= may_leave_channels;
+        self.client.takes_numbers |= takes_numbers;
+        if takes_numbers && self.client.asks_for_numbers {
+            self.server.suspicion |= Suspicion::SEQUENCES;
         }
-        let tag = self.body(header);
-        let forgets_settings = tag.starts_with(b"DISCARD ALL");
-        let forgets_names = forgets_settings || tag.starts_with(b"DEALLOCATE ALL");
-        let deallocates = tag.starts_with(b"DEALLOCATE\0");
         if self.mode == PoolMode::Session {
             return;
         }

@@ -22,6 +22,7 @@ mod listening;
 mod names;
 mod own;
 mod refuse;
+mod reported;
 mod resets;
 mod sets;
 mod shapes;
@@ -29,6 +30,7 @@ mod statements;
 mod tags;
 mod traces;
 mod unnamed;
+mod unnamed_requests;
 
 pub use client::Client;
 pub use depart::Farewell;
@@ -242,7 +244,7 @@ pub struct Relay<'a> {
     /// In which segment the unnamed statement was changed.
     unnamed_segment: u64,
     /// What was seen of the unnamed statement's text.
-    unnamed_noted: statements::Noted,
+    unnamed_noted: unnamed_requests::Noted,
     /// A text of this lease may set something for the session, not for its transaction alone.
     sets_session: bool,
     /// How often functions had changed when what runs was looked at.
@@ -341,7 +343,7 @@ impl<'a> Relay<'a> {
             lending: lending::Lending::default(),
             segment: 0,
             unnamed_segment: 0,
-            unnamed_noted: statements::Noted::default(),
+            unnamed_noted: unnamed_requests::Noted::default(),
             sets_session: false,
             function_changes: pool.function_changes(),
             changed: None,

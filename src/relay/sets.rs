@@ -2,15 +2,19 @@
 
 use crate::{sql, upstream::Suspicion};
 use aho_corasick::AhoCorasick;
-use memchr::memmem::Finder;
 use std::sync::LazyLock;
 
 /// The function that sets a setting.
 pub(super) const SET_CONFIG: &str = "set_config";
 
-/// Whether where the tokens of a text end depends on `standard_conforming_strings`, which is the
-/// client's to set: such a text is not read for what it leaves out.
+/// Whether a text has other tokens where `standard_conforming_strings` is off, which is the client's to
+/// set: such a text is not read for what it leaves out.
 pub(super) fn is_ambiguous(text: &[u8]) -> bool {
+    has_backslash(text) && sql::tokens(text).ne(sql::tokens(text).with_backslashes())
+}
+
+/// Whether a string in a text may mean another than it shows.
+pub(super) fn has_backslash(text: &[u8]) -> bool {
     memchr::memchr(b'\\', text).is_some()
 }
 
@@ -21,14 +25,6 @@ static PATH: LazyLock<AhoCorasick> = LazyLock::new(|| {
         .build(["search_path", "schema", "role", "authorization"])
         .expect("the words are constants that a test has built")
 });
-
-static CALL: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(SET_CONFIG));
-
-/// Whether a text calls the function that sets a setting, as nearly everyone writes it.
-#[inline]
-pub(super) fn calls_set_config(text: &[u8]) -> bool {
-    CALL.find(text).is_some()
-}
 
 /// Whether a text that sets something may set the path by which names are found.
 pub(super) fn names_path(text: &[u8]) -> bool {
@@ -76,14 +72,7 @@ pub(super) fn configured(text: &[u8], words: usize) -> Suspicion {
             let name = argument.next().map(|name| (name.of(text), name.kind));
             let is_whole = argument.next().is_some_and(|next| next.of(text) == b",");
             suspicion |= match name.filter(|_| is_whole) {
-                Some((name, sql::Kind::String)) if is_plain(name) => {
-                    let is_path = name.eq_ignore_ascii_case(b"'search_path'");
-                    if is_path {
-                        Suspicion::TEMP
-                    } else {
-                        Suspicion::NONE
-                    }
-                }
+                Some((name, sql::Kind::String)) if is_plain(name) => of_name(name),
                 // Bound names are noted when they are bound.
                 Some((_, sql::Kind::Parameter)) => Suspicion::TEMP,
                 _ if is_local => Suspicion::TEMP,
@@ -100,52 +89,59 @@ pub(super) fn configured(text: &[u8], words: usize) -> Suspicion {
     suspicion
 }
 
-/// Whether a string constant is a name that [`customs`] finds.
+/// What a setting of this name may have a transaction leave, itself apart.
+fn of_name(name: &[u8]) -> Suspicion {
+    if name.eq_ignore_ascii_case(b"'search_path'") {
+        Suspicion::TEMP
+    } else {
+        Suspicion::NONE
+    }
+}
+
+/// Whether a byte may stand in a name that [`customs`] finds.
+fn is_part(byte: u8) -> bool {
+    sql::is_name_byte(byte) || byte == b'.'
+}
+
+/// Whether a name, or a string constant, is one that [`customs`] finds.
 fn is_plain(name: &[u8]) -> bool {
-    let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | b'.' | b'\'');
-    name.len() <= CUSTOM_NAME_BYTES_MAX && name.iter().all(is_part)
+    let name = name.strip_prefix(b"'").unwrap_or(name);
+    let name = name.strip_suffix(b"'").unwrap_or(name);
+    name.len() <= CUSTOM_NAME_BYTES_MAX && name.iter().copied().all(is_part)
 }
 
 /// Whether a text may set something whose name [`customs`] does not find in it.
 pub(super) fn sets_unseen(text: &[u8]) -> bool {
-    let is_unseen = |statement: &[u8]| {
-        let mut tokens = sql::tokens(statement).significant();
-        if tokens
-            .next()
-            .is_none_or(|first| !first.is_word(statement, b"set"))
-        {
-            return false;
-        }
-        let is_scope = |token: &sql::Token| {
-            let scopes = [&b"session"[..], b"local"];
-            scopes.iter().any(|scope| token.is_word(statement, scope))
-        };
-        let mut name = tokens.skip_while(is_scope);
-        let Some(first) = name.next() else {
-            return false;
-        };
-        let (mut end, mut is_dot) = (first.range.end, false);
-        if first.kind != sql::Kind::Word {
-            return true;
-        }
-        for token in name {
-            let continues = is_dot || token.of(statement) == b".";
-            if !continues {
-                break;
-            }
-            let is_apart = token.range.start != end;
-            is_dot = !is_dot;
-            end = token.range.end;
-            if is_apart || is_dot != (token.of(statement) == b".") {
-                return true;
-            }
-        }
-        let name = statement.get(first.range.start..end).unwrap_or_default();
-        name.contains(&b'.') && !is_plain(name)
+    let hides = |range| hides_its_name(text.get(range).unwrap_or_default());
+    is_ambiguous(text) && text.contains(&b';') || sql::statements(text).any(hides)
+}
+
+/// Whether a statement is a SET of a name that is quoted, or written with something in between.
+fn hides_its_name(statement: &[u8]) -> bool {
+    let is_word = |token: &sql::Token, words: &[&str]| {
+        let is = |word: &&str| token.is_word(statement, word.as_bytes());
+        words.iter().any(is)
     };
-    let statement = |range| text.get(range).unwrap_or_default();
-    is_ambiguous(text) && text.contains(&b';')
-        || sql::statements(text).any(|range| is_unseen(statement(range)))
+    let mut tokens = sql::tokens(statement).significant();
+    if !tokens.next().is_some_and(|first| is_word(&first, &["set"])) {
+        return false;
+    }
+    let mut rest = tokens.skip_while(|token| is_word(token, &["session", "local"]));
+    let Some(first) = rest.next() else {
+        return false;
+    };
+    let mut end = first.range.end;
+    let mut ends_with_dot = false;
+    for token in rest {
+        let is_dot = token.of(statement) == b".";
+        if !is_dot && !ends_with_dot {
+            break;
+        }
+        (end, ends_with_dot) = (token.range.end, is_dot);
+    }
+    // With what stands between its parts: that is not plain.
+    let name = statement.get(first.range.start..end).unwrap_or_default();
+    first.kind != sql::Kind::Word || name.contains(&b'.') && !is_plain(name)
 }
 
 /// Whether these tokens begin with three arguments in brackets of which the last is `true`.
@@ -214,8 +210,7 @@ const CUSTOM_NAME_BYTES_MAX: usize = 127;
 
 /// Names with a dot: they may be settings of the tenant's own, which PostgreSQL does not list.
 pub(super) fn customs(text: &[u8]) -> impl Iterator<Item = &str> {
-    let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | b'.');
-    text.split(move |b| !is_part(*b)).filter_map(|word| {
+    text.split(|b| !is_part(*b)).filter_map(|word| {
         let word = std::str::from_utf8(word).ok()?;
         let (prefix, name) = word.split_once('.')?;
         let begins = |part: &str| part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
@@ -231,8 +226,7 @@ pub(super) fn customs(text: &[u8]) -> impl Iterator<Item = &str> {
 /// Whether values may be a name that [`customs`] does not find in them: one with letters beyond ASCII,
 /// or a very long one.
 pub(super) fn may_hide_a_name(values: &[u8]) -> bool {
-    let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | b'.');
-    let mut words = values.split(|b| !is_part(b));
+    let mut words = values.split(|b| !is_part(*b));
     !values.is_ascii() || words.any(|word| word.len() > CUSTOM_NAME_BYTES_MAX)
 }
 

@@ -10,19 +10,10 @@ use super::{
 use crate::{
     net::SMALL_BYTES,
     sql,
-    upstream::{Change, Closing, Expect, Making, Name, Reply, Statement, Suspicion},
+    upstream::{Closing, Expect, Making, Name, Reply, Statement, Suspicion},
     wire::{HEADER_BYTES, Header, Refusal, SqlState, frontend, read, tag::frontend as tag},
 };
 use std::sync::{Arc, atomic::Ordering::Relaxed};
-
-/// What was seen of the unnamed statement's text in this lease.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Noted {
-    serial: u64,
-    speaks_of_names: bool,
-    /// It may set what its parameters name.
-    may_set: bool,
-}
 
 /// Longest Parse of a named statement: it must be here whole to be shared.
 const NAMED_PARSE_BYTES_MAX: usize = 1024 * 1024;
@@ -76,17 +67,7 @@ impl Relay<'_> {
 
     fn parse_too_long(&mut self, header: Header, is_unnamed: bool) -> Step {
         if is_unnamed {
-            // Not all of it is seen: it may leave anything.
-            self.server.suspicion |= Suspicion::DYNAMIC;
-            let made = self.client.unnamed.replace(None);
-            self.unnamed_noted = Noted {
-                serial: made,
-                speaks_of_names: false,
-                may_set: true,
-            };
-            let change = self.unnamed_on_server(made);
-            let making = Making::Unnamed(change);
-            self.forward(header, Expect::Parse(Reply::Forward, making));
+            self.parse_unnamed_unseen(header);
         } else {
             let refusal = Refusal::error(SqlState::TOO_LARGE, "the named statement is too long")
                 .with_detail(
@@ -95,41 +76,6 @@ impl Relay<'_> {
             self.doom(header, &refusal);
         }
         Step::Done
-    }
-
-    fn parse_unnamed(&mut self, header: Header, suspicion: Suspicion) -> Result<Step, RelayError> {
-        let message = self
-            .client
-            .to_server
-            .unscanned()
-            .get(HEADER_BYTES..header.message_bytes);
-        let tail = message.unwrap_or_default().get(1..).unwrap_or_default();
-        let Some((text, _)) = read::cstr(tail) else {
-            return Err(RelayError::ClientMalformed(header.tag));
-        };
-        self.resets.extend(super::resets::resets(text));
-        let speaks_of_names = sql::may_use_statements(text).then(|| text.to_vec());
-        let made = self.client.unnamed.replace(Some(tail));
-        self.unnamed_noted = Noted {
-            serial: made,
-            speaks_of_names: speaks_of_names.is_some(),
-            may_set: suspicion.intersects(Suspicion::SETTINGS),
-        };
-        if let Some(text) = speaks_of_names {
-            self.barrier_at_sync = true;
-            self.lend_to_parse(&text);
-        }
-        let change = self.unnamed_on_server(made);
-        let making = Making::Unnamed(change);
-        self.forward(header, Expect::Parse(Reply::Forward, making));
-        Ok(Step::Done)
-    }
-
-    /// Notes that the server's unnamed statement is this client's from here on.
-    fn unnamed_on_server(&mut self, made: u64) -> Change {
-        let before = std::mem::replace(&mut self.server.unnamed, made);
-        self.unnamed_segment = self.segment;
-        Change { made, before }
     }
 
     fn parse_named(&mut self, header: Header) -> Result<Step, RelayError> {
@@ -281,6 +227,7 @@ impl Relay<'_> {
             let hides = self.note_values(body);
             self.server.suspicion |= hides;
         }
+        self.note_path_of(suspicion);
         if !self.prepare_for(suspicion) {
             return Ok(Step::MustWait);
         }
@@ -305,7 +252,7 @@ impl Relay<'_> {
     }
 
     /// Notes what bound values may name of settings; says whether there may be others.
-    fn note_values(&self, values: &[u8]) -> Suspicion {
+    pub(super) fn note_values(&self, values: &[u8]) -> Suspicion {
         self.note_path(values);
         self.pool.note_customs(sets::customs(values));
         if sets::may_hide_a_name(values) {
@@ -368,105 +315,11 @@ impl Relay<'_> {
         );
     }
 
-    /// Whether the unnamed statement's Parse stands in an earlier segment that is not answered
-    /// yet: an error there would leave another client's statement in its place.
-    fn unnamed_is_uncertain(&mut self) -> bool {
-        let is_uncertain = self.unnamed_segment != self.segment && self.server.replies.owes_ready();
-        self.barrier |= is_uncertain;
-        is_uncertain
-    }
-
     /// The portal of the Bind that is looked at.
-    fn portal_of_bind(&self) -> Vec<u8> {
+    pub(super) fn portal_of_bind(&self) -> Vec<u8> {
         let body = self.client.to_server.unscanned().get(HEADER_BYTES..);
         let portal = body.and_then(read::cstr).map(|(portal, _)| portal);
         portal.unwrap_or_default().to_vec()
-    }
-
-    fn bind_unnamed(&mut self, header: Header) -> Step {
-        if self.unnamed_is_uncertain() {
-            return Step::MustWait;
-        }
-        if !self.note_unnamed() {
-            return Step::MustWait;
-        }
-        if self.unnamed_noted.may_set {
-            let bytes = self.client.to_server.unscanned();
-            let here = header.message_bytes.min(bytes.len());
-            let bytes = bytes.get(HEADER_BYTES..here).unwrap_or_default();
-            let mut hides = self.note_values(bytes);
-            if here < header.message_bytes {
-                hides |= Suspicion::UNSEEN;
-            }
-            self.server.suspicion |= hides;
-        }
-        if self.unnamed_noted.speaks_of_names {
-            let portal = self.portal_of_bind();
-            let tail = self.client.unnamed.tail().to_vec();
-            self.lend_to_bind(&portal, &tail);
-        }
-        if self.place_unnamed() {
-            self.forward(header, Expect::Bind(None));
-        } else {
-            self.doom_unnamed(header);
-        }
-        Step::Done
-    }
-
-    /// Looks at the text of an unnamed statement that was not parsed in this lease, once. `false` when
-    /// its Bind must wait.
-    fn note_unnamed(&mut self) -> bool {
-        let serial = self.client.unnamed.serial();
-        if self.unnamed_noted.serial == serial {
-            return true;
-        }
-        let tail = self.client.unnamed.tail();
-        let speaks_of_names = sql::may_use_statements(tail);
-        let suspicion = if tail.is_empty() {
-            Suspicion::DYNAMIC
-        } else {
-            self.suspects(tail)
-        };
-        self.unnamed_noted = Noted {
-            serial,
-            speaks_of_names,
-            may_set: suspicion.intersects(Suspicion::SETTINGS),
-        };
-        let may_go_on = self.prepare_for(suspicion);
-        if !may_go_on {
-            self.unnamed_noted = Noted::default();
-        }
-        may_go_on
-    }
-
-    fn doom_unnamed(&mut self, header: Header) {
-        let refusal = Refusal::error(
-            SqlState::UNKNOWN_STATEMENT,
-            "unnamed prepared statement does not exist",
-        );
-        self.doom(header, &refusal);
-    }
-
-    /// Makes sure that the server's unnamed statement is this client's; whether it has one.
-    fn place_unnamed(&mut self) -> bool {
-        let unnamed = &self.client.unnamed;
-        let serial = unnamed.serial();
-        if serial == 0 {
-            return false;
-        }
-        if self.server.unnamed == serial {
-            return true;
-        }
-        if unnamed.tail().is_empty() {
-            return false;
-        }
-        self.server.suspicion |= self.suspects(unnamed.tail()).without(Suspicion::HINTS);
-        frontend::parse(self.client.to_server.insertion(), b"", unnamed.tail());
-        let making = Making::Unnamed(self.unnamed_on_server(serial));
-        self.server
-            .replies
-            .push(Expect::Parse(Reply::Swallow, making));
-        true
     }
 
     pub(super) fn describe_or_close(&mut self, header: Header) -> Result<Step, RelayError> {
@@ -516,22 +369,6 @@ impl Relay<'_> {
             .push(Expect::SayCloseComplete(name, closed));
     }
 
-    fn describe_unnamed(&mut self, header: Header) -> Step {
-        if self.unnamed_is_uncertain() {
-            return Step::MustWait;
-        }
-        if sql::may_use_statements(self.client.unnamed.tail()) {
-            let tail = self.client.unnamed.tail().to_vec();
-            self.lend_to_parse(&tail);
-        }
-        if self.place_unnamed() {
-            self.forward(header, Expect::Describe(None));
-        } else {
-            self.doom_unnamed(header);
-        }
-        Step::Done
-    }
-
     fn describe_named(&mut self, header: Header) -> Step {
         let message = self
             .client
@@ -558,7 +395,7 @@ impl Relay<'_> {
     }
 
     /// Drops a message and has the server fail in its place, with the error that we word.
-    fn doom(&mut self, header: Header, refusal: &Refusal) {
+    pub(super) fn doom(&mut self, header: Header, refusal: &Refusal) {
         self.fail_with(refusal.encode());
         self.pass(header.message_bytes, Rest::Drop);
     }

@@ -5,7 +5,8 @@
 //! [`crate::upstream::Survey`] tells.
 
 use super::sets::{
-    SET_CONFIG, configured, is_ambiguous, may_set, names_seed, sets_locally, sets_unseen,
+    SET_CONFIG, configured, has_backslash, is_ambiguous, may_set, names_seed, sets_locally,
+    sets_unseen,
 };
 use crate::{
     sql,
@@ -79,7 +80,7 @@ pub(crate) fn suspects(text: &[u8]) -> Suspicion {
                 suspicion |= Suspicion::UNSEEN;
             }
         }
-        if is_ambiguous(text) {
+        if has_backslash(text) {
             // What may be a name of the path.
             suspicion |= Suspicion::TEMP;
         }

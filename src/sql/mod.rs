@@ -9,6 +9,6 @@ mod statements;
 mod uses;
 
 pub use lexer::{Kind, Token, Tokens, tokens};
-pub use name::{NAME_BYTES_MAX, clipped, quoted, unquoted};
+pub use name::{NAME_BYTES_MAX, clipped, is_name_byte, quoted, unquoted};
 pub use statements::{Statements, statements};
 pub use uses::{Use, may_use_statements, uses};

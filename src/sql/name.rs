@@ -6,6 +6,12 @@ use std::borrow::Cow;
 /// Longest name; PostgreSQL cuts longer ones (`NAMEDATALEN` - 1).
 pub const NAME_BYTES_MAX: usize = 63;
 
+/// Whether a byte may stand in a name without quotes, as far as ASCII goes.
+#[inline]
+pub fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$'
+}
+
 /// A name as PostgreSQL keeps it: its first 63 bytes.
 #[inline]
 pub fn clipped(name: &[u8]) -> &[u8] {

@@ -9,11 +9,9 @@ use super::{
     clean::Row,
     survey_sql::{self, Scope, WRITES},
 };
+use crate::sql::{NAME_BYTES_MAX, is_name_byte};
 use aho_corasick::{AhoCorasick, BuildError};
 use std::time::Duration;
-
-/// Longest name in PostgreSQL as it is built, in bytes.
-const NAME_BYTES_MAX: usize = 63;
 
 /// How long a server may take to tell; it reads the catalog of functions once.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,8 +28,6 @@ pub struct Survey {
     on_write: Suspicion,
     /// What a statement may leave whose text has one of these names.
     names: Option<Names>,
-    /// Whether there is nothing to suspect.
-    is_quiet: bool,
     is_known: bool,
     /// Names of the tenant's own settings that functions set.
     pub customs: Vec<Box<str>>,
@@ -61,16 +57,9 @@ impl Survey {
             everywhere: Suspicion::NONE,
             on_write: Suspicion::NONE,
             names: None,
-            is_quiet: false,
             customs: Vec::new(),
             sees_locks: false,
         }
-    }
-
-    /// Whether there is no function that leaves anything.
-    #[inline]
-    pub fn is_quiet(&self) -> bool {
-        self.is_quiet
     }
 
     /// Whether a survey was made at all; else a server must be asked for everything.
@@ -82,9 +71,6 @@ impl Survey {
     /// What a statement may leave through functions, as far as they are known.
     #[inline]
     pub fn suspects(&self, text: &[u8]) -> Suspicion {
-        if self.is_quiet {
-            return Suspicion::NONE;
-        }
         let mut suspicion = self.everywhere;
         if let Some(names) = &self.names {
             suspicion |= names.suspects(text, self.on_write);
@@ -113,7 +99,6 @@ impl Survey {
         Ok(Self {
             everywhere,
             on_write,
-            is_quiet: names.is_none() && everywhere.is_empty(),
             is_known: true,
             names,
             customs: Vec::new(),
@@ -145,9 +130,7 @@ impl Names {
         let mut suspicion = Suspicion::NONE;
         for found in self.finder.find_overlapping_iter(text) {
             let at = found.pattern().as_usize();
-            let is_part = |byte: Option<&u8>| {
-                byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_' || *b == b'$')
-            };
+            let is_part = |byte: Option<&u8>| byte.is_some_and(|b| is_name_byte(*b));
             let before = found.start().checked_sub(1).and_then(|at| text.get(at));
             // PostgreSQL cuts what is longer than a name may be.
             let may_go_on = at + 1 == self.count || found.len() >= NAME_BYTES_MAX;
@@ -173,8 +156,8 @@ struct Found {
 }
 
 impl Server {
-    /// Asks for the functions and relations of this scope that may leave something. Also returns what PostgreSQL had to
-    /// say meanwhile: notifications, changes of its configuration.
+    /// Asks for the functions and relations of this scope that may leave something. Also returns what
+    /// PostgreSQL had to say meanwhile: notifications, changes of its configuration.
     ///
     /// # Errors
     /// [`AskError`].
@@ -203,7 +186,7 @@ impl Server {
             found.extend(Found::all(&self.look(&writing, &mut asides).await?)?);
         }
         let mut survey = Survey::new(&found, sees(1)).map_err(|_error| AskError::Protocol)?;
-        if !survey.is_quiet {
+        if !found.is_empty() {
             let mut rows = Vec::new();
             let customs = [survey_sql::customs(), survey_sql::customs_of_views()];
             for (is_seen, question) in [sees(0), sees(2)].into_iter().zip(customs) {
@@ -236,8 +219,7 @@ impl Found {
 
     /// Whether a text that means it has its name as it is.
     fn is_plain(&self) -> bool {
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'$';
-        !self.name.is_empty() && self.name.bytes().all(is_plain)
+        !self.name.is_empty() && self.name.bytes().all(is_name_byte)
     }
 
     /// Name, what it leaves, what it leaves anywhere, what it leaves on writes.
@@ -303,7 +285,8 @@ mod tests {
     #[test]
     fn nothing_is_suspected_where_there_is_no_function() {
         let survey = Survey::new(&[], true).unwrap();
-        assert!(survey.is_quiet());
-        assert!(!Survey::unknown().is_known() && !Survey::unknown().is_quiet());
+        assert!(survey.is_known() && !Survey::unknown().is_known());
+        let text = b"insert into t select f(u&\"\\0066\")";
+        assert_eq!(survey.suspects(text), Suspicion::NONE);
     }
 }

@@ -122,6 +122,14 @@ fn a_text_that_is_prepared_again_under_another_path_finds_other_tables() {
             let sql = "select set_config('search_path', $1, true)";
             Request::new().run(sql, &[path]).sync()
         },
+        |path: &str| {
+            let sql = "select SET_CONFIG('search_path', $1, true)";
+            Request::new().run(sql, &[path]).sync()
+        },
+        |path: &str| {
+            let sql = "select set_config($1, $2, true)";
+            Request::new().run(sql, &["search_path", path]).sync()
+        },
     ];
     for sets in ways {
         let mut client = connect.login();
