@@ -11,7 +11,7 @@ use std::{fmt, fs, path::Path};
 
 /// Every module and what it may use, lower ones first: nothing may be used that stands below it in
 /// this table. A new dependency is a decision, and is written down here.
-const MODULES: [(&str, &[&str]); 19] = [
+const MODULES: [(&str, &[&str]); 24] = [
     // Who is served, and the protocol: words without I/O.
     ("tenant", &[]),
     ("wire", &[]),
@@ -51,9 +51,31 @@ const MODULES: [(&str, &[&str]); 19] = [
         ],
     ),
     // What the operator sees.
-    ("config", &["tenant"]),
+    ("crypto", &["tenant"]),
+    ("config", &["tenant", "sql", "crypto"]),
     ("telemetry", &["config"]),
-    ("api", &["telemetry"]),
+    // The control plane.
+    ("registry", &["tenant", "sql", "config", "crypto"]),
+    ("provisioning", &["tenant", "sql"]),
+    (
+        "control",
+        &[
+            "tenant",
+            "sql",
+            "config",
+            "crypto",
+            "registry",
+            "provisioning",
+        ],
+    ),
+    (
+        "import",
+        &["tenant", "config", "crypto", "registry", "control"],
+    ),
+    (
+        "api",
+        &["tenant", "telemetry", "registry", "provisioning", "control"],
+    ),
     // Everything put together.
     (
         "app",
@@ -67,12 +89,42 @@ const MODULES: [(&str, &[&str]); 19] = [
             "admission",
             "frontend",
             "config",
+            "crypto",
             "telemetry",
+            "registry",
+            "control",
             "api",
         ],
     ),
-    ("demo", &["tenant", "app"]),
-    ("cli", &["tenant", "config", "telemetry", "app", "demo"]),
+    (
+        "demo",
+        &[
+            "tenant",
+            "sql",
+            "config",
+            "crypto",
+            "registry",
+            "provisioning",
+            "control",
+            "app",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "tenant",
+            "sql",
+            "config",
+            "crypto",
+            "telemetry",
+            "registry",
+            "provisioning",
+            "control",
+            "import",
+            "app",
+            "demo",
+        ],
+    ),
 ];
 
 /// What relays bytes. It gets everything by value from `app`: it knows no file and no operator.
@@ -92,7 +144,19 @@ const DATA_PLANE: [&str; 12] = [
 ];
 
 /// What the data plane never uses.
-const ABOVE_DATA_PLANE: [&str; 6] = ["config", "telemetry", "api", "app", "demo", "cli"];
+const ABOVE_DATA_PLANE: [&str; 11] = [
+    "config",
+    "crypto",
+    "telemetry",
+    "registry",
+    "provisioning",
+    "control",
+    "import",
+    "api",
+    "app",
+    "demo",
+    "cli",
+];
 
 /// One use of a module in another.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,10 +1,11 @@
 //! The checked configuration as text again, every default filled in, every secret `[redacted]`.
 
 use super::{
-    Config, Proxy, raw,
+    Config, Proxy, Registry, raw,
     units::{OneOrMore, Period, SecretText},
     url,
 };
+use crate::crypto::KeySource;
 use crate::tenant::{ApiKey, Cluster, Limits, Login, Secret, Tenant, Timeouts, UpstreamTls};
 use ipnet::IpNet;
 use std::{
@@ -35,10 +36,37 @@ fn file(config: &Config) -> raw::File {
         admin: raw::Admin {
             listen: address.map(ToString::to_string),
         },
+        registry: config.registry.as_ref().map(registry).unwrap_or_default(),
+        secrets: config.master_key.as_ref().map(secrets).unwrap_or_default(),
+        templates: raw::Templates {
+            directory: config.templates.clone(),
+        },
         clusters: config.clusters.iter().map(|it| cluster(it)).collect(),
         defaults: raw::Tuning::default(),
         tenants: config.tenants.iter().map(|it| tenant(it)).collect(),
     }
+}
+
+fn registry(registry: &Registry) -> raw::Registry {
+    raw::Registry {
+        url: Some(SecretText(registry.url.clone())),
+        max_connections: Some(registry.max_connections.into()),
+        stale_max: Some(Period(registry.stale_max)),
+        snapshot: registry.snapshot.clone(),
+        ..raw::Registry::default()
+    }
+}
+
+fn secrets(source: &KeySource) -> raw::Secrets {
+    let mut secrets = raw::Secrets::default();
+    match source.clone() {
+        KeySource::File(path) => secrets.master_key_file = Some(path),
+        KeySource::Environment(name) => secrets.master_key_env = Some(name),
+        KeySource::Command(command) => {
+            secrets.master_key_command = Some(SecretText(Secret::new(command)));
+        }
+    }
+    secrets
 }
 
 fn proxy(proxy: &Proxy) -> raw::Proxy {

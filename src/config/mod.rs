@@ -22,8 +22,12 @@ pub mod watch;
 pub use directory::{Replaced, StaticDirectory};
 pub use error::{ConfigError, Fault, Problem, UrlError};
 pub use location::KeyPath;
+pub use url::{parse as cluster_url, print as print_cluster_url};
 
-use crate::tenant::{Cluster, Tenant, UpstreamTls};
+use crate::{
+    crypto::KeySource,
+    tenant::{Cluster, Secret, Tenant, UpstreamTls},
+};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -41,6 +45,12 @@ pub struct Config {
     pub proxy: Proxy,
     /// The HTTP listener for operators.
     pub admin: Admin,
+    /// The system of record; `None`: this file is all there is.
+    pub registry: Option<Registry>,
+    /// Where the master keys come from. There is one when there is a registry.
+    pub master_key: Option<KeySource>,
+    /// The directory of the tenants' SQL templates.
+    pub templates: Option<PathBuf>,
     /// The clusters, in the file's order. Names are unique.
     pub clusters: Vec<Arc<Cluster>>,
     /// The tenants, in the file's order. Names are unique, and their clusters exist.
@@ -182,6 +192,19 @@ impl LogLevel {
 pub struct Admin {
     /// Where; `None`: it is off.
     pub listen: Option<SocketAddr>,
+}
+
+/// The system of record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registry {
+    /// A `postgres://` URL; it holds a password.
+    pub url: Secret,
+    /// Connections to it, 1 to 100.
+    pub max_connections: u32,
+    /// How long a tenant is served by the last good answer when the registry does not answer.
+    pub stale_max: Duration,
+    /// A sealed copy on disk, so that a start without the registry serves the known tenants.
+    pub snapshot: Option<PathBuf>,
 }
 
 impl Config {

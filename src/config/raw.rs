@@ -17,6 +17,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 pub(crate) struct File {
     pub(crate) proxy: Proxy,
     pub(crate) admin: Admin,
+    pub(crate) registry: Registry,
+    pub(crate) secrets: Secrets,
+    pub(crate) templates: Templates,
     pub(crate) clusters: Vec<Cluster>,
     pub(crate) defaults: Tuning,
     pub(crate) tenants: Vec<Tenant>,
@@ -53,6 +56,35 @@ pub(crate) struct Proxy {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Admin {
     pub(crate) listen: Option<String>,
+}
+
+/// `[registry]`
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Registry {
+    pub(crate) url: Option<SecretText>,
+    pub(crate) url_env: Option<String>,
+    pub(crate) url_file: Option<PathBuf>,
+    pub(crate) max_connections: Option<u64>,
+    pub(crate) stale_max: Option<Period>,
+    pub(crate) snapshot: Option<PathBuf>,
+}
+
+/// `[secrets]`
+#[expect(clippy::struct_field_names, reason = "a field is named as its key")]
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Secrets {
+    pub(crate) master_key_file: Option<PathBuf>,
+    pub(crate) master_key_env: Option<String>,
+    pub(crate) master_key_command: Option<SecretText>,
+}
+
+/// `[templates]`
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Templates {
+    pub(crate) directory: Option<PathBuf>,
 }
 
 /// One of `[[clusters]]`

@@ -74,7 +74,9 @@ fn every_key_of_the_reference_exists_when_uncommented() {
     };
     let none: [String; 0] = [];
     assert_eq!(missing(&written["proxy"], &[]), none);
-    assert_eq!(missing(&written["admin"], &[]), none);
+    for table in ["admin", "registry", "secrets", "templates"] {
+        assert_eq!(missing(&written[table], &[]), none, "{table}");
+    }
     assert_eq!(missing(&written["clusters"][0], &[]), none);
     // Named in a comment behind their neighbour.
     let others = ["read_only_password_env", "read_only_password_file"];
@@ -86,6 +88,16 @@ fn every_key_of_the_reference_exists_when_uncommented() {
 fn every_default_of_the_reference_is_the_default() {
     // Examples rather than defaults: they need a file, a variable or a decision.
     let examples = [
+        "url",
+        "url_env",
+        "url_file",
+        "max_connections",
+        "stale_max",
+        "snapshot",
+        "master_key_file",
+        "master_key_env",
+        "master_key_command",
+        "directory",
         "proxy_protocol_listen",
         "workers",
         "tls_mode",
@@ -610,5 +622,34 @@ mod properties {
             let time = tenant.timeouts.query.unwrap_or_default();
             prop_assert_eq!(time, Duration::from_millis(milliseconds));
         }
+    }
+}
+
+#[test]
+fn a_registry_needs_a_master_key_from_one_place() {
+    let errors = |text: &str| parse(text).unwrap_err().join("\n");
+    let url = "[registry]\nurl = \"postgres://u:hunter2@h/d\"\n";
+    assert!(errors(url).contains("secrets.master_key_file: it is missing"));
+    let two = format!("{url}[secrets]\nmaster_key_env = \"K\"\nmaster_key_command = \"cat k\"\n");
+    assert!(errors(&two).contains("secrets.master_key_command"));
+    let wrong = "[registry]\nurl = \"hunter2\"\n";
+    assert!(errors(wrong).contains("registry.url") && !errors(wrong).contains("hunter2"));
+    assert!(errors("[registry]\nsnapshot = \"s\"\n").contains("registry.snapshot"));
+    let missing = "[templates]\ndirectory = \"no/such/dir\"\n";
+    assert!(errors(missing).contains("no/such/dir"));
+}
+
+#[test]
+fn the_registry_is_printed_without_its_password() {
+    let text = "[registry]\nurl = \"postgres://u:hunter2@h/d\"\n[secrets]\nmaster_key_command = \"echo hunter2\"\n";
+    let config = parse(text).unwrap();
+    let registry = config.registry.as_ref().unwrap();
+    assert_eq!(registry.stale_max, Duration::from_hours(24));
+    for printed in [
+        config.to_toml(),
+        config.to_json().to_string(),
+        format!("{config:?}"),
+    ] {
+        assert!(!printed.contains("hunter2"), "{printed}");
     }
 }

@@ -11,7 +11,7 @@ const PORT: u16 = 5432;
 ///
 /// # Errors
 /// [`UrlError`] when it is neither.
-pub(crate) fn parse(text: &str) -> Result<Address, UrlError> {
+pub fn parse(text: &str) -> Result<Address, UrlError> {
     let rest = text
         .strip_prefix("postgres://")
         .or_else(|| text.strip_prefix("postgresql://"))
@@ -107,7 +107,7 @@ fn unescape(text: &str) -> Result<String, UrlError> {
 }
 
 /// The URL of an address: what [`parse`] reads.
-pub(crate) fn print(address: &Address) -> String {
+pub fn print(address: &Address) -> String {
     match address {
         Address::Tcp { .. } => format!("postgres://{address}"),
         Address::Unix(file) => {

@@ -20,11 +20,11 @@ use std::{
 const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
 
 /// The three ways to give a password: at most one is used.
-struct Source<'a> {
-    names: [&'static str; 3],
-    inline: Option<&'a SecretText>,
-    variable: Option<&'a str>,
-    file: Option<&'a Path>,
+pub(super) struct Source<'a> {
+    pub(super) names: [&'static str; 3],
+    pub(super) inline: Option<&'a SecretText>,
+    pub(super) variable: Option<&'a str>,
+    pub(super) file: Option<&'a Path>,
 }
 
 impl Check<'_> {
@@ -88,7 +88,8 @@ impl Check<'_> {
         Ok(name.into())
     }
 
-    fn password(&mut self, at: At<'_>, source: &Source<'_>) -> Checked<Option<Secret>> {
+    /// What one of the three ways gives; `None` when none of them is used.
+    pub(super) fn password(&mut self, at: At<'_>, source: &Source<'_>) -> Checked<Option<Secret>> {
         let [inline, variable, file] = source.names;
         let (at, secret) = match (source.inline, source.variable, source.file) {
             (None, None, None) => return Ok(None),

@@ -4,6 +4,7 @@ mod cluster;
 mod key;
 mod login;
 mod proxy;
+mod registry;
 mod tenant;
 
 use super::{
@@ -96,6 +97,10 @@ impl Check<'_> {
     fn file(&mut self, file: raw::File) -> Checked<Config> {
         let proxy = self.proxy(file.proxy);
         let admin = self.admin(file.admin);
+        let registry = self.registry(&file.registry);
+        let master_key =
+            self.master_key(&file.secrets, registry.as_ref().is_ok_and(Option::is_some));
+        let templates = self.templates(&file.templates);
         let clusters = self.clusters(&file.clusters);
         let names: HashMap<Arc<str>, ClusterName> = clusters
             .iter()
@@ -105,6 +110,9 @@ impl Check<'_> {
         Ok(Config {
             proxy: proxy?,
             admin: admin?,
+            registry: registry?,
+            master_key: master_key?,
+            templates: templates?,
             clusters,
             tenants,
         })

@@ -3,6 +3,7 @@
 use super::{Check, Checked, Noted};
 use crate::{
     config::{error::Fault, location::At, raw},
+    sql::quoted_name,
     tenant::{
         ClusterName, Limits, Login, Pinning, Placement, PoolMode, Status, Tenant, TenantId, Tier,
         Timeouts,
@@ -206,7 +207,7 @@ impl Check<'_> {
         placement: &Placement,
         tuning: &raw::Tuning,
     ) -> Vec<(Box<str>, Box<str>)> {
-        let search_path = placement.schema.as_deref().map(quote_identifier);
+        let search_path = placement.schema.as_deref().map(quoted_name);
         let own = [
             ("schema", Some("search_path"), search_path.as_deref()),
             ("time_zone", Some("TimeZone"), tuning.time_zone.as_deref()),
@@ -253,11 +254,6 @@ fn setting_fault(name: &str, is_taken: bool) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-/// The name as PostgreSQL reads it whatever it contains.
-fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn forced(names: Option<&[String]>) -> Vec<Box<str>> {

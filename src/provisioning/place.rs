@@ -1,0 +1,77 @@
+//! What is to be made, and as whom.
+
+use crate::tenant::{Address, Login, Secret, Tier, UpstreamTls};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// How to log in at a cluster as who makes and removes tenants there: a superuser, or a role with
+/// CREATEROLE and CREATEDB (as on managed PostgreSQL).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// The cluster's primary.
+    pub address: Address,
+    /// TLS towards it.
+    pub tls: UpstreamTls,
+    /// The role.
+    pub role: Box<str>,
+    /// Its password; none where PostgreSQL trusts us.
+    pub password: Option<Secret>,
+    /// TCP connect, TLS and login.
+    pub connect_timeout: Duration,
+}
+
+/// How much of PostgreSQL's own catalogue tenants of a shared database may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// As little as can be: the default.
+    #[default]
+    Strict,
+    /// As much as `pg_dump` and reflection need; what that shows is listed as [`Hole`]s.
+    Compatible,
+}
+
+/// Whether a row tenant has a login role of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Variant {
+    /// It has.
+    #[default]
+    Own,
+    /// It is bound to a slot, a login role that many tenants use in turn.
+    Shared,
+}
+
+/// A tenant's place: where it is and as whom it is used. Tenants of the tiers `schema` and `row`
+/// share a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// How it is kept apart.
+    pub tier: Tier,
+    /// Tier `row`: with a role of its own or through slots.
+    pub variant: Variant,
+    /// The database.
+    pub database: Box<str>,
+    /// Tier `schema` and `database`: the schema that is the tenant's; tier `row`: `None`.
+    pub schema: Option<Box<str>>,
+    /// `[a-z2-7]{20}`: in all names, and the `tenant_id` of its rows.
+    pub token: Box<str>,
+    /// Who reads and writes; the variant `shared` has no login of its own.
+    pub login: Option<Login>,
+    /// Who reads.
+    pub read_only_login: Option<Login>,
+    /// Connections PostgreSQL lets each of its roles have; -1: any number.
+    pub connection_limit: i32,
+}
+
+/// Something that could not be closed, or is left open by the profile. It is recorded and told,
+/// never passed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hole {
+    /// A short name that stays: `pg_stat_activity`, `object_names`.
+    pub name: String,
+    /// What a tenant can see or do through it.
+    pub what: String,
+    /// How it could be closed.
+    pub way_out: String,
+}

@@ -1,0 +1,267 @@
+//! From rows to what the data plane knows.
+
+use super::{ClusterRow, KeyRow, RegistryError, TenantRow};
+use crate::{
+    config::cluster_url,
+    crypto::{Keyring, Purpose, Sealed},
+    tenant::{
+        ApiKey, Cluster, ClusterName, KeyId, Limits, Login, Pinning, Placement, PoolMode, Scope,
+        Secret, Status, Tenant, TenantId, Tier, Timeouts, UpstreamTls,
+    },
+};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use time::OffsetDateTime;
+
+/// A tenant as of a generation.
+#[derive(Debug, Clone)]
+pub struct Assembled {
+    /// The tenant.
+    pub tenant: Arc<Tenant>,
+    /// The number of the change that made it so.
+    pub generation: i64,
+}
+
+/// The tenant of a row and its keys; `None` when it is not (or no longer) served at all. Revoked
+/// keys are left out.
+///
+/// # Errors
+/// [`RegistryError::Row`] or [`RegistryError::Open`]: one unusable row fails its tenant alone.
+pub fn tenant_of(
+    row: &TenantRow,
+    keys: &[KeyRow],
+    keyring: &Keyring,
+) -> Result<Option<Assembled>, RegistryError> {
+    let status = match row.status.as_str() {
+        "active" => Status::Active,
+        "suspended" => Status::Suspended,
+        _ => return Ok(None),
+    };
+    let tenant = Tenant {
+        id: TenantId::new(&row.id).map_err(|error| unusable(&row.id, "id", error))?,
+        status,
+        placement: placement(row, keyring)?,
+        pool_mode: word(row, "pool_mode", row.pool_mode.as_deref())?
+            .unwrap_or(PoolMode::Transaction),
+        pinning: match row.pin.as_deref() {
+            Some("refuse") => Pinning::Refuse,
+            _ => Pinning::Allow,
+        },
+        limits: limits(row)?,
+        timeouts: timeouts(row),
+        settings: settings(row),
+        forced: row
+            .forced
+            .iter()
+            .map(|name| name.to_ascii_lowercase().into())
+            .collect(),
+        keys: keys
+            .iter()
+            .filter(|key| key.status == "active")
+            .map(|key| api_key(key).map(Arc::new))
+            .collect::<Result<_, _>>()?,
+    };
+    Ok(Some(Assembled {
+        tenant: Arc::new(tenant),
+        generation: row.generation,
+    }))
+}
+
+/// The cluster of a row.
+///
+/// # Errors
+/// [`RegistryError::Row`].
+pub fn cluster_of(row: &ClusterRow) -> Result<Cluster, RegistryError> {
+    let what = format!("cluster {}", row.name);
+    let wrong = |problem: &dyn std::fmt::Display| RegistryError::Row {
+        what: what.clone(),
+        problem: problem.to_string(),
+    };
+    let address = |text: &str| cluster_url(text).map_err(|error| wrong(&error));
+    let ca = row.tls_ca.as_ref().map(PathBuf::from);
+    Ok(Cluster {
+        name: ClusterName::new(&row.name).map_err(|error| wrong(&error))?,
+        primary: address(&row.primary_url)?,
+        replicas: row
+            .replica_urls
+            .iter()
+            .map(|text| address(text))
+            .collect::<Result<_, _>>()?,
+        max_server_connections: u32::try_from(row.max_server_connections).unwrap_or(1),
+        max_parallel_connects: u32::try_from(row.max_parallel_connects).unwrap_or(1),
+        connect_timeout: milliseconds(row.connect_timeout_ms),
+        tls: match row.tls.as_str() {
+            "disable" => UpstreamTls::Disable,
+            "require" => UpstreamTls::Require,
+            "verify-ca" => UpstreamTls::VerifyCa(ca),
+            "verify-full" => UpstreamTls::VerifyFull(ca),
+            other => return Err(wrong(&format_args!("tls {other:?}"))),
+        },
+        client_certificate: None,
+    })
+}
+
+fn unusable(id: &str, field: &str, problem: impl std::fmt::Display) -> RegistryError {
+    RegistryError::Row {
+        what: format!("{field} of tenant {id}"),
+        problem: problem.to_string(),
+    }
+}
+
+fn placement(row: &TenantRow, keyring: &Keyring) -> Result<Placement, RegistryError> {
+    let login = |role: &str, what: &str, sealed: Option<&[u8]>| {
+        Ok::<_, RegistryError>(Login {
+            role: role.into(),
+            password: sealed
+                .map(|sealed| open(row, what, sealed, keyring))
+                .transpose()?,
+        })
+    };
+    let reader = row.read_only_role.as_deref();
+    let reader = reader.map(|role| {
+        login(
+            role,
+            "read_only_password",
+            row.read_only_password.as_deref(),
+        )
+    });
+    Ok(Placement {
+        cluster: ClusterName::new(&row.cluster)
+            .map_err(|error| unusable(&row.id, "cluster", error))?,
+        tier: row
+            .tier
+            .parse::<Tier>()
+            .map_err(|error| unusable(&row.id, "tier", error))?,
+        database: row.database_name.as_str().into(),
+        schema: row.schema_name.as_deref().map(Into::into),
+        login: login(&row.role, "password", row.password.as_deref())?,
+        read_only_login: reader.transpose()?,
+    })
+}
+
+fn open(
+    row: &TenantRow,
+    what: &str,
+    sealed: &[u8],
+    keyring: &Keyring,
+) -> Result<Secret, RegistryError> {
+    let owner = format!("tenant:{}", row.id);
+    let purpose = Purpose {
+        owner: &owner,
+        what,
+    };
+    let failed = |source| RegistryError::Open {
+        owner: format!("tenant {}", row.id),
+        what: what.to_owned(),
+        source,
+    };
+    let opened = keyring.open(purpose, Sealed(sealed)).map_err(failed)?;
+    let text =
+        String::from_utf8(opened.to_vec()).map_err(|_error| unusable(&row.id, what, "no text"))?;
+    Ok(Secret::new(text))
+}
+
+fn word<T: std::str::FromStr<Err: std::fmt::Display>>(
+    row: &TenantRow,
+    field: &str,
+    text: Option<&str>,
+) -> Result<Option<T>, RegistryError> {
+    let parsed = text.map(str::parse).transpose();
+    parsed.map_err(|error: T::Err| unusable(&row.id, field, error))
+}
+
+fn limits(row: &TenantRow) -> Result<Limits, RegistryError> {
+    let defaults = Limits::default();
+    let number = |field: &str, value: Option<i32>, default: u32| match value {
+        Some(value) => u32::try_from(value).map_err(|error| unusable(&row.id, field, error)),
+        None => Ok(default),
+    };
+    let pool_size = number("pool_size", row.pool_size, defaults.pool_size)?;
+    Ok(Limits {
+        max_client_connections: number(
+            "max_client_connections",
+            row.max_client_connections,
+            defaults.max_client_connections,
+        )?,
+        pool_size,
+        min_pool_size: number("min_pool_size", row.min_pool_size, defaults.min_pool_size)?,
+        max_prepared_statements: number(
+            "max_prepared_statements",
+            row.max_prepared_statements,
+            defaults.max_prepared_statements,
+        )?,
+        max_pinned_servers: number(
+            "max_pinned_servers",
+            row.max_pinned_servers,
+            Limits::pinned_of(pool_size),
+        )?,
+    })
+}
+
+fn milliseconds(value: i64) -> Duration {
+    Duration::from_millis(u64::try_from(value).unwrap_or(0))
+}
+
+fn timeouts(row: &TenantRow) -> Timeouts {
+    let defaults = Timeouts::default();
+    let time = |value: Option<i64>, default: Option<Duration>| match value {
+        Some(value) => Some(milliseconds(value)).filter(|time| !time.is_zero()),
+        None => default,
+    };
+    Timeouts {
+        server_idle: time(row.server_idle_timeout, defaults.server_idle),
+        server_lifetime: time(row.server_lifetime, defaults.server_lifetime),
+        server_check_delay: time(row.server_check_delay, defaults.server_check_delay),
+        query_wait: time(row.query_wait_timeout, defaults.query_wait),
+        query: time(row.query_timeout, defaults.query),
+        transaction: time(row.transaction_timeout, defaults.transaction),
+        idle_transaction: time(row.idle_transaction_timeout, defaults.idle_transaction),
+        client_idle: time(row.client_idle_timeout, defaults.client_idle),
+    }
+}
+
+fn settings(row: &TenantRow) -> Vec<(Box<str>, Box<str>)> {
+    let pair = |name: &str, value: &str| (Box::from(name), Box::from(value));
+    let mut settings = Vec::new();
+    if row.tier == "schema" {
+        let schema = row.schema_name.as_deref().unwrap_or(&row.role);
+        settings.push(pair("search_path", &crate::sql::quoted_name(schema)));
+    }
+    settings.extend(row.time_zone.as_ref().map(|zone| pair("TimeZone", zone)));
+    settings.extend(row.tenant_setting.as_ref().map(|name| pair(name, &row.id)));
+    settings.extend(row.settings.iter().map(|(name, value)| pair(name, value)));
+    settings
+}
+
+fn api_key(row: &KeyRow) -> Result<ApiKey, RegistryError> {
+    let wrong = |problem: &dyn std::fmt::Display| RegistryError::Row {
+        what: format!("API key {}", row.id),
+        problem: problem.to_string(),
+    };
+    Ok(ApiKey {
+        id: KeyId::new(&row.id).map_err(|error| wrong(&error))?,
+        verifier: row.verifier.parse().map_err(|error| wrong(&error))?,
+        scope: match row.scope.as_str() {
+            "read_write" => Scope::ReadWrite,
+            "read_only" => Scope::ReadOnly,
+            other => return Err(wrong(&format_args!("scope {other:?}"))),
+        },
+        allow: row
+            .allow
+            .iter()
+            .map(|text| text.parse().map_err(|error| wrong(&error)))
+            .collect::<Result<_, _>>()?,
+        not_before: row.not_before.map(system_time),
+        expires: row.expires_at.map(system_time),
+        max_client_connections: row
+            .max_client_connections
+            .map(|max| u32::try_from(max).unwrap_or(0)),
+    })
+}
+
+fn system_time(time: OffsetDateTime) -> SystemTime {
+    time.into()
+}

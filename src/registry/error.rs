@@ -1,0 +1,57 @@
+//! Why the registry could not be used.
+
+use crate::crypto::{OpenError, SealError};
+
+/// Why the registry could not be used. No variant holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The URL.
+    #[error("registry.url can't be read; write \"postgres://user:password@host:port/database\"")]
+    Url,
+    /// It does not answer, or refused.
+    #[error("the registry can't be used")]
+    Database(#[from] sqlx::Error),
+    /// It can't be brought up to date.
+    #[error("the registry can't be migrated")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A secret in it can't be opened.
+    #[error("{owner}'s {what} can't be opened")]
+    Open {
+        /// Whose.
+        owner: String,
+        /// Which.
+        what: String,
+        /// Why.
+        #[source]
+        source: OpenError,
+    },
+    /// A secret can't be sealed.
+    #[error("a secret can't be sealed")]
+    Seal(#[from] SealError),
+    /// A row says what can't be.
+    #[error("{what} in the registry is not usable: {problem}")]
+    Row {
+        /// Which row.
+        what: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl RegistryError {
+    /// Whether the registry did not answer, so that it may later.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Database(error) => !matches!(
+                error,
+                sqlx::Error::Database(_)
+                    | sqlx::Error::RowNotFound
+                    | sqlx::Error::ColumnDecode { .. }
+            ),
+            Self::Migrate(sqlx::migrate::MigrateError::Execute(error)) => {
+                !matches!(error, sqlx::Error::Database(_))
+            }
+            _ => false,
+        }
+    }
+}

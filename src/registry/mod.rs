@@ -1,0 +1,73 @@
+//! The system of record: tenants, keys, clusters, configuration and events in PostgreSQL.
+//!
+//! Rows are written by use cases (`control`) and read by the data plane's directory. What is secret
+//! is sealed before it comes here ([`crate::crypto`]). Migrations are in `migrations/`, applied by
+//! [`Registry::migrate`] under PostgreSQL's advisory lock, so that several starts at once are one.
+
+mod assemble;
+mod error;
+mod event;
+mod rows;
+
+pub use assemble::{Assembled, cluster_of, tenant_of};
+pub use error::RegistryError;
+pub use event::{Changes, NewEvent, append};
+pub use rows::{ClusterRow, KeyRow, SlotKeyRow, TenantRow};
+
+use crate::{config, crypto::Keyring};
+use sqlx::{
+    PgPool,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::{str::FromStr as _, sync::Arc, time::Duration};
+
+/// How long a connection to the registry may take.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/registry/migrations");
+
+/// The system of record. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    /// Connections to it.
+    pub pool: PgPool,
+    /// What opens its secrets.
+    pub keyring: Arc<Keyring>,
+}
+
+impl Registry {
+    /// Prepares connections; the first use makes one.
+    ///
+    /// # Errors
+    /// [`RegistryError::Url`] when the URL can't be read.
+    pub fn new(config: &config::Registry, keyring: Arc<Keyring>) -> Result<Self, RegistryError> {
+        let options = options(config)?;
+        let pool = PgPoolOptions::new()
+            .max_connections(config.max_connections)
+            .acquire_timeout(CONNECT_TIME_MAX)
+            .connect_lazy_with(options);
+        Ok(Self { pool, keyring })
+    }
+
+    /// Creates what is missing, and brings it up to date. Several at once wait for each other.
+    ///
+    /// # Errors
+    /// [`RegistryError::Migrate`]; what was applied before stays.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: each migration is a transaction.
+    pub async fn migrate(&self) -> Result<(), RegistryError> {
+        Ok(MIGRATIONS.run(&self.pool).await?)
+    }
+}
+
+/// How to connect, for the pool and for who listens.
+///
+/// # Errors
+/// [`RegistryError::Url`]. The message has no part of the URL: it holds a password.
+pub fn options(config: &config::Registry) -> Result<PgConnectOptions, RegistryError> {
+    let options = PgConnectOptions::from_str(config.url.expose());
+    let options = options.map_err(|_error| RegistryError::Url)?;
+    Ok(options.application_name("pgusher"))
+}

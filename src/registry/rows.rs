@@ -1,0 +1,111 @@
+//! Rows as they stand in the tables. What the columns mean stands in `migrations/`.
+
+use sqlx::types::Json;
+use std::collections::BTreeMap;
+use time::OffsetDateTime;
+
+/// `pgusher.cluster`
+#[derive(Debug, Clone, sqlx::FromRow)]
+#[expect(missing_docs, reason = "a field is named as its column")]
+pub struct ClusterRow {
+    pub name: String,
+    pub primary_url: String,
+    pub replica_urls: Vec<String>,
+    pub region: Option<String>,
+    pub admin_role: String,
+    pub admin_password: Option<Vec<u8>>,
+    pub tls: String,
+    pub tls_ca: Option<String>,
+    pub max_server_connections: i32,
+    pub max_parallel_connects: i32,
+    pub connect_timeout_ms: i64,
+    pub profile: String,
+    pub schema_database: String,
+    pub row_database: String,
+    pub open_holes: Json<serde_json::Value>,
+    pub generation: i64,
+    pub created_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
+}
+
+/// `pgusher.tenant`
+#[derive(Debug, Clone, sqlx::FromRow)]
+#[expect(missing_docs, reason = "a field is named as its column")]
+pub struct TenantRow {
+    pub id: String,
+    pub name: String,
+    pub tier: String,
+    pub variant: String,
+    pub status: String,
+    pub owner_email: Option<String>,
+    pub cluster: String,
+    pub database_name: String,
+    pub schema_name: Option<String>,
+    pub token: String,
+    pub role: String,
+    pub password: Option<Vec<u8>>,
+    pub read_only_role: Option<String>,
+    pub read_only_password: Option<Vec<u8>>,
+    pub scram_salt: Vec<u8>,
+    pub pool_mode: Option<String>,
+    pub pin: Option<String>,
+    pub pool_size: Option<i32>,
+    pub min_pool_size: Option<i32>,
+    pub max_client_connections: Option<i32>,
+    pub max_pinned_servers: Option<i32>,
+    pub max_prepared_statements: Option<i32>,
+    pub server_idle_timeout: Option<i64>,
+    pub server_lifetime: Option<i64>,
+    pub server_check_delay: Option<i64>,
+    pub query_wait_timeout: Option<i64>,
+    pub query_timeout: Option<i64>,
+    pub transaction_timeout: Option<i64>,
+    pub idle_transaction_timeout: Option<i64>,
+    pub client_idle_timeout: Option<i64>,
+    pub settings: Json<BTreeMap<String, String>>,
+    pub forced: Vec<String>,
+    pub time_zone: Option<String>,
+    pub tenant_setting: Option<String>,
+    pub plan: String,
+    pub auto_update: bool,
+    pub metadata: Json<serde_json::Value>,
+    pub template_version: i64,
+    pub open_holes: Json<serde_json::Value>,
+    pub remove_at: Option<OffsetDateTime>,
+    pub generation: i64,
+    pub created_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
+}
+
+/// `pgusher.api_key`
+#[derive(Debug, Clone, sqlx::FromRow)]
+#[expect(missing_docs, reason = "a field is named as its column")]
+pub struct KeyRow {
+    pub id: String,
+    pub tenant: String,
+    pub name: String,
+    pub sha256: Option<Vec<u8>>,
+    pub verifier: String,
+    pub scope: String,
+    pub permissions: Vec<String>,
+    pub allow: Vec<String>,
+    pub rate_limit_per_hour: Option<i32>,
+    pub max_client_connections: Option<i32>,
+    pub not_before: Option<OffsetDateTime>,
+    pub expires_at: Option<OffsetDateTime>,
+    pub status: String,
+    pub last_used_at: Option<OffsetDateTime>,
+    pub created_at: OffsetDateTime,
+    pub revoked_at: Option<OffsetDateTime>,
+}
+
+/// `pgusher.slot_key`
+#[derive(Debug, Clone, sqlx::FromRow)]
+#[expect(missing_docs, reason = "a field is named as its column")]
+pub struct SlotKeyRow {
+    pub cluster: String,
+    pub database_name: String,
+    pub id: i32,
+    pub sealed: Vec<u8>,
+    pub created_at: OffsetDateTime,
+}
