@@ -1,0 +1,48 @@
+//! What operators and tenants may do, once: the command line, the admin API and every later surface
+//! call these use cases. Each takes an [`Actor`], checks that it may, does it, and writes an event.
+
+mod actor;
+mod error;
+
+pub use actor::{Actor, Role};
+pub use error::ControlError;
+
+use crate::{config::Config, registry::Registry};
+use std::path::PathBuf;
+
+/// The use cases. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// The system of record.
+    pub registry: Registry,
+    /// The directory of the tenants' SQL templates.
+    pub templates: Option<PathBuf>,
+    /// Where clients connect, for the URLs that are shown: `127.0.0.1:6432`.
+    pub proxy: String,
+}
+
+impl Control {
+    /// The use cases over this registry.
+    pub fn new(registry: Registry, config: &Config) -> Self {
+        let listen = config
+            .proxy
+            .listen
+            .iter()
+            .find_map(|listen| match &listen.address {
+                crate::config::ListenAddress::Tcp(address) => Some(*address),
+                crate::config::ListenAddress::Unix(_) => None,
+            });
+        let proxy = listen.map_or_else(
+            || "127.0.0.1:6432".to_owned(),
+            |address| match address.ip().is_unspecified() {
+                true => format!("127.0.0.1:{}", address.port()),
+                false => address.to_string(),
+            },
+        );
+        Self {
+            registry,
+            templates: config.templates.clone(),
+            proxy,
+        }
+    }
+}
