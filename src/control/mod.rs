@@ -34,9 +34,12 @@ impl Control {
             });
         let proxy = listen.map_or_else(
             || "127.0.0.1:6432".to_owned(),
-            |address| match address.ip().is_unspecified() {
-                true => format!("127.0.0.1:{}", address.port()),
-                false => address.to_string(),
+            |address| {
+                if address.ip().is_unspecified() {
+                    format!("127.0.0.1:{}", address.port())
+                } else {
+                    address.to_string()
+                }
             },
         );
         Self {

@@ -5,8 +5,9 @@ use std::{
     io::{self, Read as _},
     path::PathBuf,
     process::{Command, ExitStatus, Stdio},
+    sync::mpsc,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use zeroize::Zeroizing;
 
@@ -14,8 +15,6 @@ use zeroize::Zeroizing;
 const TEXT_BYTES_MAX: u64 = 64 * 1024;
 /// How long the command may take.
 const COMMAND_TIME_MAX: Duration = Duration::from_secs(30);
-/// How often it is asked whether it has ended.
-const COMMAND_POLL: Duration = Duration::from_millis(10);
 
 /// Where the master keys come from. A command is never printed: it may hold a secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -102,34 +101,24 @@ impl KeySource {
         }
     }
 
+    /// A command that hangs is left behind: the start fails, and with it the process.
     fn output(&self, command: &str) -> Result<Zeroizing<String>, SourceError> {
-        let mut child = Command::new("sh")
+        let child = Command::new("sh")
             .args(["-c", command])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| self.unreadable(error))?;
-        let output = child.stdout.take();
-        let reading = thread::spawn(move || output.map_or_else(|| Ok(Zeroizing::default()), read));
-        let end = Instant::now() + COMMAND_TIME_MAX;
-        let status = loop {
-            if let Some(status) = child.try_wait().map_err(|error| self.unreadable(error))? {
-                break status;
-            }
-            if Instant::now() >= end {
-                child.kill().map_err(|error| self.unreadable(error))?;
-                child.wait().map_err(|error| self.unreadable(error))?;
-                return Err(SourceError::Time);
-            }
-            thread::sleep(COMMAND_POLL);
-        };
-        if !status.success() {
-            return Err(SourceError::Command(status));
+        let (ended, ends) = mpsc::channel();
+        thread::spawn(move || ended.send(child.wait_with_output()).ok());
+        let output = ends
+            .recv_timeout(COMMAND_TIME_MAX)
+            .map_err(|_elapsed| SourceError::Time)?
+            .map_err(|error| self.unreadable(error))?;
+        if !output.status.success() {
+            return Err(SourceError::Command(output.status));
         }
-        let read = reading
-            .join()
-            .unwrap_or_else(|_panic| Ok(Zeroizing::default()));
-        read.map_err(|error| self.unreadable(error))
+        read(Zeroizing::new(output.stdout).as_slice()).map_err(|error| self.unreadable(error))
     }
 
     fn unreadable(&self, source: io::Error) -> SourceError {
