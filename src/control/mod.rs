@@ -2,10 +2,14 @@
 //! call these use cases. Each takes an [`Actor`], checks that it may, does it, and writes an event.
 
 mod actor;
+mod audit;
 mod error;
+mod secrets;
 
 pub use actor::{Actor, Role};
+pub use audit::{Break, Head, Verified};
 pub use error::ControlError;
+pub use secrets::Rotated;
 
 use crate::{config::Config, registry::Registry};
 use std::path::PathBuf;
