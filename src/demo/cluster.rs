@@ -11,10 +11,18 @@ use super::{
     folder::Folder,
     postgres::{self, Launch, Server},
     progress::{Progress, say},
+    proxy_config::REGISTRY,
     replica,
+    sql,
     state::State,
-    tenants,
 };
+
+const CLUSTER: &str = include_str!("sql/cluster.sql");
+/// Each on its own: CREATE DATABASE runs in no transaction.
+const REGISTRY_DATABASE: [&str; 2] = [
+    "CREATE DATABASE {registry} OWNER {registry}",
+    "REVOKE ALL ON DATABASE {registry} FROM PUBLIC",
+];
 
 /// How often a server that dies is started again.
 const RESTARTS_MAX: u32 = 20;
@@ -69,21 +77,22 @@ impl<'a> Cluster<'a> {
         state.ports.primary = Some(primary.port);
         let primary = self.primary.insert(primary);
         if !state.is_provisioned {
-            tenants::prepare_cluster(primary, &state).await?;
+            prepare(primary, &state).await?;
         }
         progress.step("starting the replica");
         replica::follow(&replica, primary.port, &state.replication_password)?;
         let started = replica.start(state.ports.replica, stop).await?;
         state.ports.replica = Some(started.port);
-        let replica = self.replica.insert(started);
-        if !state.is_provisioned {
-            progress.step("making the tenants");
-            tenants::provision(primary, &state).await?;
-        }
-        replica::catch_up(primary, replica, stop).await?;
-        state.is_provisioned = true;
+        self.replica = Some(started);
         folder.save(&state)?;
+        self.catch_up(stop).await?;
         Ok(state)
+    }
+
+    /// Waits until the replica has all that the primary has now.
+    pub(super) async fn catch_up(&self, stop: &CancellationToken) -> anyhow::Result<()> {
+        let (primary, replica) = self.servers()?;
+        replica::catch_up(primary, replica, stop).await
     }
 
     /// Primary and replica.
@@ -137,6 +146,21 @@ impl<'a> Cluster<'a> {
             data,
         })
     }
+}
+
+/// Makes the logins of the replica and of the registry, and the registry's database.
+async fn prepare(primary: &Server, state: &State) -> anyhow::Result<()> {
+    let client = primary.superuser().connect().await?;
+    let values = [
+        ("replication_password", state.replication_password.as_str()),
+        ("registry_password", &state.registry_password),
+        ("registry", REGISTRY),
+    ];
+    sql::run(&client, "prepare the cluster", CLUSTER, &values).await?;
+    for statement in REGISTRY_DATABASE {
+        sql::run(&client, "make the registry's database", statement, &values).await?;
+    }
+    Ok(())
 }
 
 /// The major version that made a data directory, if it is there.

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{account::Account, keys, state::State, stray};
+use super::{account::Account, opaque::opaque, state::State, stray};
 
 const STATE: &str = "demo.state.json";
 const LOCK: &str = "demo.lock";
@@ -33,7 +33,7 @@ impl Folder {
             path.to_owned()
         } else {
             remove_abandoned();
-            env::temp_dir().join(format!("{TEMPORARY}{}", keys::opaque(12)))
+            env::temp_dir().join(format!("{TEMPORARY}{}", opaque(12)))
         };
         // Others may pass through to their own data directory when we are root, but not look.
         let mode = if *account == Account::Own {
@@ -122,7 +122,7 @@ impl Folder {
 /// Replaces a file at once, readable by us alone.
 pub(super) fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", keys::opaque(6)));
+    name.push(format!(".{}.new", opaque(6)));
     let new = path.with_file_name(name);
     let write = || {
         let mut options = OpenOptions::new();

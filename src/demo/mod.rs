@@ -6,7 +6,8 @@ mod binaries;
 mod certificate;
 mod cluster;
 mod folder;
-mod keys;
+mod furnish;
+mod opaque;
 mod ports;
 mod postgres;
 mod progress;
@@ -17,13 +18,16 @@ mod signals;
 mod sql;
 mod state;
 mod stray;
-mod tenants;
 #[cfg(test)]
 mod tests;
 mod watchdog;
 
 use anyhow::Context as _;
-use std::{path::PathBuf, pin::pin, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    pin::pin,
+    time::Duration,
+};
 use tokio::{sync::oneshot, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -112,7 +116,11 @@ async fn up_and_serve(
     let listening = listening(args, &mut state, cluster)?;
     folder.save(&state)?;
     let config = folder.path().join("proxy.toml");
-    proxy_config::write(&config, listening, &certificate, &state.tenants)?;
+    furnish::write_files(folder)?;
+    proxy_config::write(&config, listening, &certificate, &state)?;
+    let is_new = !state.is_provisioned;
+    let made = furnish_or_move(&config, &mut state, (listening, &progress));
+    stop.run_until_cancelled(made).await.ok_or(Interrupted)??;
     progress.step("starting the proxy");
 
     let end_proxy = CancellationToken::new();
@@ -132,6 +140,14 @@ async fn up_and_serve(
         outcome = async {
             is_ready.await.context("the proxy did not start")?;
             check_logins(&state, listening.proxy).await?;
+            if is_new {
+                for tenant in &state.tenants {
+                    furnish::fill(listening.proxy, tenant).await?;
+                }
+                state.is_provisioned = true;
+                folder.save(&state)?;
+            }
+            cluster.catch_up(stop).await?;
             drop(progress);
             announce(args, &state, listening, cluster, certificate)?;
             cluster.keep_up(stop).await
@@ -143,6 +159,19 @@ async fn up_and_serve(
         Ok(ended) => outcome.and(ended),
         Err(_) => outcome.context("the proxy does not end"),
     }
+}
+
+/// Makes the tenants at the first start; later the registry only learns where the servers are now.
+async fn furnish_or_move(
+    config: &Path,
+    state: &mut State,
+    (listening, progress): (Listening, &Progress),
+) -> anyhow::Result<()> {
+    let control = furnish::control(config).await?;
+    if state.is_provisioned {
+        return furnish::move_cluster(&control, listening).await;
+    }
+    furnish::furnish(&control, state, (listening, progress)).await
 }
 
 /// Chooses the ports of the proxy: as demanded, as the last time, as usual, or any.
@@ -171,11 +200,11 @@ fn listening(
 /// Logs in with every key.
 async fn check_logins(state: &State, port: u16) -> anyhow::Result<()> {
     for tenant in &state.tenants {
-        for access in [&tenant.owner, &tenant.reader] {
+        for key in [&tenant.key, &tenant.read_only_key] {
             let target = Target {
                 port,
                 user: &tenant.id,
-                password: &access.key,
+                password: key,
                 database: &tenant.id,
             };
             let check = async { postgres::answers(&target.connect().await?).await };

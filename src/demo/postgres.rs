@@ -39,6 +39,7 @@ host replication pgusher_replica  127.0.0.1/32 scram-sha-256
 host replication all              all          reject
 host all         postgres         127.0.0.1/32 scram-sha-256
 host all         +pgusher_tenants 127.0.0.1/32 scram-sha-256
+host pgusher_registry pgusher_registry 127.0.0.1/32 scram-sha-256
 ";
 
 const SETTINGS: &str = "\

@@ -1,14 +1,9 @@
-//! The `proxy.toml` of the demo.
+//! The `proxy.toml` of the demo: tenants and cluster stand in the registry.
 
 use serde::Serialize;
 use std::path::Path;
 
-use super::{
-    certificate::Certificate,
-    folder::write_private,
-    state::{Access, DemoTenant},
-};
-use crate::tenant::{Scope, Tier};
+use super::{certificate::Certificate, folder::write_private, sql::url, state::State};
 
 /// Where everything listens.
 #[derive(Debug, Clone, Copy)]
@@ -19,12 +14,16 @@ pub(super) struct Listening {
     pub(super) replica: u16,
 }
 
+/// The login and the database of the registry.
+pub(super) const REGISTRY: &str = "pgusher_registry";
+
 #[derive(Serialize)]
 struct File<'a> {
     proxy: Proxy<'a>,
     admin: Admin,
-    clusters: [Cluster; 1],
-    tenants: Vec<Tenant<'a>>,
+    registry: Registry,
+    secrets: Secrets,
+    templates: Templates,
 }
 
 #[derive(Serialize)]
@@ -43,47 +42,33 @@ struct Admin {
 }
 
 #[derive(Serialize)]
-struct Cluster {
-    name: &'static str,
-    primary: String,
-    replicas: [String; 1],
-    max_server_connections: u32,
+struct Registry {
+    url: String,
+    snapshot: &'static str,
 }
 
 #[derive(Serialize)]
-struct Tenant<'a> {
-    id: &'a str,
-    cluster: &'static str,
-    tier: &'static str,
-    database: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    schema: Option<&'a str>,
-    role: &'a str,
-    password: &'a str,
-    read_only_role: &'a str,
-    read_only_password: &'a str,
-    pool_mode: &'static str,
-    pool_size: u32,
-    keys: [Key<'a>; 2],
+struct Secrets {
+    master_key_file: &'static str,
 }
 
 #[derive(Serialize)]
-struct Key<'a> {
-    id: &'static str,
-    verifier: &'a str,
-    scope: &'static str,
+struct Templates {
+    directory: &'static str,
 }
 
-const CLUSTER: &str = "main";
+/// The master key, beside the file.
+pub(super) const MASTER_KEY: &str = "master.key";
+/// The tenants' tables, beside the file.
+pub(super) const TEMPLATES: &str = "templates";
 
-/// Writes the file; it holds passwords, so it is ours alone.
+/// Writes the file; it holds a password, so it is ours alone.
 pub(super) fn write(
     path: &Path,
     listening: Listening,
     certificate: &Certificate,
-    tenants: &[DemoTenant],
+    state: &State,
 ) -> anyhow::Result<()> {
-    let upstream = |port| format!("postgres://127.0.0.1:{port}");
     let file = File {
         proxy: Proxy {
             listen: format!("127.0.0.1:{}", listening.proxy),
@@ -96,41 +81,21 @@ pub(super) fn write(
         admin: Admin {
             listen: format!("127.0.0.1:{}", listening.admin),
         },
-        clusters: [Cluster {
-            name: CLUSTER,
-            primary: upstream(listening.primary),
-            replicas: [upstream(listening.replica)],
-            max_server_connections: 90,
-        }],
-        tenants: tenants.iter().map(tenant).collect(),
+        registry: Registry {
+            url: url(
+                REGISTRY,
+                &state.registry_password,
+                listening.primary,
+                REGISTRY,
+            ),
+            snapshot: "registry.snapshot",
+        },
+        secrets: Secrets {
+            master_key_file: MASTER_KEY,
+        },
+        templates: Templates {
+            directory: TEMPLATES,
+        },
     };
     write_private(path, toml::to_string(&file)?.as_bytes())
-}
-
-fn tenant(tenant: &DemoTenant) -> Tenant<'_> {
-    Tenant {
-        id: &tenant.id,
-        cluster: CLUSTER,
-        tier: tenant.tier.as_str(),
-        database: &tenant.database,
-        schema: (tenant.tier == Tier::Schema).then_some(tenant.schema.as_str()),
-        role: &tenant.owner.role,
-        password: &tenant.owner.password,
-        read_only_role: &tenant.reader.role,
-        read_only_password: &tenant.reader.password,
-        pool_mode: tenant.pool_mode.as_str(),
-        pool_size: 20,
-        keys: [
-            key("main", &tenant.owner, Scope::ReadWrite),
-            key("reader", &tenant.reader, Scope::ReadOnly),
-        ],
-    }
-}
-
-fn key<'a>(id: &'static str, access: &'a Access, scope: Scope) -> Key<'a> {
-    Key {
-        id,
-        verifier: &access.verifier,
-        scope: scope.as_str(),
-    }
 }

@@ -13,6 +13,7 @@ use super::{
     sql::url,
     state::{DemoTenant, State},
 };
+use crate::provisioning::Variant;
 
 /// Everything that answers. Serialized, it is the `--json` file.
 #[derive(Debug, Serialize)]
@@ -33,6 +34,7 @@ struct Proxy {
 #[derive(Debug, Serialize)]
 struct Admin {
     url: String,
+    token: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,6 +47,8 @@ struct Upstream {
 struct Tenant {
     id: String,
     tier: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<&'static str>,
     pool_mode: &'static str,
     url: String,
     read_only_url: String,
@@ -60,9 +64,10 @@ impl Report {
         let tenant = |tenant: &DemoTenant| Tenant {
             id: tenant.id.clone(),
             tier: tenant.tier.as_str(),
+            variant: (tenant.variant == Variant::Shared).then_some("shared"),
             pool_mode: tenant.pool_mode.as_str(),
-            url: url(&tenant.id, &tenant.owner.key, proxy, &tenant.id),
-            read_only_url: url(&tenant.id, &tenant.reader.key, proxy, &tenant.id),
+            url: url(&tenant.id, &tenant.key, proxy, &tenant.id),
+            read_only_url: url(&tenant.id, &tenant.read_only_key, proxy, &tenant.id),
         };
         Self {
             proxy: Proxy {
@@ -72,6 +77,7 @@ impl Report {
             },
             admin: Admin {
                 url: format!("http://127.0.0.1:{admin}"),
+                token: state.admin_token.clone(),
             },
             upstream: Upstream {
                 primary: primary.superuser().url(),
@@ -115,11 +121,13 @@ impl Report {
             }
         }
         let [replica] = &self.upstream.replicas;
-        let (admin, ca) = (&self.admin.url, self.proxy.tls_ca.display());
+        let (admin, token) = (&self.admin.url, &self.admin.token);
+        let ca = self.proxy.tls_ca.display();
         lines.extend([
             format!("\nupstream primary, superuser: {}", self.upstream.primary),
             format!("upstream replica, superuser: {replica}"),
-            format!("admin: {admin}/metrics {admin}/readyz"),
+            format!("admin: {admin}/metrics {admin}/readyz {admin}/api/openapi.json"),
+            format!("admin token: curl -H 'Authorization: Bearer {token}' {admin}/api/tenants"),
             format!("TLS: add ?sslmode=verify-full&sslrootcert={ca}"),
             "\nPaste a DATABASE_URL into psql. Ctrl-C ends everything.\n".to_owned(),
         ]);
@@ -136,7 +144,8 @@ impl Report {
             table.set_header(["tenant", "tier", "pool mode"]);
         }
         for tenant in &self.tenants {
-            let about = [tenant.id.as_str(), tenant.tier, tenant.pool_mode];
+            let tier = tenant.variant.map_or(tenant.tier, |_| "row, shared");
+            let about = [tenant.id.as_str(), tier, tenant.pool_mode];
             if has_urls {
                 let urls = [
                     ("read-write", &tenant.url),
@@ -161,6 +170,7 @@ mod tests {
         let tenant = |id: &str| Tenant {
             id: id.to_owned(),
             tier: "database",
+            variant: None,
             pool_mode: "transaction",
             url: url(id, &"k".repeat(62), 6432, id),
             read_only_url: url(id, &"r".repeat(62), 6432, id),
@@ -173,6 +183,7 @@ mod tests {
             },
             admin: Admin {
                 url: "http://127.0.0.1:6433".into(),
+                token: "pga_x".into(),
             },
             upstream: Upstream {
                 primary: url("postgres", "p", 20001, "postgres"),

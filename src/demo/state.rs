@@ -1,22 +1,25 @@
-//! What stays the same from one start to the next: names, passwords, keys, and ports if they are
-//! still free.
+//! What stays the same from one start to the next: passwords, keys, and ports if they are still free.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt::Display, str::FromStr};
 
-use super::keys;
-use crate::tenant::{PoolMode, Tier};
+use super::opaque::opaque;
+use crate::{
+    provisioning::Variant,
+    tenant::{PoolMode, Tier},
+};
 
-/// The tenants of the demo.
-const ROSTER: [(&str, Tier); 4] = [
-    ("acme", Tier::Database),
-    ("globex", Tier::Database),
-    ("initech", Tier::Schema),
-    ("umbrella", Tier::Schema),
+/// The tenants of the demo: two in each tier, and two that share their logins.
+pub(super) const ROSTER: [(&str, Tier, Variant); 8] = [
+    ("acme", Tier::Database, Variant::Own),
+    ("globex", Tier::Database, Variant::Own),
+    ("initech", Tier::Schema, Variant::Own),
+    ("umbrella", Tier::Schema, Variant::Own),
+    ("hooli", Tier::Row, Variant::Own),
+    ("stark", Tier::Row, Variant::Own),
+    ("wayne", Tier::Row, Variant::Shared),
+    ("wonka", Tier::Row, Variant::Shared),
 ];
-
-/// The schema of a tenant that has a database of its own.
-const OWN_DATABASE_SCHEMA: &str = "app";
 
 /// All that is made up at the first start.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,8 +28,10 @@ pub(super) struct State {
     pub(super) is_provisioned: bool,
     pub(super) superuser_password: String,
     pub(super) replication_password: String,
-    /// The database of the tenants of tier `schema`.
-    pub(super) shared_database: String,
+    /// Of the login that owns the registry.
+    pub(super) registry_password: String,
+    /// For the admin API.
+    pub(super) admin_token: String,
     pub(super) ports: Ports,
     pub(super) tenants: Vec<DemoTenant>,
 }
@@ -40,84 +45,33 @@ pub(super) struct Ports {
     pub(super) admin: Option<u16>,
 }
 
-/// A tenant, as the client and as PostgreSQL sees it. Upstream names are opaque: who a tenant is
-/// can't be read from the catalog that others see.
+/// A tenant as its clients see it. The rest stands in the registry.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct DemoTenant {
     pub(super) id: String,
     #[serde(serialize_with = "to_text", deserialize_with = "from_text")]
     pub(super) tier: Tier,
+    pub(super) variant: Variant,
     #[serde(serialize_with = "to_text", deserialize_with = "from_text")]
     pub(super) pool_mode: PoolMode,
-    pub(super) database: String,
-    pub(super) schema: String,
-    pub(super) owner: Access,
-    pub(super) reader: Access,
-}
-
-/// A key and the role behind it.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Access {
-    pub(super) role: String,
-    pub(super) password: String,
     pub(super) key: String,
-    pub(super) verifier: String,
+    pub(super) read_only_key: String,
 }
 
 impl State {
-    /// Makes everything up.
+    /// Makes everything up that is needed before there are tenants.
     pub(super) fn invent() -> Self {
-        let shared_database = name();
-        let tenants = ROSTER.map(|(id, tier)| DemoTenant::invent(id, tier, &shared_database));
+        let password = || opaque(26); // 130 random bits
         Self {
             is_provisioned: false,
             superuser_password: password(),
             replication_password: password(),
-            tenants: tenants.into(),
+            registry_password: password(),
+            admin_token: String::new(),
+            tenants: Vec::new(),
             ports: Ports::default(),
-            shared_database,
         }
     }
-}
-
-impl DemoTenant {
-    fn invent(id: &str, tier: Tier, shared_database: &str) -> Self {
-        let salt = keys::new_salt();
-        let access = || {
-            let key = keys::new_key();
-            Access {
-                role: name(),
-                password: password(),
-                verifier: keys::verifier(&key, &salt),
-                key,
-            }
-        };
-        let owner = access();
-        let (database, schema) = if tier.shares_database() {
-            (shared_database.to_owned(), owner.role.clone())
-        } else {
-            (name(), OWN_DATABASE_SCHEMA.to_owned())
-        };
-        Self {
-            id: id.to_owned(),
-            tier,
-            pool_mode: PoolMode::Transaction,
-            database,
-            schema,
-            reader: access(),
-            owner,
-        }
-    }
-}
-
-/// An upstream name: never derived from the tenant's, needs no quoting.
-fn name() -> String {
-    format!("t_{}", keys::opaque(16))
-}
-
-/// 130 random bits.
-fn password() -> String {
-    keys::opaque(26)
 }
 
 fn to_text<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
@@ -131,44 +85,4 @@ where
 {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(serde::de::Error::custom)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tenant::ScramVerifier;
-    use std::collections::HashSet;
-
-    #[test]
-    fn nothing_upstream_names_a_tenant_or_is_used_twice() {
-        let state = State::invent();
-        let mut seen = HashSet::new();
-        for tenant in &state.tenants {
-            for access in [&tenant.owner, &tenant.reader] {
-                for value in [&access.role, &access.password, &access.key] {
-                    assert!(seen.insert(value.clone()));
-                    assert!(!value.contains(&tenant.id));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_keys_of_a_tenant_share_salt_and_iterations() {
-        for tenant in State::invent().tenants {
-            let [owner, reader] =
-                [tenant.owner, tenant.reader].map(|a| a.verifier.parse::<ScramVerifier>().unwrap());
-            assert_eq!(owner.salt, reader.salt);
-            assert_eq!(owner.iterations, reader.iterations);
-            assert_ne!(owner.stored_key, reader.stored_key);
-        }
-    }
-
-    #[test]
-    fn the_state_survives_its_file() {
-        let state = State::invent();
-        let text = serde_json::to_string(&state).unwrap();
-        let again: State = serde_json::from_str(&text).unwrap();
-        assert_eq!(serde_json::to_string(&again).unwrap(), text);
-    }
 }
