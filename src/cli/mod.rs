@@ -3,12 +3,10 @@
 //! stdout is data, stderr is talk. It ends with 0, with 1 when something went wrong, and with 2
 //! when the command or the configuration is wrong.
 
-mod api_key;
 mod check;
 mod health;
 mod key;
 mod output;
-mod verifier;
 
 use crate::{
     app,
