@@ -82,7 +82,16 @@ const MODULES: [(&str, &[&str]); 23] = [
     ("demo", &["tenant", "app"]),
     (
         "cli",
-        &["tenant", "config", "telemetry", "control", "app", "demo"],
+        &[
+            "tenant",
+            "config",
+            "crypto",
+            "telemetry",
+            "registry",
+            "control",
+            "app",
+            "demo",
+        ],
     ),
 ];
 

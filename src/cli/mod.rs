@@ -3,10 +3,13 @@
 //! stdout is data, stderr is talk. It ends with 0, with 1 when something went wrong, and with 2
 //! when the command or the configuration is wrong.
 
+mod audit;
 mod check;
+mod control;
 mod health;
 mod key;
 mod output;
+mod secrets;
 
 use crate::{
     app,
@@ -55,6 +58,12 @@ enum Command {
     /// Make API keys and their verifiers
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Master keys: make one, seal everything anew
+    #[command(subcommand)]
+    Secrets(secrets::SecretsCommand),
+    /// The log of events: is it whole?
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Ask a running pgusher whether it is well; for a container's health check
     Health(health::HealthArgs),
 }
@@ -135,6 +144,8 @@ fn run(cli: Cli, io: &mut Io<'_>) -> anyhow::Result<()> {
         Command::Demo(args) => demo(args)?,
         Command::Check(args) => check::run(&args, io)?,
         Command::Key(command) => key::run(command, io)?,
+        Command::Secrets(command) => secrets::run(&command, io)?,
+        Command::Audit(command) => audit::run(&command, io)?,
         Command::Health(args) => health::run(&args, io)?,
     }
     io.output.flush()?;
@@ -164,7 +175,7 @@ fn demo(args: DemoArgs) -> anyhow::Result<()> {
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    if error.is::<ConfigError>() || error.is::<UsageError>() {
+    if error.is::<ConfigError>() || error.is::<UsageError>() || error.is::<control::NoRegistry>() {
         ExitCode::from(2)
     } else {
         ExitCode::FAILURE
