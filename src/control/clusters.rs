@@ -159,7 +159,7 @@ impl NewCluster {
     }
 }
 
-fn check_url(field: &str, url: &str) -> Result<(), ControlError> {
+pub(super) fn check_url(field: &str, url: &str) -> Result<(), ControlError> {
     let parsed = cluster_url(url);
     parsed.map(drop).map_err(|error| ControlError::Invalid {
         field: field.to_owned(),
@@ -353,7 +353,7 @@ async fn harden(ground: &Ground) -> Result<Value, ControlError> {
     Ok(holes_value(&holes))
 }
 
-async fn one(db: &mut PgConnection, name: &str) -> Result<ClusterRow, ControlError> {
+pub(super) async fn one(db: &mut PgConnection, name: &str) -> Result<ClusterRow, ControlError> {
     let row = registry::cluster(db, name).await?;
     row.ok_or_else(|| ControlError::NotFound {
         what: "cluster",
@@ -361,7 +361,7 @@ async fn one(db: &mut PgConnection, name: &str) -> Result<ClusterRow, ControlErr
     })
 }
 
-async fn tell(
+pub(super) async fn tell(
     db: &mut PgConnection,
     actor: &Actor,
     kind: &str,

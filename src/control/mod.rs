@@ -11,6 +11,7 @@ mod error;
 mod history;
 mod keys;
 mod lifecycle;
+mod moves;
 mod names;
 mod place;
 mod probe;

@@ -12,8 +12,7 @@ use super::{
     postgres::{self, Launch, Server},
     progress::{Progress, say},
     proxy_config::REGISTRY,
-    replica,
-    sql,
+    replica, sql,
     state::State,
 };
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    control::{Actor, Control, NewCluster, NewTenant, NewToken, Role},
+    control::{Actor, Control, NewCluster, NewTenant, NewToken, Role, TenantChange},
     crypto::Keyring,
     provisioning::Variant,
     registry::Registry,
@@ -95,7 +95,8 @@ pub(super) async fn furnish(
     let token = NewToken {
         name: "demo".to_owned(),
         role: Role::Admin,
-        ..NewToken::default()
+        tenant: None,
+        expires_at: None,
     };
     let token = control.create_token(&actor, token).await?;
     state.admin_token = token.secret.expose().to_owned();
@@ -112,7 +113,7 @@ async fn make(
         tier: tier.to_string(),
         variant: (variant == Variant::Shared).then(|| "shared".to_owned()),
         cluster: Some(CLUSTER.to_owned()),
-        ..NewTenant::default()
+        change: TenantChange::default(),
     };
     let made = control.create_tenant(actor, new).await?;
     Ok(DemoTenant {
@@ -128,12 +129,9 @@ async fn make(
 /// Tells the registry where the servers are, as their ports may have changed since the last start.
 pub(super) async fn move_cluster(control: &Control, listening: Listening) -> anyhow::Result<()> {
     let url = |port| format!("postgres://127.0.0.1:{port}");
-    let moved = control.move_cluster(
-        &Actor::operator(),
-        CLUSTER,
-        &url(listening.primary),
-        &[url(listening.replica)],
-    );
+    let (primary, replicas) = (url(listening.primary), [url(listening.replica)]);
+    let actor = Actor::operator();
+    let moved = control.move_cluster(&actor, CLUSTER, (&primary, &replicas));
     moved.await?;
     Ok(())
 }

@@ -86,3 +86,19 @@ pub async fn set_replicas(
         sqlx::query_as("UPDATE pgusher.cluster SET replica_urls = $2 WHERE name = $1 RETURNING *");
     Ok(query.bind(name).bind(urls).fetch_one(db).await?)
 }
+
+/// Writes where its servers are.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn set_addresses(
+    db: &mut PgConnection,
+    name: &str,
+    (primary_url, replica_urls): (&str, &[String]),
+) -> Result<ClusterRow, RegistryError> {
+    let query = sqlx::query_as(
+        "UPDATE pgusher.cluster SET primary_url = $2, replica_urls = $3 WHERE name = $1 RETURNING *",
+    );
+    let query = query.bind(name).bind(primary_url).bind(replica_urls);
+    Ok(query.fetch_one(db).await?)
+}

@@ -14,7 +14,9 @@ mod rows;
 mod tenants;
 
 pub use assemble::{Assembled, cluster_of, tenant_of};
-pub use clusters::{cluster, clusters, insert_cluster, set_cluster_holes, set_replicas};
+pub use clusters::{
+    cluster, clusters, insert_cluster, set_addresses, set_cluster_holes, set_replicas,
+};
 pub use error::RegistryError;
 pub use event::{Changes, NewEvent, append};
 pub use events::{EventRow, last_event_at, newest_events, oldest_events};
