@@ -56,8 +56,11 @@ const MODULES: [(&str, &[&str]); 23] = [
     ("telemetry", &["config"]),
     // The control plane.
     ("registry", &["tenant", "sql", "config", "crypto"]),
-    ("provisioning", &["tenant"]),
-    ("control", &["tenant", "config", "crypto", "registry"]),
+    ("provisioning", &["tenant", "sql"]),
+    (
+        "control",
+        &["tenant", "crypto", "config", "registry", "provisioning"],
+    ),
     ("api", &["telemetry"]),
     // Everything put together.
     (

@@ -3,7 +3,6 @@
 //! stdout is data, stderr is talk. It ends with 0, with 1 when something went wrong, and with 2
 //! when the command or the configuration is wrong.
 
-mod api_key;
 mod audit;
 mod check;
 mod control;
@@ -11,7 +10,6 @@ mod health;
 mod key;
 mod output;
 mod secrets;
-mod verifier;
 
 use crate::{
     app,

@@ -1,6 +1,6 @@
 //! What is known of a tenant's doings without a ledger of its use: counts from the registry.
 
-use super::{Actor, Control, ControlError, Role};
+use super::{Actor, Control, ControlError, EventView, Listed, Page, Role, place::Ground};
 use serde::Serialize;
 use sqlx::types::Json;
 use utoipa::ToSchema;
@@ -36,7 +36,75 @@ pub struct PublicInfo {
     pub colours: Option<serde_json::Value>,
 }
 
+/// How a tenant is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Health {
+    /// Whether its clients can work: it is active, and its cluster answers.
+    pub healthy: bool,
+    /// `provisioning`, `active`, `suspended` or `terminated`.
+    pub status: String,
+    /// Whether its cluster's primary answers, can be written to, and lets tenants be made.
+    pub cluster: bool,
+    /// What is wrong with the cluster, for operators; `null` where nothing is, and for the tenant
+    /// itself.
+    pub cluster_problem: Option<String>,
+}
+
 impl Control {
+    /// What happened to a tenant, the newest first: [`Control::history`]. To the tenant itself it
+    /// does not tell which operator did it, nor from where. Needs the role `viewer`.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn activity(
+        &self,
+        actor: &Actor,
+        tenant: &str,
+        page: Page,
+    ) -> Result<Listed<EventView>, ControlError> {
+        let mut events = self.history(actor, tenant, page).await?;
+        if actor.tenant.is_some() {
+            let strange = events.items.iter_mut();
+            let strange = strange.filter(|event| event.actor.starts_with("operator:"));
+            for event in strange {
+                "operator".clone_into(&mut event.actor);
+                event.address.clear();
+            }
+        }
+        Ok(events)
+    }
+
+    /// Whether a tenant's clients can work. Asks its cluster. Needs the role `viewer`.
+    ///
+    /// # Errors
+    /// [`ControlError`]; a cluster that does not answer is none.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn health(&self, actor: &Actor, tenant: &str) -> Result<Health, ControlError> {
+        let view = self.tenant(actor, tenant).await?;
+        let ground = {
+            let mut db = self.registry.pool.acquire().await?;
+            let row = crate::registry::cluster(&mut db, &view.cluster).await?;
+            row.ok_or_else(|| ControlError::NotFound {
+                what: "cluster",
+                id: view.cluster.clone(),
+            })?
+        };
+        let answered = match Ground::new(&ground, &self.registry.keyring) {
+            Ok(ground) => ground.probe().await,
+            Err(error) => Err(error),
+        };
+        let is_operator = actor.tenant.is_none();
+        let problem = answered.as_ref().err().filter(|_| is_operator);
+        Ok(Health {
+            healthy: view.status == "active" && answered.is_ok(),
+            status: view.status,
+            cluster: answered.is_ok(),
+            cluster_problem: problem.map(ToString::to_string),
+        })
+    }
+
     /// Counts what a tenant has. Needs the role `viewer`.
     ///
     /// # Errors
