@@ -563,7 +563,7 @@ impl Control {
             return Ok(TenantView::from(&before));
         }
         for (kind, changes) in kinds(changes, kind) {
-            let changed = event(actor, id, kind, changes, json!({}));
+            let told = event(actor, id, kind, changes, json!({}));
             registry::append(&mut tx, changed).await?;
         }
         tx.commit().await?;
