@@ -564,7 +564,7 @@ impl Control {
         }
         for (kind, changes) in kinds(changes, kind) {
             let told = event(actor, id, kind, changes, json!({}));
-            registry::append(&mut tx, changed).await?;
+            registry::append(&mut tx, told).await?;
         }
         tx.commit().await?;
         Ok(TenantView::from(&after))
