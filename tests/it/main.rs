@@ -23,6 +23,7 @@ mod cancel;
 mod changed_columns;
 mod concurrency;
 mod context;
+mod control_tenants;
 mod copy;
 mod drivers;
 mod encryption;
