@@ -63,3 +63,4 @@ mod startup;
 mod tenants;
 mod timeouts;
 mod upstream;
+mod verification;
