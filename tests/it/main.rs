@@ -66,3 +66,4 @@ mod startup;
 mod tenants;
 mod timeouts;
 mod upstream;
+mod verification;
