@@ -82,7 +82,17 @@ const MODULES: [(&str, &[&str]); 23] = [
     ("demo", &["tenant", "app"]),
     (
         "cli",
-        &["tenant", "config", "telemetry", "control", "app", "demo"],
+        &[
+            "tenant",
+            "config",
+            "crypto",
+            "telemetry",
+            "registry",
+            "provisioning",
+            "control",
+            "app",
+            "demo",
+        ],
     ),
 ];
 

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     config::cluster_url,
+    provisioning::Report,
     registry::{self, Changes, ClusterRow, NewEvent},
     tenant::Secret,
 };
@@ -263,7 +264,7 @@ impl Control {
     ///
     /// # Cancel safety
     /// Canaries may be left; the next run removes them.
-    pub async fn verify_cluster(&self, actor: &Actor, name: &str) -> Result<Value, ControlError> {
+    pub async fn verify_cluster(&self, actor: &Actor, name: &str) -> Result<Report, ControlError> {
         actor.may_operate(Role::Viewer)?;
         let row = self.cluster_row(name).await?;
         let ground = Ground::new(&row, &self.registry.keyring)?;

@@ -10,7 +10,10 @@ use super::{
     turn::{Patience, Turn},
     view::tenant_record,
 };
-use crate::registry::{self, Changes, TenantRow};
+use crate::{
+    provisioning::Report,
+    registry::{self, Changes, TenantRow},
+};
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
 use std::{path::PathBuf, time::Duration};
@@ -296,7 +299,7 @@ impl Control {
     ///
     /// # Cancel safety
     /// Canaries may be left; the next run removes them.
-    pub async fn verify_tenant(&self, actor: &Actor, id: &str) -> Result<Value, ControlError> {
+    pub async fn verify_tenant(&self, actor: &Actor, id: &str) -> Result<Report, ControlError> {
         actor.may(Role::Viewer, id)?;
         let mut db = self.registry.pool.acquire().await?;
         let row = known(registry::tenant(&mut db, id).await?, id)?;

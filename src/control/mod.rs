@@ -3,6 +3,7 @@
 
 mod actor;
 mod api_key;
+mod audit;
 mod change;
 mod clusters;
 mod dump;
@@ -14,6 +15,7 @@ mod names;
 mod place;
 mod probe;
 mod secret;
+mod secrets;
 mod sweep;
 mod tenants;
 mod turn;
@@ -22,11 +24,13 @@ mod view;
 
 pub use actor::{Actor, Role};
 pub use api_key::{MintError, Minted, mint};
+pub use audit::{Break, Head, Verified};
 pub use change::{Patch, PoolChange, TenantChange};
 pub use clusters::NewCluster;
 pub use error::ControlError;
 pub use keys::{CreatedKey, NewKey};
 pub use lifecycle::Termination;
+pub use secrets::Rotated;
 pub use sweep::Swept;
 pub use tenants::{CreatedTenant, NewTenant};
 pub use verifier::verifier;

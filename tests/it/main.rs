@@ -15,6 +15,7 @@
 
 mod activation;
 mod admin;
+mod audit;
 mod auth;
 mod bad_input;
 mod big;
@@ -54,6 +55,7 @@ mod relay_extended;
 mod relay_simple;
 mod reload;
 mod resources;
+mod secrets;
 mod server_voice;
 mod setting_values;
 mod settings;
