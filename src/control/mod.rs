@@ -17,6 +17,7 @@ mod probe;
 mod secret;
 mod secrets;
 mod sweep;
+mod templates;
 mod tenants;
 mod turn;
 mod verifier;
@@ -32,6 +33,9 @@ pub use keys::{CreatedKey, NewKey};
 pub use lifecycle::Termination;
 pub use secrets::Rotated;
 pub use sweep::Swept;
+pub use templates::{
+    FailedTenant, MigratedTenant, Migration, MigrationOutcome, Progress, Protection,
+};
 pub use tenants::{CreatedTenant, NewTenant};
 pub use verifier::verifier;
 pub use view::{
