@@ -9,8 +9,11 @@ mod cluster;
 mod control;
 mod health;
 mod key;
+mod migrate;
 mod migrate_registry;
+mod migrate_tenants;
 mod output;
+mod protect;
 mod secrets;
 mod table;
 mod tenant;
@@ -66,8 +69,10 @@ enum Command {
     Demo(DemoArgs),
     /// Check proxy.toml and print what it means, defaults filled in, secrets redacted
     Check(check::CheckArgs),
-    /// Create the registry's tables, or bring them up to date
-    Migrate(migrate_registry::MigrateRegistryArgs),
+    /// Create the registry's tables, or bring them up to date; with `tenants`: the tenants' tables
+    Migrate(migrate::MigrateArgs),
+    /// Turn tables into tables of tier row: each tenant finds its own rows in them
+    Protect(protect::ProtectArgs),
     /// Tenants: make, change, end them; what happened to them
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
@@ -176,7 +181,8 @@ fn run(cli: Cli, io: &mut Io<'_>) -> anyhow::Result<()> {
         Command::Serve(file) => serve(file.config)?,
         Command::Demo(args) => demo(args)?,
         Command::Check(args) => check::run(&args, io)?,
-        Command::Migrate(args) => migrate_registry::run(&args, io)?,
+        Command::Migrate(args) => migrate::run(args, io)?,
+        Command::Protect(args) => protect::run(args, io)?,
         Command::Tenant(command) => tenant::run(command, io)?,
         Command::Key(command) => key::run(command, io)?,
         Command::Cluster(command) => cluster::run(command, io)?,

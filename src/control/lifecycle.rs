@@ -314,7 +314,7 @@ impl Control {
     }
 
     /// Does something to a tenant in its turn, in a task that nobody cancels.
-    async fn in_turn<T, F, W>(&self, actor: &Actor, id: &str, work: F) -> Result<T, ControlError>
+    pub(super) async fn in_turn<T, F, W>(&self, actor: &Actor, id: &str, work: F) -> Result<T, ControlError>
     where
         T: Send + 'static,
         F: FnOnce(Self, Actor, Turn, TenantRow) -> W + Send + 'static,
@@ -339,7 +339,7 @@ async fn row(db: &mut PgConnection, id: &str) -> Result<TenantRow, ControlError>
 }
 
 /// Writes a change and the event that tells it.
-async fn write(
+pub(super) async fn write(
     turn: &mut Turn,
     actor: &Actor,
     before: &TenantRow,

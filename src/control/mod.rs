@@ -24,6 +24,7 @@ mod probe;
 mod secret;
 mod secrets;
 mod sweep;
+mod templates;
 mod tenants;
 mod tokens;
 mod turn;
@@ -45,6 +46,9 @@ pub use members::{MemberView, NewMember};
 pub use plans::{PLANS, Plan, plan};
 pub use secrets::Rotated;
 pub use sweep::Swept;
+pub use templates::{
+    FailedTenant, MigratedTenant, Migration, MigrationOutcome, Progress, Protection,
+};
 pub use tenants::{CreatedTenant, NewTenant};
 pub use tokens::{CreatedToken, NewToken, TokenView};
 pub use verifier::verifier;

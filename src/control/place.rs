@@ -163,8 +163,11 @@ impl Site {
     }
 
     /// Applies the templates; the versions before and after.
-    pub(super) async fn apply_templates(&self, _directory: &Path) -> Result<(i64, i64), Cause> {
-        Err(NOT_YET.into())
+    pub(super) async fn apply_templates(&self, directory: &Path) -> Result<(i64, i64), Cause> {
+        let admin = &self.ground.admin;
+        let applying = provisioning::templates::apply(admin, &self.place, directory);
+        let applied = Box::pin(applying).await?;
+        Ok((applied.from, applied.to))
     }
 
     /// The same place with other passwords.
