@@ -25,6 +25,7 @@ mod shared;
 pub mod templates;
 mod text;
 mod verify;
+mod slots;
 
 pub use cluster::harden_cluster;
 pub use error::ProvisioningError;
@@ -38,3 +39,4 @@ pub use remove::unmake;
 pub use report::{Check, Outcome, Report};
 pub use shared::prepare_database;
 pub use verify::verify;
+pub use slots::{forget_slot_key, prepare_slots};
