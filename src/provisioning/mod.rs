@@ -22,10 +22,10 @@ mod report;
 mod row;
 mod schema;
 mod shared;
+mod slots;
 pub mod templates;
 mod text;
 mod verify;
-mod slots;
 
 pub use cluster::harden_cluster;
 pub use error::ProvisioningError;
@@ -38,5 +38,5 @@ pub use protect::{Obstacle, ProtectError, Step as ProtectStep, plan_protection, 
 pub use remove::unmake;
 pub use report::{Check, Outcome, Report};
 pub use shared::prepare_database;
-pub use verify::verify;
 pub use slots::{forget_slot_key, prepare_slots};
+pub use verify::verify;

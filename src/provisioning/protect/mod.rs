@@ -219,10 +219,7 @@ async fn look_at(
 }
 
 /// Whether there are rows that belong to nobody. Of a table that is protected all are somebody's.
-async fn has_unknown_rows(
-    session: &mut Session,
-    table: &Table,
-) -> Result<bool, ProvisioningError> {
+async fn has_unknown_rows(session: &mut Session, table: &Table) -> Result<bool, ProvisioningError> {
     if table.kind != "r" || table.has_rls {
         return Ok(false);
     }
