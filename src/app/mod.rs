@@ -3,9 +3,7 @@
 //! Three sets of threads: *relay* (sessions and servers), *login* (accept, TLS, SCRAM) and the
 //! caller's own for everything slow (reload, admin HTTP, metrics).
 
-mod directory;
 mod gauges;
-mod registry;
 mod reload;
 mod threads;
 
@@ -23,7 +21,6 @@ use crate::{
 };
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use directory::Combined;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -71,8 +68,7 @@ pub fn serve(config: &Config, config_path: PathBuf) -> anyhow::Result<()> {
             tracing::info!(listen = ?ready.listen, admin = ?ready.admin, "ready");
             notify_service_manager(&[sd_notify::NotifyState::Ready]);
         };
-        App::start(config, config_path)
-            .await?
+        App::start(config, config_path)?
             .run(shutdown, reloads, on_ready)
             .await
     });
@@ -96,8 +92,7 @@ pub async fn run(
     let config = Config::load(config_path)?;
     // Nobody sends on it: only the file asks for a reload.
     let (_reload, reloads) = mpsc::channel(1);
-    App::start(&config, config_path.to_owned())
-        .await?
+    App::start(&config, config_path.to_owned())?
         .run(shutdown, reloads, on_ready)
         .await
 }
@@ -143,7 +138,7 @@ fn notify_service_manager(state: &[sd_notify::NotifyState<'_>]) {
 struct App {
     config: Config,
     config_path: PathBuf,
-    directory: Arc<Combined>,
+    directory: Arc<StaticDirectory>,
     frontend: Arc<Frontend>,
     listeners: Vec<Bound>,
     admin: Option<std::net::TcpListener>,
@@ -153,11 +148,10 @@ struct App {
 
 impl App {
     /// Binds everything, so that what is wrong shows before anything is served.
-    async fn start(config: &Config, config_path: PathBuf) -> anyhow::Result<Self> {
+    fn start(config: &Config, config_path: PathBuf) -> anyhow::Result<Self> {
         let relay = RelayThreads::new(config.proxy.workers)?;
         let login = Threads::new("login", config.proxy.login_workers)?;
-        let registry = registry::open(config).await?;
-        let directory = Arc::new(Combined::new(StaticDirectory::new(config), registry));
+        let directory = Arc::new(StaticDirectory::new(config));
         let throttle = Throttle::new(config.proxy.auth_failures_per_minute);
         let tls = Arc::new(ServerTls::default());
         tls.load(tls_files(&config.proxy).as_ref())

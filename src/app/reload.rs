@@ -1,6 +1,6 @@
 //! A changed file becomes the running configuration, or changes nothing.
 
-use super::{App, door, quotas, registry, tls_files};
+use super::{App, door, quotas, tls_files};
 use crate::{
     config::{Config, watch},
     sessions::SessionHandle,
@@ -13,8 +13,6 @@ use tokio::sync::mpsc;
 impl App {
     /// Reloads on SIGHUP and when a file changes, for ever.
     pub(super) async fn follow_changes(&mut self, mut signals: mpsc::Receiver<()>) {
-        let registry = self.directory.registry.as_ref();
-        let mut told = registry.map(|registry| registry.0.follow());
         loop {
             let mut files = watch::changes(self.watched_files())
                 .inspect_err(|error| tracing::warn!(%error, "files are not watched: use SIGHUP"))
@@ -25,13 +23,10 @@ impl App {
                     None => std::future::pending().await,
                 }
             };
-            let mut changed = std::pin::pin!(changed);
-            loop {
-                tokio::select! {
-                    Some(()) = signals.recv() => break,
-                    Some(()) = &mut changed => break,
-                    change = registry::changed(&mut told) => self.follow_registry(change).await,
-                }
+            tokio::select! {
+                Some(()) = signals.recv() => {}
+                Some(()) = changed => {}
+                else => std::future::pending().await,
             }
             self.reload().await;
         }
@@ -62,7 +57,6 @@ impl App {
 
     async fn apply(&mut self, config: Config) -> anyhow::Result<()> {
         let frontend = &self.frontend;
-        self.take_master_keys(&config)?;
         // A file that is being written is empty for a moment.
         anyhow::ensure!(
             !config.tenants.is_empty() || self.config.tenants.is_empty(),
@@ -80,25 +74,22 @@ impl App {
             .authenticator
             .throttle()
             .set_failures_max(config.proxy.auth_failures_per_minute);
-        let replaced = self.directory.file.replace(&config);
+        let replaced = self.directory.replace(&config);
         if replaced.is_any() {
-            self.revisit_all().await;
+            frontend.pools.follow(self.directory.as_ref()).await;
+            for handle in frontend.sessions.all() {
+                self.revisit(&handle).await;
+            }
+            // A login under way may have put its older view of a tenant back.
+            frontend.pools.follow(self.directory.as_ref()).await;
         }
         tracing::info!(?replaced, "configuration reloaded");
         self.config = config;
         Ok(())
     }
 
-    /// A new master key is in use from here on: what it sealed opens.
-    fn take_master_keys(&self, config: &Config) -> anyhow::Result<()> {
-        if let (Some(registry), Some(source)) = (&self.directory.registry, &config.master_key) {
-            registry.0.registry().keyring.replace(&source.load()?);
-        }
-        Ok(())
-    }
-
     /// Has a session go on under its tenant's new settings, or ends it.
-    pub(super) async fn revisit(&self, handle: &SessionHandle) {
+    async fn revisit(&self, handle: &SessionHandle) {
         let old = handle.tenant.load_full();
         match self.directory.tenant(old.id.as_str()).await {
             Ok(new) => handle.follow(new),

@@ -69,16 +69,6 @@ impl StaticDirectory {
         }
     }
 
-    /// Whether there is a tenant of this name.
-    pub fn has(&self, id: &str) -> bool {
-        self.maps.load().tenants.contains_key(id)
-    }
-
-    /// A number that changes whenever a tenant or a cluster may have changed.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.generation.subscribe()
-    }
-
     /// Takes a new configuration over. The generation moves on only when something changed.
     pub fn replace(&self, config: &Config) -> Replaced {
         let _replacing = self.replacing.lock();
@@ -114,6 +104,10 @@ impl Directory for StaticDirectory {
 
     fn cluster(&self, name: &ClusterName) -> Option<Arc<Cluster>> {
         self.maps.load().clusters.get(name).cloned()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
     }
 }
 

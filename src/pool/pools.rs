@@ -107,26 +107,7 @@ impl Pools {
     /// # Cancel safety
     /// Cancel safe: call it again.
     pub async fn follow(&self, directory: &dyn Directory) {
-        self.follow_those(self.all(), directory).await;
-    }
-
-    /// The same for the pools of one tenant.
-    ///
-    /// # Cancel safety
-    /// Cancel safe: call it again.
-    pub async fn follow_tenant(&self, tenant: &TenantId, directory: &dyn Directory) {
-        let mut pools = self.all();
-        pools.retain(|pool| pool.tenant() == tenant);
-        self.follow_those(pools, directory).await;
-    }
-
-    /// Whether the tenant has a pool.
-    pub fn has(&self, tenant: &TenantId) -> bool {
-        self.pools.lock().keys().any(|(id, _)| id == tenant)
-    }
-
-    async fn follow_those(&self, pools: Vec<Arc<TenantPool>>, directory: &dyn Directory) {
-        for pool in pools {
+        for pool in self.all() {
             let tenant = directory.tenant(pool.tenant().as_str()).await;
             let Ok(tenant) = tenant else { continue };
             let cluster = tenant

@@ -5,38 +5,29 @@
 //! [`Registry::migrate`] under PostgreSQL's advisory lock, so that several starts at once are one.
 
 mod assemble;
-mod changes;
 mod clusters;
-mod directory;
 mod error;
 mod event;
 mod events;
 mod keys;
-mod records;
 mod rows;
 mod tenants;
 
 pub use assemble::{Assembled, cluster_of, tenant_of};
-pub use changes::listen;
 pub use clusters::{
     cluster, clusters, insert_cluster, set_addresses, set_cluster_holes, set_replicas,
 };
-pub use directory::{Changed, RegistryDirectory, SharedDirectory};
 pub use error::RegistryError;
 pub use event::{Changes, NewEvent, append};
 pub use events::{EventRow, last_event_at, newest_events, oldest_events};
 pub use keys::{KeyEnd, end_key, insert_key, keys, lock_key};
-pub use records::{Snapshot, SnapshotError};
 pub use rows::{ClusterRow, KeyRow, SlotKeyRow, TenantRow};
 pub use tenants::{
     TenantSeed, change_tenant, delete_tenant, insert_tenant, lock_tenant, set_tenant_passwords,
     tenant, tenants, unfinished_tenants,
 };
 
-use crate::{
-    config,
-    crypto::{Keyring, Purpose, Sealed},
-};
+use crate::{config, crypto::Keyring};
 use sqlx::{
     PgPool,
     migrate::Migrator,
@@ -70,37 +61,6 @@ impl Registry {
             .acquire_timeout(CONNECT_TIME_MAX)
             .connect_lazy_with(options);
         Ok(Self { pool, keyring })
-    }
-
-    /// That the master key opens what is sealed: one value is tried.
-    ///
-    /// # Errors
-    /// [`RegistryError::Open`] says which key is missing or wrong.
-    ///
-    /// # Cancel safety
-    /// Cancel safe.
-    pub async fn check_keyring(&self) -> Result<(), RegistryError> {
-        let query = sqlx::query_as(
-            "(SELECT 'cluster:' || name, 'admin', admin_password FROM pgusher.cluster
-                  WHERE admin_password IS NOT NULL LIMIT 1)
-             UNION ALL
-             (SELECT 'tenant:' || id, 'password', password FROM pgusher.tenant
-                  WHERE password IS NOT NULL LIMIT 1)",
-        );
-        let found: Vec<(String, String, Vec<u8>)> = query.fetch_all(&self.pool).await?;
-        for (owner, what, sealed) in found {
-            let purpose = Purpose {
-                owner: &owner,
-                what: &what,
-            };
-            let opened = self.keyring.open(purpose, Sealed(&sealed));
-            opened.map_err(|source| RegistryError::Open {
-                owner: owner.clone(),
-                what: what.clone(),
-                source,
-            })?;
-        }
-        Ok(())
     }
 
     /// Creates what is missing, and brings it up to date. Several at once wait for each other.

@@ -2,7 +2,7 @@
 
 use crate::{
     net::Peer,
-    tenant::{Ending, KeyId, Scope, Tenant, Timeouts},
+    tenant::{KeyId, Scope, Tenant, Timeouts},
     upstream::{CancelInFlight, Identity},
     wire::{CancelKey, Refusal, SqlState},
 };
@@ -27,7 +27,7 @@ pub enum Order {
     Drain = 2,
     /// End now: the shutdown deadline has passed.
     Shutdown = 3,
-    /// End now: the tenant is gone.
+    /// End now: the tenant is suspended or gone, or its key is.
     Revoked = 4,
     /// End now: a statement ran over `query_timeout` and its cancel was ignored.
     QueryTimeout = 5,
@@ -37,12 +37,6 @@ pub enum Order {
     IdleTransactionTimeout = 7,
     /// End now: the client stood idle over `client_idle_timeout`.
     ClientIdleTimeout = 8,
-    /// End now: the tenant is suspended.
-    Suspended = 9,
-    /// End now: the key that opened the session is gone, or another now.
-    KeyRevoked = 10,
-    /// End now: the tenant's data is elsewhere now.
-    Moved = 11,
 }
 
 impl Order {
@@ -56,9 +50,6 @@ impl Order {
             6 => Self::TransactionTimeout,
             7 => Self::IdleTransactionTimeout,
             8 => Self::ClientIdleTimeout,
-            9 => Self::Suspended,
-            10 => Self::KeyRevoked,
-            11 => Self::Moved,
             _ => return None,
         })
     }
@@ -81,9 +72,10 @@ impl Order {
                 SqlState::SHUTDOWN,
                 "terminating connection: pgusher is shutting down",
             ),
-            Self::Revoked | Self::Suspended | Self::KeyRevoked | Self::Moved => {
-                return self.revocation();
-            }
+            Self::Revoked => (
+                SqlState::SHUTDOWN,
+                "terminating connection: the tenant or its API key is no longer active",
+            ),
             Self::QueryTimeout => (
                 SqlState::CANCELED,
                 "terminating connection due to query_timeout",
@@ -102,17 +94,6 @@ impl Order {
             ),
         };
         Refusal::fatal(sqlstate, message)
-    }
-
-    fn revocation(self) -> Refusal {
-        let detail = match self {
-            Self::Suspended => "The tenant is suspended.",
-            Self::KeyRevoked => "The API key was revoked or replaced; log in with another one.",
-            Self::Moved => "The tenant's data has moved; log in again.",
-            _ => "The tenant is gone.",
-        };
-        let message = "terminating connection: the tenant or its API key is no longer active";
-        Refusal::fatal(SqlState::SHUTDOWN, message).with_detail(detail)
     }
 }
 
@@ -240,13 +221,8 @@ impl SessionHandle {
         let old = self.tenant.load_full();
         match new {
             Some(new) if Arc::ptr_eq(&old, &new) => {}
-            Some(new) => match old.ends_session(&new, &self.key_id) {
-                None => self.tenant.store(new),
-                Some(Ending::Suspended) => self.give(Order::Suspended),
-                Some(Ending::Key) => self.give(Order::KeyRevoked),
-                Some(Ending::Moved) => self.give(Order::Moved),
-            },
-            None => self.give(Order::Revoked),
+            Some(new) if old.keeps_session(&new, &self.key_id) => self.tenant.store(new),
+            _ => self.give(Order::Revoked),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Cluster, ClusterName, Tenant};
 use std::{future::Future, pin::Pin, sync::Arc};
+use tokio::sync::watch;
 
 /// Why a tenant could not be looked up. The client gets 57P03: try again.
 #[derive(Debug, thiserror::Error)]
@@ -28,4 +29,7 @@ pub trait Directory: Send + Sync + 'static {
 
     /// The cluster of this name.
     fn cluster(&self, name: &ClusterName) -> Option<Arc<Cluster>>;
+
+    /// A number that changes whenever a tenant or a cluster may have changed.
+    fn changes(&self) -> watch::Receiver<u64>;
 }

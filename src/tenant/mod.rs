@@ -21,6 +21,6 @@ pub use id::{ClusterName, IdError, KeyId, TenantId};
 pub use key::{ApiKey, KeyRefusal, Scope, ScramVerifier, VerifierError};
 pub use limits::{Limits, Timeouts};
 pub use place::{Login, Pinning, Placement, PoolMode, Tier, UnknownName};
-pub use record::{Ending, Status, Tenant};
+pub use record::{Status, Tenant};
 pub use secret::Secret;
 pub use slots::{SlotKey, SlotKeyError, Slots};

@@ -14,17 +14,6 @@ pub enum Status {
     Suspended,
 }
 
-/// Why a change of the tenant ends a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// The tenant is suspended.
-    Suspended,
-    /// The key is gone, or another now.
-    Key,
-    /// The data is elsewhere.
-    Moved,
-}
-
 /// Everything the data plane knows of one tenant. Immutable: a change is a new value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenant {
@@ -101,9 +90,9 @@ impl Tenant {
         database == self.id.as_str() || database == &*self.placement.database
     }
 
-    /// Why a session that this key opened can't go on when the tenant becomes `new`; `None` when it
-    /// can: it is served, at the same place, and the key is the same.
-    pub fn ends_session(&self, new: &Self, key_id: &KeyId) -> Option<Ending> {
+    /// Whether a session that this key opened may go on when the tenant becomes `new`: it is
+    /// served, at the same place, and the key is the same.
+    pub fn keeps_session(&self, new: &Self, key_id: &KeyId) -> bool {
         let verifier = |tenant: &Self| {
             let key = tenant.keys.iter().find(|key| key.id == *key_id);
             key.map(|key| key.verifier.clone())
@@ -118,14 +107,9 @@ impl Tenant {
                 place.slots.as_ref().map(|slots| slots.token.clone()),
             )
         };
-        if new.status != Status::Active {
-            Some(Ending::Suspended)
-        } else if verifier(new).is_none() || verifier(self) != verifier(new) {
-            Some(Ending::Key)
-        } else if place(self) != place(new) {
-            Some(Ending::Moved)
-        } else {
-            None
-        }
+        new.status == Status::Active
+            && place(self) == place(new)
+            && verifier(new).is_some()
+            && verifier(self) == verifier(new)
     }
 }
