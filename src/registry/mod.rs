@@ -5,11 +5,21 @@
 //! [`Registry::migrate`] under PostgreSQL's advisory lock, so that several starts at once are one.
 
 mod assemble;
+mod changed;
+mod changes;
+mod directory;
 mod error;
 mod event;
+mod freshness;
+mod known;
+mod link;
+mod load;
 mod rows;
+mod snapshot;
 
 pub use assemble::{Assembled, cluster_of, tenant_of};
+pub use changed::Changed;
+pub use directory::RegistryDirectory;
 pub use error::RegistryError;
 pub use event::{Changes, NewEvent, append};
 pub use rows::{ClusterRow, KeyRow, SlotKeyRow, TenantRow};
