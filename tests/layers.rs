@@ -55,7 +55,10 @@ const MODULES: [(&str, &[&str]); 23] = [
     ("config", &["tenant", "sql", "crypto"]),
     ("telemetry", &["config"]),
     // The control plane.
-    ("registry", &["tenant", "sql", "config", "crypto"]),
+    (
+        "registry",
+        &["tenant", "sql", "config", "crypto", "telemetry"],
+    ),
     ("provisioning", &["tenant", "sql"]),
     (
         "control",
@@ -74,8 +77,10 @@ const MODULES: [(&str, &[&str]); 23] = [
             "auth",
             "admission",
             "frontend",
+            "crypto",
             "config",
             "telemetry",
+            "registry",
             "api",
         ],
     ),

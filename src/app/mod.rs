@@ -3,6 +3,8 @@
 //! Three sets of threads: *relay* (sessions and servers), *login* (accept, TLS, SCRAM) and the
 //! caller's own for everything slow (reload, admin HTTP, metrics).
 
+mod combined;
+mod follow;
 mod gauges;
 mod reload;
 mod threads;
@@ -11,7 +13,7 @@ use crate::{
     admission::{Admission, Quotas},
     api::{self, Api},
     auth::{Authenticator, Decoy, Throttle},
-    config::{Config, ListenAddress, Proxy, StaticDirectory, TlsMode},
+    config::{Config, ListenAddress, Proxy, TlsMode},
     frontend::{Bound, Door, Frontend, bind},
     net::BufferPool,
     pool::{self, Pools},
@@ -21,6 +23,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use combined::Combined;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -32,7 +35,10 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 /// Small buffers kept for reuse: 4 MiB.
 const SMALL_BUFFERS: usize = 512;
@@ -68,7 +74,8 @@ pub fn serve(config: &Config, config_path: PathBuf) -> anyhow::Result<()> {
             tracing::info!(listen = ?ready.listen, admin = ?ready.admin, "ready");
             notify_service_manager(&[sd_notify::NotifyState::Ready]);
         };
-        App::start(config, config_path)?
+        App::start(config, config_path)
+            .await?
             .run(shutdown, reloads, on_ready)
             .await
     });
@@ -92,7 +99,8 @@ pub async fn run(
     let config = Config::load(config_path)?;
     // Nobody sends on it: only the file asks for a reload.
     let (_reload, reloads) = mpsc::channel(1);
-    App::start(&config, config_path.to_owned())?
+    App::start(&config, config_path.to_owned())
+        .await?
         .run(shutdown, reloads, on_ready)
         .await
 }
@@ -138,7 +146,9 @@ fn notify_service_manager(state: &[sd_notify::NotifyState<'_>]) {
 struct App {
     config: Config,
     config_path: PathBuf,
-    directory: Arc<StaticDirectory>,
+    directory: Arc<Combined>,
+    /// Cancelled: the registry is followed no longer.
+    end: DropGuard,
     frontend: Arc<Frontend>,
     listeners: Vec<Bound>,
     admin: Option<std::net::TcpListener>,
@@ -147,11 +157,14 @@ struct App {
 }
 
 impl App {
-    /// Binds everything, so that what is wrong shows before anything is served.
-    fn start(config: &Config, config_path: PathBuf) -> anyhow::Result<Self> {
+    /// Binds everything, so that what is wrong shows before anything is served. Where there is a
+    /// registry, it waits until that has answered, or not within a few seconds.
+    async fn start(config: &Config, config_path: PathBuf) -> anyhow::Result<Self> {
         let relay = RelayThreads::new(config.proxy.workers)?;
         let login = Threads::new("login", config.proxy.login_workers)?;
-        let directory = Arc::new(StaticDirectory::new(config));
+        let end = CancellationToken::new();
+        let registry = follow::start(config, &end).await?;
+        let directory = Arc::new(Combined::new(config, registry));
         let throttle = Throttle::new(config.proxy.auth_failures_per_minute);
         let tls = Arc::new(ServerTls::default());
         tls.load(tls_files(&config.proxy).as_ref())
@@ -176,6 +189,7 @@ impl App {
             config,
             config_path,
             directory,
+            end: end.drop_guard(),
             frontend,
             listeners,
             admin,
@@ -204,12 +218,16 @@ impl App {
         let ended = CancellationToken::new();
         let admin = self.serve_admin(&ended)?;
         on_ready(&Ready { listen, admin });
+        let follow =
+            follow::follow_registry(Arc::clone(&self.directory), Arc::clone(&self.frontend));
+        tokio::spawn(ended.clone().run_until_cancelled_owned(follow));
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = self.follow_changes(reloads) => {}
         }
         self.drain().await;
         ended.cancel();
+        drop(self.end);
         Ok(())
     }
 

@@ -1,11 +1,9 @@
 //! A changed file becomes the running configuration, or changes nothing.
 
-use super::{App, door, quotas, tls_files};
+use super::{App, door, follow::look_again, quotas, tls_files};
 use crate::{
     config::{Config, watch},
-    sessions::SessionHandle,
     telemetry::names,
-    tenant::Directory as _,
 };
 use std::{path::PathBuf, sync::Arc};
 use tokio::sync::mpsc;
@@ -58,13 +56,15 @@ impl App {
     async fn apply(&mut self, config: Config) -> anyhow::Result<()> {
         let frontend = &self.frontend;
         // A file that is being written is empty for a moment.
+        let is_empty = |config: &Config| config.tenants.is_empty() && config.registry.is_none();
         anyhow::ensure!(
-            !config.tenants.is_empty() || self.config.tenants.is_empty(),
-            "{} names no tenant any more; to end them all, stop pgusher",
+            !is_empty(&config) || is_empty(&self.config),
+            "{} names no tenant and no registry any more; to end them all, stop pgusher",
             self.config_path.display()
         );
         // First what can fail.
         frontend.tls.load(tls_files(&config.proxy).as_ref())?;
+        self.reload_master_keys().await?;
         for key in config.diff_restart(&self.config) {
             tracing::warn!(key, "this change needs a restart");
         }
@@ -76,24 +76,16 @@ impl App {
             .set_failures_max(config.proxy.auth_failures_per_minute);
         let replaced = self.directory.replace(&config);
         if replaced.is_any() {
-            frontend.pools.follow(self.directory.as_ref()).await;
+            let directory = self.directory.as_ref();
+            frontend.pools.follow(directory, |_| true).await;
             for handle in frontend.sessions.all() {
-                self.revisit(&handle).await;
+                look_again(directory, &handle).await;
             }
             // A login under way may have put its older view of a tenant back.
-            frontend.pools.follow(self.directory.as_ref()).await;
+            frontend.pools.follow(directory, |_| true).await;
         }
         tracing::info!(?replaced, "configuration reloaded");
         self.config = config;
         Ok(())
-    }
-
-    /// Has a session go on under its tenant's new settings, or ends it.
-    async fn revisit(&self, handle: &SessionHandle) {
-        let old = handle.tenant.load_full();
-        match self.directory.tenant(old.id.as_str()).await {
-            Ok(new) => handle.follow(new),
-            Err(error) => tracing::error!(%error, "a session's tenant can't be looked up"),
-        }
     }
 }

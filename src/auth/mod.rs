@@ -125,7 +125,8 @@ impl Authenticator {
     ) -> Result<Authenticated, AuthError> {
         self.throttle.admit(claim.peer.ip(), claim.user).await?;
         let found = self.directory.tenant(claim.user).await.map_err(|error| {
-            tracing::error!(%error, "a login can't be checked");
+            // The directory says once that it can't be asked; this would be a line for each login.
+            tracing::debug!(%error, "a login can't be checked");
             let text = "pgusher can't check logins at the moment";
             AuthError::Refused(Refusal::fatal(SqlState::NOT_NOW, text))
         })?;

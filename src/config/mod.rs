@@ -308,6 +308,8 @@ impl Config {
                 new_proxy.log.level != old_proxy.log.level,
             ),
             ("admin.listen", self.admin != old.admin),
+            ("registry", self.registry != old.registry),
+            ("secrets", self.master_key != old.master_key),
         ];
         let changed = differs.into_iter().filter(|(_, differs)| *differs);
         changed.map(|(key, _)| key).collect()

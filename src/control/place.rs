@@ -5,7 +5,7 @@ use crate::{
     crypto::Keyring,
     provisioning::{self, Admin, Hole, Place, Profile, Report, Variant},
     registry::{ClusterRow, RegistryError, TenantRow, cluster_of},
-    tenant::{Login, Secret, Tier},
+    tenant::{Login, Secret, SlotKey, Tier},
 };
 use serde_json::Value;
 use std::{error::Error, path::Path};
@@ -117,9 +117,17 @@ impl Control {
             id: row.cluster.clone(),
         })?;
         let keyring = &self.registry.keyring;
+        let slots = match row.variant.as_str() {
+            "shared" => {
+                let database = (row.cluster.as_str(), row.database_name.as_str());
+                Some(crate::registry::slot_key(db, database, keyring).await?)
+            }
+            _ => None,
+        };
         Ok(Site {
             ground: Ground::new(&cluster, keyring)?,
             place: place_of(row, keyring)?,
+            slots,
         })
     }
 }
@@ -128,13 +136,20 @@ impl Control {
 pub(super) struct Site {
     pub(super) ground: Ground,
     pub(super) place: Place,
+    /// What opens the slots of its database, and the number of that key.
+    pub(super) slots: Option<(i32, SlotKey)>,
 }
 
 impl Site {
     /// Makes the place and attacks it; run again, it goes on.
     pub(super) async fn make(&self) -> Result<Vec<Hole>, Cause> {
         let Ground { admin, profile, .. } = &self.ground;
-        Ok(Box::pin(provisioning::make(admin, *profile, &self.place)).await?)
+        let holes = Box::pin(provisioning::make(admin, *profile, &self.place)).await?;
+        if let Some((id, key)) = &self.slots {
+            let database = &self.place.database;
+            Box::pin(provisioning::make_slots(admin, database, (*id, key))).await?;
+        }
+        Ok(holes)
     }
 
     /// Removes the place, whatever there is of it.

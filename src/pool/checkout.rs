@@ -44,7 +44,7 @@ impl CheckoutError {
             .with_detail("All pool_size server connections of the tenant are in use."),
             Self::Upstream(error) => error.refusal(),
             Self::Ordered(order) => order.refusal(),
-            Self::Closed => Order::Revoked.refusal(),
+            Self::Closed => Order::Gone.refusal(),
         }
     }
 }

@@ -102,12 +102,19 @@ impl Pools {
     }
 
     /// Takes over what has changed in the directory: pools of changed tenants get their new
-    /// settings, pools of tenants that are gone are closed.
+    /// settings, pools of tenants that are gone are closed. Only tenants that it `concerns` are
+    /// looked up.
     ///
     /// # Cancel safety
     /// Cancel safe: call it again.
-    pub async fn follow(&self, directory: &dyn Directory) {
-        for pool in self.all() {
+    pub async fn follow(
+        &self,
+        directory: &dyn Directory,
+        concerns: impl Fn(&TenantId) -> bool + Send,
+    ) {
+        let mut pools = self.all();
+        pools.retain(|pool| concerns(pool.tenant()));
+        for pool in pools {
             let tenant = directory.tenant(pool.tenant().as_str()).await;
             let Ok(tenant) = tenant else { continue };
             let cluster = tenant

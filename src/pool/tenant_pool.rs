@@ -309,7 +309,11 @@ impl TenantPool {
         source: &Source,
     ) -> Result<(), UpstreamError> {
         let old = self.inside.load_full();
-        if Arc::ptr_eq(&old.route.tenant, tenant) && Arc::ptr_eq(&old.route.cluster, cluster) {
+        // A directory that forgets may make an equal value anew.
+        let (known, at) = (&old.route.tenant, &old.route.cluster);
+        if (Arc::ptr_eq(known, tenant) || known == tenant)
+            && (Arc::ptr_eq(at, cluster) || at == cluster)
+        {
             return Ok(());
         }
         let new = Inside::new(tenant, cluster, source, self.scope)?;

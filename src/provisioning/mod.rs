@@ -38,5 +38,5 @@ pub use protect::{Obstacle, ProtectError, Step as ProtectStep, plan_protection, 
 pub use remove::unmake;
 pub use report::{Check, Outcome, Report};
 pub use shared::prepare_database;
-pub use slots::{forget_slot_key, prepare_slots};
+pub use slots::{forget_slot_key, make_slots, prepare_slots};
 pub use verify::verify;

@@ -1,5 +1,6 @@
 //! The variant `shared` of the tier `row`: slots, login roles that serve one tenant after the other.
 
+use super::{Admin, ProvisioningError, text::ONE_AT_A_TIME};
 use crate::{
     sql::{quoted_literal, quoted_name},
     tenant::{ScramVerifier, SlotKey},
@@ -27,19 +28,49 @@ pub async fn prepare_slots(
     key_id: i32,
     key: &SlotKey,
 ) -> Result<(), sqlx::Error> {
+    let sql = statements(key_id, key);
+    let done = sqlx::raw_sql(AssertSqlSafe(sql.to_string())).execute(db);
+    done.await.map(drop)
+}
+
+fn statements(key_id: i32, key: &SlotKey) -> Zeroizing<String> {
     let password = key.lease.password.as_ref().map(ScramVerifier::of_random);
     let password = password.map_or("NULL".to_owned(), |v| quoted_literal(&v.to_string()));
     let role = quoted_name(&key.lease.role);
-    let sql = Zeroizing::new(format!(
+    Zeroizing::new(format!(
         "SET LOCAL client_min_messages = warning;{PREPARE}
          ALTER ROLE {role} LOGIN CONNECTION LIMIT 100 PASSWORD {password};
          INSERT INTO ctl.hmac_key (id, ipad, opad) VALUES ({key_id}, decode('{}','hex'), decode('{}','hex'))
              ON CONFLICT (id) DO UPDATE SET ipad = excluded.ipad, opad = excluded.opad",
         *pad(key, 0x36),
         *pad(key, 0x5c)
-    ));
-    let done = sqlx::raw_sql(AssertSqlSafe(sql.to_string())).execute(db);
-    done.await.map(drop)
+    ))
+}
+
+/// Makes the slots of a prepared database, unless they are made and this key is known there.
+///
+/// # Errors
+/// What PostgreSQL says: 42501 when the admin is no superuser.
+///
+/// # Cancel safety
+/// Nothing is done unless all is.
+pub async fn make_slots(
+    admin: &Admin,
+    database: &str,
+    (key_id, key): (i32, &SlotKey),
+) -> Result<(), ProvisioningError> {
+    const STEP: &str = "make the slots";
+    let mut session = admin.connect(database).await?;
+    let known = "SELECT id FROM ctl.hmac_key";
+    // Without slots there is no such table.
+    let known: Vec<(i32,)> = session.rows(STEP, known).await.unwrap_or_default();
+    if known.iter().all(|(id,)| *id != key_id) {
+        session
+            .run(STEP, &[ONE_AT_A_TIME, &statements(key_id, key)].concat())
+            .await?;
+    }
+    session.end().await;
+    Ok(())
 }
 
 /// Makes an earlier key unknown: tokens made with it bind nothing any more.

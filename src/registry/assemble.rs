@@ -1,12 +1,12 @@
 //! From rows to what the data plane knows.
 
-use super::{ClusterRow, KeyRow, RegistryError, TenantRow};
+use super::{ClusterRow, KeyRow, RegistryError, SlotKeyRow, TenantRow, open_slot_key};
 use crate::{
     config::cluster_url,
     crypto::{Keyring, Purpose, Sealed},
     tenant::{
         ApiKey, Cluster, ClusterName, KeyId, Limits, Login, Pinning, Placement, PoolMode, Scope,
-        Secret, Status, Tenant, TenantId, Tier, Timeouts, UpstreamTls,
+        Secret, Slots, Status, Tenant, TenantId, Tier, Timeouts, UpstreamTls,
     },
 };
 use std::{
@@ -32,7 +32,7 @@ pub struct Assembled {
 /// [`RegistryError::Row`] or [`RegistryError::Open`]: one unusable row fails its tenant alone.
 pub fn tenant_of(
     row: &TenantRow,
-    keys: &[KeyRow],
+    (keys, slot_key): (&[KeyRow], Option<&SlotKeyRow>),
     keyring: &Keyring,
 ) -> Result<Option<Assembled>, RegistryError> {
     let status = match row.status.as_str() {
@@ -43,7 +43,7 @@ pub fn tenant_of(
     let tenant = Tenant {
         id: TenantId::new(&row.id).map_err(|error| unusable(&row.id, "id", error))?,
         status,
-        placement: placement(row, keyring)?,
+        placement: placement(row, slot_key, keyring)?,
         pool_mode: word(row, "pool_mode", row.pool_mode.as_deref())?
             .unwrap_or(PoolMode::Transaction),
         pinning: match row.pin.as_deref() {
@@ -111,7 +111,11 @@ fn unusable(id: &str, field: &str, problem: impl std::fmt::Display) -> RegistryE
     }
 }
 
-fn placement(row: &TenantRow, keyring: &Keyring) -> Result<Placement, RegistryError> {
+fn placement(
+    row: &TenantRow,
+    slot_key: Option<&SlotKeyRow>,
+    keyring: &Keyring,
+) -> Result<Placement, RegistryError> {
     let login = |role: &str, what: &str, sealed: Option<&[u8]>| {
         Ok::<_, RegistryError>(Login {
             role: role.into(),
@@ -139,8 +143,25 @@ fn placement(row: &TenantRow, keyring: &Keyring) -> Result<Placement, RegistryEr
         schema: row.schema_name.as_deref().map(Into::into),
         login: login(&row.role, "password", row.password.as_deref())?,
         read_only_login: reader.transpose()?,
-        slots: None,
+        slots: slots(row, slot_key, keyring)?,
     })
+}
+
+/// How it is served without a login of its own.
+fn slots(
+    row: &TenantRow,
+    slot_key: Option<&SlotKeyRow>,
+    keyring: &Keyring,
+) -> Result<Option<Slots>, RegistryError> {
+    if row.variant != "shared" {
+        return Ok(None);
+    }
+    let missing = || unusable(&row.id, "variant", "its database has no slot key");
+    let key = open_slot_key(slot_key.ok_or_else(missing)?, keyring)?;
+    Ok(Some(Slots {
+        token: row.token.as_str().into(),
+        key: Arc::new(key),
+    }))
 }
 
 fn open(

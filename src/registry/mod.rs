@@ -5,23 +5,35 @@
 //! [`Registry::migrate`] under PostgreSQL's advisory lock, so that several starts at once are one.
 
 mod assemble;
+mod changed;
+mod changes;
 mod clusters;
+mod directory;
 mod error;
 mod event;
 mod events;
+mod freshness;
 mod keys;
+mod known;
+mod link;
+mod load;
 mod rows;
+mod slot_keys;
+mod snapshot;
 mod tenants;
 
 pub use assemble::{Assembled, cluster_of, tenant_of};
+pub use changed::Changed;
 pub use clusters::{
     cluster, clusters, insert_cluster, set_addresses, set_cluster_holes, set_replicas,
 };
+pub use directory::RegistryDirectory;
 pub use error::RegistryError;
 pub use event::{Changes, NewEvent, append};
 pub use events::{EventRow, last_event_at, newest_events, oldest_events};
 pub use keys::{KeyEnd, end_key, insert_key, keys, lock_key};
 pub use rows::{ClusterRow, KeyRow, SlotKeyRow, TenantRow};
+pub use slot_keys::{open_slot_key, slot_key};
 pub use tenants::{
     TenantSeed, change_tenant, delete_tenant, insert_tenant, lock_tenant, set_tenant_passwords,
     tenant, tenants, unfinished_tenants,

@@ -1,11 +1,12 @@
 //! Rows as they stand in the tables. What the columns mean stands in `migrations/`.
 
+use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 /// `pgusher.cluster`
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone, sqlx::FromRow, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "a field is named as its column")]
 pub struct ClusterRow {
     pub name: String,
@@ -29,7 +30,7 @@ pub struct ClusterRow {
 }
 
 /// `pgusher.tenant`
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone, sqlx::FromRow, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "a field is named as its column")]
 pub struct TenantRow {
     pub id: String,
@@ -78,7 +79,7 @@ pub struct TenantRow {
 }
 
 /// `pgusher.api_key`
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone, sqlx::FromRow, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "a field is named as its column")]
 pub struct KeyRow {
     pub id: String,
@@ -100,7 +101,7 @@ pub struct KeyRow {
 }
 
 /// `pgusher.slot_key`
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone, sqlx::FromRow, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "a field is named as its column")]
 pub struct SlotKeyRow {
     pub cluster: String,

@@ -2,7 +2,7 @@
 
 use crate::{
     net::Peer,
-    tenant::{KeyId, Scope, Tenant, Timeouts},
+    tenant::{KeyId, Scope, Status, Tenant, Timeouts},
     upstream::{CancelInFlight, Identity},
     wire::{CancelKey, Refusal, SqlState},
 };
@@ -27,7 +27,7 @@ pub enum Order {
     Drain = 2,
     /// End now: the shutdown deadline has passed.
     Shutdown = 3,
-    /// End now: the tenant is suspended or gone, or its key is.
+    /// End now: the API key is revoked, or another has its name.
     Revoked = 4,
     /// End now: a statement ran over `query_timeout` and its cancel was ignored.
     QueryTimeout = 5,
@@ -37,6 +37,10 @@ pub enum Order {
     IdleTransactionTimeout = 7,
     /// End now: the client stood idle over `client_idle_timeout`.
     ClientIdleTimeout = 8,
+    /// End now: the tenant is suspended.
+    Suspended = 9,
+    /// End now: the tenant is gone, or is somewhere else.
+    Gone = 10,
 }
 
 impl Order {
@@ -50,6 +54,8 @@ impl Order {
             6 => Self::TransactionTimeout,
             7 => Self::IdleTransactionTimeout,
             8 => Self::ClientIdleTimeout,
+            9 => Self::Suspended,
+            10 => Self::Gone,
             _ => return None,
         })
     }
@@ -72,10 +78,9 @@ impl Order {
                 SqlState::SHUTDOWN,
                 "terminating connection: pgusher is shutting down",
             ),
-            Self::Revoked => (
-                SqlState::SHUTDOWN,
-                "terminating connection: the tenant or its API key is no longer active",
-            ),
+            Self::Revoked => return Self::no_longer_active("The API key was revoked."),
+            Self::Suspended => return Self::no_longer_active("The tenant is suspended."),
+            Self::Gone => return Self::no_longer_active("The tenant was removed or moved."),
             Self::QueryTimeout => (
                 SqlState::CANCELED,
                 "terminating connection due to query_timeout",
@@ -94,6 +99,11 @@ impl Order {
             ),
         };
         Refusal::fatal(sqlstate, message)
+    }
+
+    fn no_longer_active(why: &'static str) -> Refusal {
+        let text = "terminating connection: the tenant or its API key is no longer active";
+        Refusal::fatal(SqlState::SHUTDOWN, text).with_detail(why)
     }
 }
 
@@ -222,7 +232,9 @@ impl SessionHandle {
         match new {
             Some(new) if Arc::ptr_eq(&old, &new) => {}
             Some(new) if old.keeps_session(&new, &self.key_id) => self.tenant.store(new),
-            _ => self.give(Order::Revoked),
+            Some(new) if new.status == Status::Suspended => self.give(Order::Suspended),
+            Some(new) if new.keeps_place(&old) => self.give(Order::Revoked),
+            _ => self.give(Order::Gone),
         }
     }
 

@@ -37,6 +37,8 @@ pub const STATE_CHECKS_TOTAL: &str = "pgusher_state_checks_total";
 pub const LISTENERS_LAGGED_TOTAL: &str = "pgusher_listeners_lagged_total";
 /// Counter: reloads of `proxy.toml`; label [`RESULT`].
 pub const CONFIG_RELOADS_TOTAL: &str = "pgusher_config_reloads_total";
+/// Gauge: 1 while the registry answers, else 0.
+pub const REGISTRY_UP: &str = "pgusher_registry_up";
 /// Gauge, always 1: label [`VERSION`].
 pub const BUILD_INFO: &str = "pgusher_build_info";
 
@@ -116,5 +118,6 @@ pub fn describe() {
         "Sessions that were ended because they did not take their notifications."
     );
     describe_counter!(CONFIG_RELOADS_TOTAL, "Reloads of proxy.toml, by result.");
+    describe_gauge!(REGISTRY_UP, "1 while the registry answers, else 0.");
     describe_gauge!(BUILD_INFO, "1, with the version as a label.");
 }

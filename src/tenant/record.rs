@@ -97,19 +97,20 @@ impl Tenant {
             let key = tenant.keys.iter().find(|key| key.id == *key_id);
             key.map(|key| key.verifier.clone())
         };
-        let place = |tenant: &Self| {
-            let place = &tenant.placement;
-            (
-                place.cluster.clone(),
-                place.tier,
-                place.database.clone(),
-                place.schema.clone(),
-                place.slots.as_ref().map(|slots| slots.token.clone()),
-            )
-        };
         new.status == Status::Active
-            && place(self) == place(new)
+            && self.keeps_place(new)
             && verifier(new).is_some()
             && verifier(self) == verifier(new)
+    }
+
+    /// Whether its data is where that of `new` is.
+    pub fn keeps_place(&self, new: &Self) -> bool {
+        let (old, new) = (&self.placement, &new.placement);
+        let token = |place: &Placement| place.slots.as_ref().map(|slots| slots.token.clone());
+        old.cluster == new.cluster
+            && old.tier == new.tier
+            && old.database == new.database
+            && old.schema == new.schema
+            && token(old) == token(new)
     }
 }

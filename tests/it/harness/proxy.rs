@@ -58,8 +58,13 @@ impl Proxy {
     pub fn of(tenants: impl IntoIterator<Item = Tenant>) -> Builder {
         let tenants: Vec<_> = tenants.into_iter().collect();
         let endpoint = tenants[0].place.endpoint().clone();
+        Self::with(ProxyFile::new(&endpoint, tenants))
+    }
+
+    /// A proxy with this file.
+    pub fn with(file: ProxyFile) -> Builder {
         Builder {
-            file: ProxyFile::new(&endpoint, tenants),
+            file,
             folder: tempfile::Builder::new()
                 .prefix("pgusher-proxy-")
                 .tempdir()
@@ -202,6 +207,23 @@ impl Builder {
     /// Sets a field of the cluster.
     pub fn cluster(mut self, name: &str, value: impl Into<toml::Value>) -> Self {
         self.file.set_cluster(name, value);
+        self
+    }
+
+    /// With tenants that come from a registry, and the key that opens its secrets.
+    pub fn registry(mut self, url: &str, master_key: &str) -> Self {
+        let path = self.folder.path().join("master.key");
+        fs::write(&path, master_key).unwrap();
+        let (registry, secrets) = (&mut self.file.registry, &mut self.file.secrets);
+        registry.insert("url".into(), url.into());
+        registry.insert("snapshot".into(), "registry.snapshot".into());
+        secrets.insert("master_key_file".into(), "master.key".into());
+        self
+    }
+
+    /// Sets a field of `[registry]`.
+    pub fn set_registry(mut self, name: &str, value: impl Into<toml::Value>) -> Self {
+        self.file.registry.insert(name.into(), value.into());
         self
     }
 

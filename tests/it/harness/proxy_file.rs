@@ -156,6 +156,10 @@ pub struct ProxyFile {
     pub proxy: Table,
     /// `[admin]`.
     pub admin: Table,
+    /// `[registry]`.
+    pub registry: Table,
+    /// `[secrets]`.
+    pub secrets: Table,
     /// The first `[[clusters]]` entry.
     pub cluster: Table,
     /// The other `[[clusters]]` entries.
@@ -173,9 +177,24 @@ impl ProxyFile {
         Self {
             proxy: Table::new(),
             admin: Table::new(),
+            registry: Table::new(),
+            secrets: Table::new(),
             cluster,
             other_clusters: Vec::new(),
             tenants,
+        }
+    }
+
+    /// Without tenants and clusters.
+    pub fn bare() -> Self {
+        Self {
+            proxy: Table::new(),
+            admin: Table::new(),
+            registry: Table::new(),
+            secrets: Table::new(),
+            cluster: Table::new(),
+            other_clusters: Vec::new(),
+            tenants: Vec::new(),
         }
     }
 
@@ -209,7 +228,13 @@ impl ProxyFile {
         if !self.admin.is_empty() {
             file.insert("admin".into(), self.admin.clone().into());
         }
-        let clusters = [&self.cluster].into_iter().chain(&self.other_clusters);
+        for (name, table) in [("registry", &self.registry), ("secrets", &self.secrets)] {
+            if !table.is_empty() {
+                file.insert(name.into(), table.clone().into());
+            }
+        }
+        let own = Some(&self.cluster).filter(|cluster| !cluster.is_empty());
+        let clusters = own.into_iter().chain(&self.other_clusters);
         let clusters: Vec<_> = clusters
             .map(|cluster| Value::from(cluster.clone()))
             .collect();
