@@ -99,7 +99,7 @@ pub(super) async fn furnish(
         expires_at: None,
     };
     let token = control.create_token(&actor, token).await?;
-    state.admin_token = token.secret.expose().to_owned();
+    token.secret.expose().clone_into(&mut state.admin_token);
     Ok(())
 }
 
@@ -146,15 +146,18 @@ pub(super) async fn fill(port: u16, tenant: &DemoTenant) -> anyhow::Result<()> {
         database: &tenant.id,
     };
     let client = target.connect().await?;
-    let id = &tenant.id;
-    let statements = format!(
+    client.batch_execute(&sample(&tenant.id)).await?;
+    Ok(())
+}
+
+/// What an application of the tenant writes.
+pub(super) fn sample(id: &str) -> String {
+    format!(
         "BEGIN;
          INSERT INTO accounts (id, secret)
              SELECT n, '{id}: secret of account ' || n FROM generate_series(1, 5) AS n;
-         INSERT INTO orders (account_id, item, quantity)
-             SELECT 1 + n % 5, '{id}: item ' || n, 1 + n % 3 FROM generate_series(1, 12) AS n;
+         INSERT INTO orders (account_id, item)
+             SELECT 1 + n % 5, '{id}: item ' || n FROM generate_series(1, 12) AS n;
          COMMIT"
-    );
-    client.batch_execute(&statements).await?;
-    Ok(())
+    )
 }

@@ -78,7 +78,7 @@ struct Interrupted;
 /// Not cancel safe: dropped, it leaves processes that end a moment later, and a temporary folder.
 pub async fn run(args: DemoArgs) -> anyhow::Result<()> {
     let stop = signals::on_end()?;
-    let outcome = run_until(&args, &stop).await;
+    let outcome = Box::pin(run_until(&args, &stop)).await;
     match outcome {
         Err(error) if error.is::<Interrupted>() => Ok(()),
         outcome => outcome,
@@ -95,7 +95,7 @@ async fn run_until(args: &DemoArgs, stop: &CancellationToken) -> anyhow::Result<
     let account = Account::choose().await?;
     let folder = Folder::open(args.dir.as_deref(), &account).await?;
     let mut cluster = Cluster::new(&folder, account);
-    let outcome = up_and_serve(args, &folder, &mut cluster, stop).await;
+    let outcome = Box::pin(up_and_serve(args, &folder, &mut cluster, stop)).await;
     if stop.is_cancelled() {
         say("ending");
     }
