@@ -159,7 +159,8 @@ impl Site {
 
     /// Attacks the place.
     pub(super) async fn verify(&self) -> Result<Report, Cause> {
-        Err(NOT_YET.into())
+        let Ground { admin, profile, .. } = &self.ground;
+        Ok(Box::pin(provisioning::verify(admin, *profile, &self.place)).await?)
     }
 
     /// Applies the templates; the versions before and after.

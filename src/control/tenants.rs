@@ -14,7 +14,7 @@ use super::{
 use crate::{
     provisioning::Variant,
     registry::{self, Changes, NewEvent, TenantRow, TenantSeed},
-    tenant::{Secret, Tier},
+    tenant::{Limits, Secret, Tier},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -437,6 +437,7 @@ impl Control {
                 format!("tenant {id:?}: {why} in cluster {cluster:?}; everything was taken back")
             }
             Err(left) => {
+                let left = left.with_causes();
                 tracing::warn!(tenant = %id, error = %left, "a half made tenant is left");
                 format!(
                     "tenant {id:?}: {why} in cluster {cluster:?}, and it could not be taken back ({left}); \
@@ -620,9 +621,14 @@ fn with_keys(tenant: TenantView, keys: Vec<CreatedKey>) -> Result<CreatedTenant,
 
 /// The smallest pool must not be larger than the largest.
 fn check_sizes(row: &TenantRow) -> Result<(), ControlError> {
-    let size = row.pool_size.unwrap_or(20);
+    let size = i64::from(row.pool_size.unwrap_or_default());
+    let size = if row.pool_size.is_some() {
+        size
+    } else {
+        Limits::default().pool_size.into()
+    };
     match row.min_pool_size {
-        Some(min) if min > size => Err(ControlError::Invalid {
+        Some(min) if i64::from(min) > size => Err(ControlError::Invalid {
             field: "min_pool_size".to_owned(),
             problem: format!("{min} is more than pool_size, {size}"),
         }),
@@ -648,9 +654,13 @@ fn kinds(changes: Changes, kind: Option<&str>) -> Vec<(&str, Changes)> {
 
 /// Whether limits went up or down; a mixture is a new configuration.
 fn direction(limits: &Map<String, Value>) -> &'static str {
-    let steps = limits.values().filter_map(|change| {
-        let [before, after] = ["before", "after"].map(|side| change.get(side)?.as_i64());
-        Some(after? > before?)
+    let steps = limits.iter().filter_map(|(field, change)| {
+        let [before, after] = ["before", "after"].map(|side| {
+            let value = change.get(side).and_then(Value::as_i64);
+            value.or_else(|| default_limit(field))
+        });
+        let (before, after) = (before?, after?);
+        (before != after).then_some(after > before)
     });
     let steps: Vec<bool> = steps.collect();
     match (steps.contains(&true), steps.contains(&false)) {
@@ -658,6 +668,20 @@ fn direction(limits: &Map<String, Value>) -> &'static str {
         (false, true) => "ScaledDown",
         _ => "ConfigUpdated",
     }
+}
+
+/// What counts where a limit is not given.
+fn default_limit(field: &str) -> Option<i64> {
+    let limits = Limits::default();
+    let value = match field {
+        "pool_size" => limits.pool_size,
+        "min_pool_size" => limits.min_pool_size,
+        "max_client_connections" => limits.max_client_connections,
+        "max_prepared_statements" => limits.max_prepared_statements,
+        "max_pinned_servers" => limits.max_pinned_servers,
+        _ => return None,
+    };
+    Some(value.into())
 }
 
 /// An event that concerns a tenant.
