@@ -14,6 +14,7 @@ mod output;
 mod secrets;
 mod table;
 mod tenant;
+mod tenant_args;
 mod tuning;
 
 use crate::{
@@ -70,7 +71,7 @@ enum Command {
     Migrate(migrate_registry::MigrateRegistryArgs),
     /// Tenants: make, change, end them; what happened to them
     #[command(subcommand)]
-    Tenant(tenant::TenantCommand),
+    Tenant(tenant_args::TenantCommand),
     /// API keys of a tenant, and verifiers for proxy.toml
     #[command(subcommand)]
     Key(key::KeyCommand),

@@ -6,12 +6,14 @@ mod api_key;
 mod audit;
 mod change;
 mod clusters;
+mod create;
 mod dump;
 mod error;
 mod history;
 mod keys;
 mod lifecycle;
 mod names;
+mod new_tenant;
 mod place;
 mod probe;
 mod secret;
@@ -30,9 +32,9 @@ pub use clusters::NewCluster;
 pub use error::ControlError;
 pub use keys::{CreatedKey, NewKey};
 pub use lifecycle::Termination;
+pub use new_tenant::{CreatedTenant, NewTenant};
 pub use secrets::Rotated;
 pub use sweep::Swept;
-pub use tenants::{CreatedTenant, NewTenant};
 pub use verifier::verifier;
 pub use view::{
     ClusterView, EventView, KeyView, Listed, Page, TenantView, cluster_record, key_record,

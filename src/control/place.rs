@@ -188,6 +188,6 @@ impl Ground {
 
     /// Attacks the cluster.
     pub(super) async fn verify(&self) -> Result<Report, Cause> {
-        Err(NOT_YET.into())
+        Ok(Box::pin(provisioning::verify_cluster(&self.admin, self.profile)).await?)
     }
 }

@@ -6,7 +6,7 @@ use crate::harness::{
     eventually,
 };
 use pgusher::{
-    control::{ControlError, key_record, tenant_record},
+    control::{ControlError, Page, key_record, tenant_record},
     crypto::{Purpose, Sealed},
     registry,
 };
@@ -413,12 +413,9 @@ fn a_tenants_own_token_ends_nothing_and_sees_no_other() {
         ));
         assert!(forbidden(control.sweep(&own).await.unwrap_err()));
         assert!(forbidden(control.clusters(&own).await.unwrap_err()));
-        let seen = control
-            .list_tenants(&own, Default::default())
-            .await
-            .unwrap();
+        let seen = control.list_tenants(&own, Page::default()).await.unwrap();
         assert_eq!(seen.items.len(), 1);
-        let other = control.history(&own, "other", Default::default()).await;
+        let other = control.history(&own, "other", Page::default()).await;
         assert!(matches!(other, Err(ControlError::NotFound { .. })));
         assert!(control.list_keys(&own, "acme").await.is_ok());
     });
