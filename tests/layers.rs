@@ -62,7 +62,14 @@ const MODULES: [(&str, &[&str]); 23] = [
     ("provisioning", &["tenant", "sql"]),
     (
         "control",
-        &["tenant", "crypto", "config", "registry", "provisioning"],
+        &[
+            "tenant",
+            "sql",
+            "crypto",
+            "config",
+            "registry",
+            "provisioning",
+        ],
     ),
     ("api", &["telemetry"]),
     // Everything put together.

@@ -17,6 +17,7 @@ mod protect;
 mod secrets;
 mod table;
 mod tenant;
+mod tenant_args;
 mod tuning;
 
 use crate::{
@@ -75,7 +76,7 @@ enum Command {
     Protect(protect::ProtectArgs),
     /// Tenants: make, change, end them; what happened to them
     #[command(subcommand)]
-    Tenant(tenant::TenantCommand),
+    Tenant(tenant_args::TenantCommand),
     /// API keys of a tenant, and verifiers for proxy.toml
     #[command(subcommand)]
     Key(key::KeyCommand),

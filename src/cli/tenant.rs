@@ -1,6 +1,13 @@
 //! `pgusher tenant`.
 
-use super::{ConfigFile, Io, UsageError, control, table, tuning};
+use super::{
+    Io, UsageError, control, table,
+    tenant_args::{
+        Common, CreateArgs, DeleteArgs, HistoryArgs, ListArgs, OneArgs, ResizeArgs, ShowArgs,
+        SweepArgs, TenantCommand,
+    },
+    tuning,
+};
 use crate::{
     control::{
         CreatedTenant, EventView, Listed, NewTenant, Page, PoolChange, TenantChange, TenantView,
@@ -9,239 +16,12 @@ use crate::{
     provisioning::{Outcome, Report},
 };
 use anyhow::bail;
-use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use serde_json::json;
-use std::{path::PathBuf, time::Duration};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use std::time::Duration;
 
 /// Entries that are asked for at a time.
 const PART: u32 = 1000;
-
-const CREATE_HELP: &str = "\
-Examples:
-  pgusher tenant create acme --tier schema
-  pgusher tenant create initech --tier row --variant shared --cluster eu-1
-  pgusher tenant create globex --tier database --plan enterprise --set pool_size=40 --set query_timeout=30s
-
-Tiers:
-  database  its own database: the strongest wall, the most work for PostgreSQL
-  schema    its own schema in a database that tenants of this tier share
-  row       its rows in shared tables; with --variant shared also its connections are shared
-
-The keys are printed once. A creation that ended early is gone on with: run the same command again.";
-
-const SET_HELP: &str = "\
-Examples:
-  pgusher tenant set acme plan=pro pool_size=40
-  pgusher tenant set acme query_timeout=30s idle_transaction_timeout=5m
-  pgusher tenant set acme time_zone=Europe/Zurich settings='{\"work_mem\": \"64MB\"}'
-  pgusher tenant set acme pin=default                  back to the default
-
-Keys are those of [[tenants]] in proxy.toml from pool_mode on, and name, owner_email, plan, metadata
-and auto_update. Running proxies learn of it at once.";
-
-const DELETE_HELP: &str = "\
-Examples:
-  pgusher tenant delete acme                           refused at once, removed after a week
-  pgusher tenant delete acme --dump acme.dump          written to a file first
-  pgusher tenant delete acme --grace 0s                removed now: there is no way back
-
-Within the grace `pgusher tenant resume acme` takes it back. `pgusher tenant sweep` removes what is
-due; run it from time to time.";
-
-const SHOW_HELP: &str = "\
-Examples:
-  pgusher tenant show acme
-  pgusher tenant show acme --at 2026-03-01T12:00:00Z   as it was then, by its events
-  pgusher tenant show acme --at 2h                     as it was two hours ago";
-
-#[derive(Debug, Subcommand)]
-pub(super) enum TenantCommand {
-    /// Make a tenant, and print the URLs of its database
-    #[command(after_help = CREATE_HELP)]
-    Create(CreateArgs),
-    /// List tenants
-    List(ListArgs),
-    /// Show a tenant, as it is or was
-    #[command(after_help = SHOW_HELP)]
-    Show(ShowArgs),
-    /// End a tenant's sessions and refuse its logins
-    Suspend(SuspendArgs),
-    /// Let a suspended tenant in again, or take back a deletion within its grace
-    Resume(OneArgs),
-    /// Change how a tenant's servers are shared
-    Resize(ResizeArgs),
-    /// Change limits, settings, plan, name …
-    #[command(after_help = SET_HELP)]
-    Set(SetArgs),
-    /// Give a tenant's roles in PostgreSQL new passwords; nobody sees them, no query fails
-    RotatePassword(OneArgs),
-    /// End a tenant, and remove its data after a grace
-    #[command(visible_alias = "terminate", after_help = DELETE_HELP)]
-    Delete(DeleteArgs),
-    /// What happened to a tenant, by whom, from where
-    History(HistoryArgs),
-    /// Attack a tenant's place as its neighbour would, and report what held
-    Verify(OneArgs),
-    /// Go on with a tenant whose creation ended early
-    ResumeProvisioning(OneArgs),
-    /// Go on with whatever ended early, and remove what is due
-    Sweep(SweepArgs),
-}
-
-#[derive(Debug, Args)]
-struct Common {
-    #[command(flatten)]
-    config: ConfigFile,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct OneArgs {
-    /// The tenant
-    id: String,
-    #[command(flatten)]
-    common: Common,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct CreateArgs {
-    /// The user name of its clients: 1 to 63 of a-z, 0-9, _ and -
-    id: String,
-    /// How it is kept apart: database, schema or row
-    #[arg(long)]
-    tier: String,
-    /// own, or shared: through login roles that many tenants use in turn (tier row only)
-    #[arg(long)]
-    variant: Option<String>,
-    /// Where; needed when there is more than one cluster
-    #[arg(long)]
-    cluster: Option<String>,
-    /// For people
-    #[arg(long)]
-    name: Option<String>,
-    /// The owner's e-mail address
-    #[arg(long, value_name = "ADDRESS")]
-    email: Option<String>,
-    /// Its plan
-    #[arg(long)]
-    plan: Option<String>,
-    /// As of `pgusher tenant set`; can be given more than once
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    #[command(flatten)]
-    common: Common,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ListArgs {
-    /// At most so many; all where it is not given
-    #[arg(long)]
-    limit: Option<usize>,
-    #[command(flatten)]
-    common: Common,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ShowArgs {
-    /// The tenant
-    id: String,
-    /// As it was then (2026-03-01T12:00:00Z), or so long ago (2h)
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    at: Option<OffsetDateTime>,
-    #[command(flatten)]
-    common: Common,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct SuspendArgs {
-    /// The tenant
-    id: String,
-    /// Why; it stands in the tenant's history
-    #[arg(long, default_value = "")]
-    reason: String,
-    #[command(flatten)]
-    common: Common,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ResizeArgs {
-    /// The tenant
-    id: String,
-    /// Server connections per role
-    #[arg(long, value_name = "N|default")]
-    pool_size: Option<String>,
-    /// Server connections kept open
-    #[arg(long, value_name = "N|default")]
-    min_pool_size: Option<String>,
-    /// session, transaction or statement
-    #[arg(long, value_name = "MODE|default")]
-    pool_mode: Option<String>,
-    /// Clients at the same time
-    #[arg(long, value_name = "N|default")]
-    max_client_connections: Option<String>,
-    /// Servers that sessions may keep
-    #[arg(long, value_name = "N|default")]
-    max_pinned_servers: Option<String>,
-    #[command(flatten)]
-    common: Common,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct SetArgs {
-    /// The tenant
-    id: String,
-    /// What to change
-    #[arg(value_name = "KEY=VALUE", required = true)]
-    changes: Vec<String>,
-    #[command(flatten)]
-    common: Common,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct DeleteArgs {
-    /// The tenant
-    id: String,
-    /// How long its data stays
-    #[arg(long, default_value = "7d", value_parser = humantime::parse_duration)]
-    grace: Duration,
-    /// Write its data to this file first: an archive for `pg_restore`, in the tier row an SQL text
-    #[arg(long, value_name = "FILE")]
-    dump: Option<PathBuf>,
-    #[command(flatten)]
-    common: Common,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct HistoryArgs {
-    /// The tenant; also one that is gone
-    id: String,
-    /// The newest so many
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    limit: u32,
-    #[command(flatten)]
-    common: Common,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct SweepArgs {
-    #[command(flatten)]
-    common: Common,
-}
-
-/// A time, or how long ago it was.
-fn moment(text: &str) -> Result<OffsetDateTime, String> {
-    if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
-        return Ok(time);
-    }
-    let ago = humantime::parse_duration(text).ok();
-    let ago = ago.and_then(|ago| time::Duration::try_from(ago).ok());
-    let time = ago.and_then(|ago| OffsetDateTime::now_utc().checked_sub(ago));
-    time.ok_or_else(|| "write \"2026-03-01T12:00:00Z\", or how long ago: \"2h\"".to_owned())
-}
 
 pub(super) fn run(command: TenantCommand, io: &mut Io<'_>) -> anyhow::Result<()> {
     match command {

@@ -43,6 +43,20 @@ pub enum ControlError {
     },
 }
 
+impl ControlError {
+    /// What went wrong with its causes, in a line.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
 impl From<sqlx::Error> for ControlError {
     fn from(error: sqlx::Error) -> Self {
         Self::Registry(error.into())

@@ -4,7 +4,7 @@ use super::{
     Actor, Control, ControlError, Role, TenantView, dump,
     keys::known,
     names,
-    place::{Site, upstream},
+    place::{Site, holes_value, upstream},
     secret,
     tenants::{event, finished},
     turn::{Patience, Turn},
@@ -292,7 +292,7 @@ impl Control {
     }
 
     /// Attacks a tenant's place as the tenant and as its neighbour, reports what held, and writes
-    /// down what did not. Needs the role `viewer`.
+    /// down which holes are known. Needs the role `viewer`.
     ///
     /// # Errors
     /// [`ControlError`].
@@ -310,7 +310,26 @@ impl Control {
         drop(db);
         site.ground.probe().await?;
         let report = site.verify().await;
-        report.map_err(|cause| upstream(format!("tenant {id:?} could not be verified"), cause))
+        let report = report
+            .map_err(|cause| upstream(format!("tenant {id:?} could not be verified"), cause))?;
+        self.note_holes(actor, id, holes_value(&report.holes))
+            .await?;
+        Ok(report)
+    }
+
+    /// Writes down what is open, where that is something else than before.
+    async fn note_holes(&self, actor: &Actor, id: &str, holes: Value) -> Result<(), ControlError> {
+        let mut tx = self.registry.pool.begin().await?;
+        let before = known(registry::lock_tenant(&mut tx, id).await?, id)?;
+        if before.open_holes.0 == holes {
+            return Ok(());
+        }
+        let columns = Map::from_iter([("open_holes".to_owned(), holes)]);
+        let after = registry::change_tenant(&mut tx, id, columns).await?;
+        let changes = Changes::between(&tenant_record(&before), &tenant_record(&after));
+        let facts = json!({ "by": "verify" });
+        registry::append(&mut tx, event(actor, id, "ConfigUpdated", changes, facts)).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Does something to a tenant in its turn, in a task that nobody cancels.

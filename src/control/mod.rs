@@ -8,6 +8,7 @@ mod audit;
 mod change;
 mod checks;
 mod clusters;
+mod create;
 mod dump;
 mod entries;
 mod error;
@@ -18,6 +19,7 @@ mod lifecycle;
 mod members;
 mod moves;
 mod names;
+mod new_tenant;
 mod place;
 mod plans;
 mod probe;
@@ -43,13 +45,13 @@ pub use idempotency::{Begun, RequestHash};
 pub use keys::{CreatedKey, NewKey};
 pub use lifecycle::Termination;
 pub use members::{MemberView, NewMember};
+pub use new_tenant::{CreatedTenant, NewTenant};
 pub use plans::{PLANS, Plan, plan};
 pub use secrets::Rotated;
 pub use sweep::Swept;
 pub use templates::{
     FailedTenant, MigratedTenant, Migration, MigrationOutcome, Progress, Protection,
 };
-pub use tenants::{CreatedTenant, NewTenant};
 pub use tokens::{CreatedToken, NewToken, TokenView};
 pub use verifier::verifier;
 pub use view::{

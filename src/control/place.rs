@@ -174,7 +174,8 @@ impl Site {
 
     /// Attacks the place.
     pub(super) async fn verify(&self) -> Result<Report, Cause> {
-        Err(NOT_YET.into())
+        let Ground { admin, profile, .. } = &self.ground;
+        Ok(Box::pin(provisioning::verify(admin, *profile, &self.place)).await?)
     }
 
     /// Applies the templates; the versions before and after.
@@ -205,6 +206,6 @@ impl Ground {
 
     /// Attacks the cluster.
     pub(super) async fn verify(&self) -> Result<Report, Cause> {
-        Err(NOT_YET.into())
+        Ok(Box::pin(provisioning::verify_cluster(&self.admin, self.profile)).await?)
     }
 }

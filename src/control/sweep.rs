@@ -60,7 +60,7 @@ impl Control {
                 Ok(Outcome::Repaired) => swept.repaired.push(id),
                 Ok(Outcome::Nothing) => {}
                 Err(ControlError::Conflict(_)) => swept.busy.push(id),
-                Err(error) => swept.failed.push((id, told(&error))),
+                Err(error) => swept.failed.push((id, error.with_causes())),
             }
         }
         Ok(swept)
@@ -111,16 +111,4 @@ impl Control {
         registry::append(&mut turn.db, repaired).await?;
         Ok(Outcome::Repaired)
     }
-}
-
-/// An error with its causes.
-fn told(error: &ControlError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

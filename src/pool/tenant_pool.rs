@@ -30,12 +30,17 @@ use std::{
     task::Poll,
     time::{Duration, Instant},
 };
+use tokio::sync::Notify;
 
 /// How long a client waits for a server where its tenant sets no limit.
 const WAIT_MAX: Duration = Duration::from_hours(1);
 
 /// While the cluster's budget is used up: at most so long until the next try.
 const BUDGET_RETRY: Duration = Duration::from_millis(250);
+
+/// A password that PostgreSQL refuses may have been changed there a moment ago: so long the new one
+/// is waited for before the client is told.
+const NEW_PASSWORD_WAIT: Duration = Duration::from_secs(5);
 
 /// How many servers a pool has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,6 +59,8 @@ pub struct TenantPool {
     scope: Scope,
     uses_slots: bool,
     inside: ArcSwap<Inside>,
+    /// Told when `inside` is another.
+    replaced: Notify,
     /// Shared names of prepared statements.
     pub statements: Statements,
     known: Known,
@@ -74,6 +81,9 @@ pub(super) type Confirmed = (Arc<Settings>, Said);
 
 /// Sets of settings that are remembered as confirmed.
 const CONFIRMED_MAX: u64 = 1000;
+
+/// What a pool inside says to who asks for a server.
+type Answer = Result<deadpool::managed::Object<Dialer>, PoolError<UpstreamError>>;
 
 /// What a change of the tenant or its cluster replaces.
 struct Inside {
@@ -108,6 +118,7 @@ impl TenantPool {
             scope,
             uses_slots: slots.is_some(),
             inside: ArcSwap::from_pointee(Inside::new(tenant, cluster, source, scope)?),
+            replaced: Notify::new(),
             statements: Statements::default(),
             known: Known::new(surveyed.unwrap_or_default()),
             hub: OnceLock::new(),
@@ -319,6 +330,7 @@ impl TenantPool {
         let new = Inside::new(tenant, cluster, source, self.scope)?;
         let is_elsewhere = new.route.leads_elsewhere_than(&old.route);
         self.inside.store(Arc::new(new));
+        self.replaced.notify_waiters();
         old.servers.close();
         if let Some(hub) = self.hub.get().filter(|_| is_elsewhere) {
             hub.redial();
@@ -358,6 +370,7 @@ impl TenantPool {
             Poll::Ready(answer) => Some(answer),
             Poll::Pending => None,
         };
+        let asked = Arc::clone(&inside.route);
         let waiting: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
             let mut by_budget =
                 matches!(first, Some(Err(PoolError::Backend(UpstreamError::Budget))));
@@ -369,7 +382,7 @@ impl TenantPool {
                         Some(answer) => answer,
                         None => get.await,
                     };
-                    self.persist(first, &mut by_budget).await
+                    self.persist((first, asked), &mut by_budget).await
                 } => object,
                 () = tokio::time::sleep(wait_max) => Err(CheckoutError::Wait { by_budget: false }),
             };
@@ -383,13 +396,14 @@ impl TenantPool {
         Ok(Checkout::new(object, session, (&self.tenant, self.scope)))
     }
 
-    /// Goes on asking while the budget is used up or the pool inside is being replaced.
+    /// Goes on asking while the budget is used up, the pool inside is being replaced, or the
+    /// password is being changed.
     async fn persist(
         &self,
-        first: Result<deadpool::managed::Object<Dialer>, PoolError<UpstreamError>>,
+        first: (Answer, Arc<Route>),
         by_budget: &mut bool,
     ) -> Result<deadpool::managed::Object<Dialer>, CheckoutError> {
-        let mut answer = first;
+        let (mut answer, mut asked) = first;
         loop {
             match answer {
                 Ok(object) => return Ok(object),
@@ -398,13 +412,35 @@ impl TenantPool {
                     let budget = Arc::clone(&self.inside.load().route.budget);
                     budget.freed(BUDGET_RETRY).await;
                 }
-                Err(PoolError::Backend(error)) => return Err(error.into()),
+                Err(PoolError::Backend(error)) => {
+                    if !(error.is_wrong_password() && self.is_replaced(&asked).await) {
+                        return Err(error.into());
+                    }
+                }
                 Err(PoolError::Closed) if !self.is_closed.load(Relaxed) => {}
                 Err(_) => return Err(CheckoutError::Closed),
             }
-            let servers = self.inside.load().servers.clone();
-            answer = servers.timeout_get(&Timeouts::default()).await;
+            let inside = self.inside.load_full();
+            asked = Arc::clone(&inside.route);
+            answer = inside.servers.timeout_get(&Timeouts::default()).await;
         }
+    }
+
+    /// Waits a while for another route than the one that was asked.
+    async fn is_replaced(&self, asked: &Arc<Route>) -> bool {
+        let replaced = async {
+            loop {
+                let mut told = pin!(self.replaced.notified());
+                // From here on nothing is missed.
+                told.as_mut().enable();
+                if !Arc::ptr_eq(&self.inside.load().route, asked) {
+                    return;
+                }
+                told.await;
+            }
+        };
+        let waited = tokio::time::timeout(NEW_PASSWORD_WAIT, replaced).await;
+        waited.is_ok()
     }
 
     /// Notes that a server came back: whoever waits for the budget may take it.

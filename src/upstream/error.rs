@@ -38,6 +38,11 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
+    /// Whether PostgreSQL knows another password of the role than we do.
+    pub fn is_wrong_password(&self) -> bool {
+        matches!(self, Self::Refused { sqlstate, .. } if sqlstate == "28P01")
+    }
+
     /// What the client is told. Names of hosts and roles upstream stay out of it.
     pub fn refusal(&self) -> Refusal {
         match self {

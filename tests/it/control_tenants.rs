@@ -6,7 +6,7 @@ use crate::harness::{
 };
 use pgusher::control::{ControlError, NewTenant, Page, TenantChange};
 use serde_json::json;
-use std::{collections::HashSet, process::Child};
+use std::{collections::HashSet, fs, process::Child};
 
 fn new(id: &str, tier: &str) -> NewTenant {
     serde_json::from_value(json!({"id": id, "tier": tier})).unwrap()
@@ -211,34 +211,64 @@ fn a_cluster_that_cannot_be_used_leaves_nothing_behind() {
 }
 
 #[test]
-fn what_was_made_is_taken_back_when_the_cluster_refuses_the_rest() {
+fn what_was_made_is_taken_back_when_a_template_fails() {
+    let estate = Estate::new();
+    let folder = estate.office.path().join("templates");
+    for tier in ["database", "schema", "row"] {
+        fs::create_dir_all(folder.join(tier)).unwrap();
+        let template = folder.join(tier).join("0001_accounts.sql");
+        fs::write(template, "creat table accounts (id bigint)").unwrap();
+    }
+    let file = estate.office.path().join("proxy.toml");
+    let toml = fs::read_to_string(&file).unwrap();
+    let templates = "\n[templates]\ndirectory = \"templates\"\n";
+    fs::write(&file, toml.clone() + templates).unwrap();
+    for tier in ["database", "schema", "row"] {
+        let told = estate.fails(&["tenant", "create", tier, "--tier", tier]);
+        let says = "its templates can't be applied in cluster \"main\"; everything was taken back";
+        assert!(told.contains(says), "{told}");
+        assert_eq!(estate.field(tier, "id"), "");
+        let history = estate.office.json(&["tenant", "history", tier]);
+        let token = &history[0]["changes"]["token"]["after"];
+        assert_eq!(traces(token.as_str().unwrap()), "0", "{tier}");
+        let kinds = estate.events(tier);
+        assert_eq!(
+            kinds,
+            ["TenantCreated", "ProvisioningStarted", "ProvisioningFailed"]
+        );
+    }
+    fs::write(&file, toml).unwrap();
+    assert_eq!(
+        estate.create("schema", "schema")["tenant"]["status"],
+        "active"
+    );
+}
+
+#[test]
+fn what_cannot_be_taken_back_is_left_with_the_way_on() {
     let estate = Estate::new();
     // The shared database belongs to the superuser; this admin may make roles, and nothing in it.
     estate.create("first", "schema");
     let mut admin = ground().admin();
     admin.exec("create role clerk login createrole createdb; grant by_trust to clerk");
-    admin.exec("grant connect on database postgres to clerk");
-    estate
-        .registry()
-        .exec("update pgusher.cluster set admin_role = 'clerk'");
+    admin.exec("grant connect on database postgres, pgusher_schemas to clerk");
+    let mut registry = estate.registry();
+    registry.exec("update pgusher.cluster set admin_role = 'clerk'");
     let told = estate.fails(&["tenant", "create", "acme", "--tier", "schema"]);
-    assert!(told.contains("everything was taken back"), "{told}");
-    assert_eq!(estate.field("acme", "id"), "");
-    let history = estate.office.json(&["tenant", "history", "acme"]);
-    let token = history[0]["changes"]["token"]["after"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    assert_eq!(traces(&token), "0");
-    let kinds = estate.events("acme");
-    assert_eq!(
-        kinds,
-        ["TenantCreated", "ProvisioningStarted", "ProvisioningFailed"]
+    assert!(
+        told.contains("pgusher tenant resume-provisioning acme"),
+        "{told}"
     );
-    estate
-        .registry()
-        .exec("update pgusher.cluster set admin_role = 'admin'");
-    assert_ne!(estate.create("acme", "schema")["tenant"]["token"], token);
+    assert_eq!(estate.field("acme", "status"), "provisioning");
+    let token = estate.field("acme", "token");
+    registry.exec("update pgusher.cluster set admin_role = 'admin'");
+    let made = estate
+        .office
+        .json(&["tenant", "resume-provisioning", "acme"]);
+    assert_eq!(made["tenant"]["token"], token.as_str());
+    assert_eq!(made["tenant"]["status"], "active");
+    let told = estate.fails(&["tenant", "resume-provisioning", "acme"]);
+    assert!(told.contains("is active, not half made"), "{told}");
 }
 
 #[test]
