@@ -67,7 +67,10 @@ pub(super) fn run(args: MigrateTenantsArgs, io: &mut Io<'_>) -> anyhow::Result<(
     }
     // What was printed stays, also when this ends badly.
     io.output.flush()?;
-    let (failed, all) = (outcome.failed.len(), outcome.done.len() + outcome.failed.len());
+    let (failed, all) = (
+        outcome.failed.len(),
+        outcome.done.len() + outcome.failed.len(),
+    );
     if failed > 0 {
         bail!("{failed} of {all} tenants failed; the others are done");
     }
@@ -78,15 +81,26 @@ fn print(outcome: &MigrationOutcome, is_dry_run: bool, io: &mut Io<'_>) -> anyho
     let changed: Vec<_> = outcome.done.iter().filter(|it| it.from != it.to).collect();
     for it in &changed {
         let files = it.pending.join(", ");
-        let files = if files.is_empty() { files } else { format!("  {files}") };
+        let files = if files.is_empty() {
+            files
+        } else {
+            format!("  {files}")
+        };
         writeln!(io.output, "{}  {} -> {}{files}", it.tenant, it.from, it.to)?;
     }
     let current = outcome.done.len() - changed.len();
     let verb = if is_dry_run { "would be" } else { "were" };
-    writeln!(io.output, "{} {verb} migrated, {current} were up to date", changed.len())?;
+    writeln!(
+        io.output,
+        "{} {verb} migrated, {current} were up to date",
+        changed.len()
+    )?;
     if !outcome.skipped.is_empty() {
         let skipped = outcome.skipped.len();
-        writeln!(io.output, "{skipped} were left out: their auto_update is off")?;
+        writeln!(
+            io.output,
+            "{skipped} were left out: their auto_update is off"
+        )?;
     }
     for it in &outcome.failed {
         writeln!(io.talk, "failed: {}: {}", it.tenant, it.reason)?;

@@ -314,7 +314,12 @@ impl Control {
     }
 
     /// Does something to a tenant in its turn, in a task that nobody cancels.
-    pub(super) async fn in_turn<T, F, W>(&self, actor: &Actor, id: &str, work: F) -> Result<T, ControlError>
+    pub(super) async fn in_turn<T, F, W>(
+        &self,
+        actor: &Actor,
+        id: &str,
+        work: F,
+    ) -> Result<T, ControlError>
     where
         T: Send + 'static,
         F: FnOnce(Self, Actor, Turn, TenantRow) -> W + Send + 'static,

@@ -249,7 +249,9 @@ impl Control {
     ) -> Result<Vec<ProtectStep>, ControlError> {
         actor.may_operate(Role::Admin)?;
         let mut db = self.registry.pool.acquire().await?;
-        let name = self.one_cluster(&mut db, protection.cluster.as_deref()).await?;
+        let name = self
+            .one_cluster(&mut db, protection.cluster.as_deref())
+            .await?;
         let missing = |what, id: &str| ControlError::NotFound {
             what,
             id: id.to_owned(),
@@ -326,7 +328,10 @@ fn is_there(row: &TenantRow) -> bool {
 }
 
 fn failed(row: &TenantRow, cause: Cause) -> ControlError {
-    let what = format!("its templates can't be applied in cluster {:?}", row.cluster);
+    let what = format!(
+        "its templates can't be applied in cluster {:?}",
+        row.cluster
+    );
     upstream(what, cause)
 }
 

@@ -35,7 +35,10 @@ pub(super) fn view_columns(table: &Table) -> Vec<(String, Option<String>)> {
     let others = table.columns.iter().filter(|c| c.name != "tenant_id");
     let default = |column: &super::table::Column| {
         let is_number = column.is_identity
-            || column.default.as_deref().is_some_and(|text| text.starts_with("nextval("));
+            || column
+                .default
+                .as_deref()
+                .is_some_and(|text| text.starts_with("nextval("));
         if is_number {
             let counter = crate::sql::quoted_literal(&counter(&table.name, &column.name));
             return Some(format!("ctl.next_number({counter})"));
@@ -59,18 +62,21 @@ pub(super) fn has_view(table: &Table) -> bool {
         column.map_or_else(|| "text".to_owned(), |column| column.kind.clone())
     };
     let expected = view_columns(table);
-    let is_same = view.columns.len() == expected.len()
-        && view
-            .columns
-            .iter()
-            .zip(&expected)
-            .all(|((name, shown, default), (wanted, value))| {
-                name == wanted && *shown == kind(wanted) && default == value
-            });
+    let is_same =
+        view.columns.len() == expected.len()
+            && view.columns.iter().zip(&expected).all(
+                |((name, shown, default), (wanted, value))| {
+                    name == wanted && *shown == kind(wanted) && default == value
+                },
+            );
     let function = delete_name(&table.name);
     is_same
         && view.is_barrier
         && view.is_granted
         && view.owner == "pgusher_view"
-        && view.triggers == [format!("del {function}"), "refuse_read_only refuse_read_only".to_owned()]
+        && view.triggers
+            == [
+                format!("del {function}"),
+                "refuse_read_only refuse_read_only".to_owned(),
+            ]
 }

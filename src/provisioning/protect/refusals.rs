@@ -68,7 +68,9 @@ fn tenants(table: &Table, has_assignment: bool) -> Option<String> {
 fn keys(table: &Table) -> Vec<String> {
     let mut problems = Vec::new();
     if table.identity().is_none() {
-        problems.push("it has no primary key (nor a unique key of columns that are never NULL)".to_owned());
+        problems.push(
+            "it has no primary key (nor a unique key of columns that are never NULL)".to_owned(),
+        );
     }
     for key in table.keys.iter().filter(|key| key.is_temporal) {
         problems.push(format!("{} is WITHOUT OVERLAPS", key.name));
@@ -120,7 +122,10 @@ fn code(table: &Table) -> Vec<String> {
 fn reference(reference: &Reference, tables: &[Table]) -> Option<String> {
     let name = &reference.name;
     if !tables.iter().any(|table| table.oid == reference.target)
-        && reference.columns.first().is_none_or(|first| first != "tenant_id")
+        && reference
+            .columns
+            .first()
+            .is_none_or(|first| first != "tenant_id")
     {
         return Some(format!(
             "foreign key {name} refers to {}.{}: protect both in one command",

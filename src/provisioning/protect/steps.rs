@@ -7,7 +7,8 @@ use super::{
 use crate::sql::{quoted_literal, quoted_name};
 
 const COUNTER: &str = include_str!("../sql/protect_counter.sql");
-const POLICY: &str = "USING (tenant_id = (SELECT ctl.tenant())) WITH CHECK (tenant_id = (SELECT ctl.tenant()))";
+const POLICY: &str =
+    "USING (tenant_id = (SELECT ctl.tenant())) WITH CHECK (tenant_id = (SELECT ctl.tenant()))";
 const IS_READ_ONLY: &str =
     "session_user OPERATOR(pg_catalog.^@) 'r_' OR session_user OPERATOR(pg_catalog.^@) 'q_'";
 
@@ -20,7 +21,9 @@ fn list(columns: &[String]) -> String {
 /// The columns with `tenant_id` as the first of them.
 fn led(columns: &[String]) -> Vec<String> {
     let others = columns.iter().filter(|name| *name != "tenant_id").cloned();
-    std::iter::once("tenant_id".to_owned()).chain(others).collect()
+    std::iter::once("tenant_id".to_owned())
+        .chain(others)
+        .collect()
 }
 
 fn leads(columns: &[String]) -> bool {
@@ -38,6 +41,8 @@ pub(super) fn of(tables: &[Table], has_counter: bool, assign: Option<&str>) -> V
     each(&mut steps, &place);
     each(&mut steps, &drop_references);
     each(&mut steps, &|table| tenant_column(table, assign));
+    // Before the indexes: a new type makes them anew, and what is said of them is lost.
+    each(&mut steps, &statistics);
     each(&mut steps, &keys);
     each(&mut steps, &indexes);
     each(&mut steps, &|table| add_references(table));
@@ -45,7 +50,6 @@ pub(super) fn of(tables: &[Table], has_counter: bool, assign: Option<&str>) -> V
         steps.push(Step::new("make the tenants' counters", COUNTER));
     }
     each(&mut steps, &counters);
-    each(&mut steps, &statistics);
     each(&mut steps, &grants);
     each(&mut steps, &policy);
     each(&mut steps, &view);
@@ -64,9 +68,9 @@ fn shown(table: &Table) -> String {
 fn place(table: &Table) -> Vec<Step> {
     let mut steps = Vec::new();
     let name = &table.name;
-    if table.view.is_some() && !definitions::has_view(table) {
+    if table.view.is_some() && !keeps_view(table) {
         steps.push(Step::new(
-            format!("take view app.{name} away, as its columns are others now"),
+            format!("take view app.{name} away: it is made anew below"),
             format!("DROP VIEW {}", shown(table)),
         ));
     }
@@ -87,6 +91,16 @@ fn place(table: &Table) -> Vec<Step> {
         ));
     }
     steps
+}
+
+/// Whether statistics were gathered that have to go.
+fn must_forget(table: &Table) -> bool {
+    table.is_analyzed && table.columns.iter().any(|column| column.statistics != 0)
+}
+
+/// Whether the view is as it should be, and in nobody's way.
+fn keeps_view(table: &Table) -> bool {
+    definitions::has_view(table) && !must_forget(table)
 }
 
 fn is_loose(reference: &Reference) -> bool {
@@ -121,7 +135,9 @@ fn tenant_column(table: &Table, assign: Option<&str>) -> Vec<Step> {
             None => format!("ALTER TABLE {at} ADD COLUMN tenant_id text NOT NULL"),
         };
         let what = match assign.filter(|_| table.has_unknown_rows) {
-            Some(token) => format!("add tenant_id to {name}; the rows that are there become {token}'s"),
+            Some(token) => {
+                format!("add tenant_id to {name}; the rows that are there become {token}'s")
+            }
             None => format!("add tenant_id to {name}"),
         };
         steps.push(Step::new(what, sql));
@@ -188,7 +204,10 @@ fn indexes(table: &Table) -> Vec<Step> {
             continue;
         };
         let prefix = moved(&index.prefix).replacen(" USING hash (", " USING btree (", 1);
-        let bare = index.name.split_once('.').map_or(&*index.name, |(_, bare)| bare);
+        let bare = index
+            .name
+            .split_once('.')
+            .map_or(&*index.name, |(_, bare)| bare);
         steps.push(Step::new(
             format!("lead index {bare} of {} with tenant_id", table.name),
             format!("DROP INDEX data.{bare}; {prefix}tenant_id, {rest}"),
@@ -198,7 +217,10 @@ fn indexes(table: &Table) -> Vec<Step> {
         }
     }
     for index in table.indexes.iter().filter(|index| index.leads) {
-        let bare = index.name.split_once('.').map_or(&*index.name, |(_, bare)| bare);
+        let bare = index
+            .name
+            .split_once('.')
+            .map_or(&*index.name, |(_, bare)| bare);
         for place in &index.observed {
             steps.push(observe_nothing(table, bare, *place));
         }
@@ -208,14 +230,23 @@ fn indexes(table: &Table) -> Vec<Step> {
 
 /// As `format('%I')` shows it: without quotes where it needs none.
 fn quoted_name_as_shown(name: &str) -> String {
-    let is_plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    let is_plain = name
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         && !name.starts_with(|c: char| c.is_ascii_digit());
-    if is_plain { name.to_owned() } else { quoted_name(name) }
+    if is_plain {
+        name.to_owned()
+    } else {
+        quoted_name(name)
+    }
 }
 
 fn observe_nothing(table: &Table, index: &str, place: i32) -> Step {
     Step::new(
-        format!("gather no statistics on an expression of index {index} of {}", table.name),
+        format!(
+            "gather no statistics on an expression of index {index} of {}",
+            table.name
+        ),
         format!("ALTER INDEX data.{index} ALTER COLUMN {place} SET STATISTICS 0"),
     )
 }
@@ -228,7 +259,11 @@ fn add_references(table: &Table) -> Vec<Step> {
         } else {
             &reference.set_columns
         };
-        let set: Vec<String> = set.iter().filter(|name| *name != "tenant_id").cloned().collect();
+        let set: Vec<String> = set
+            .iter()
+            .filter(|name| *name != "tenant_id")
+            .cloned()
+            .collect();
         let on_delete = match reference.on_delete.as_str() {
             "r" => " ON DELETE RESTRICT".to_owned(),
             "c" => " ON DELETE CASCADE".to_owned(),
@@ -243,7 +278,10 @@ fn add_references(table: &Table) -> Vec<Step> {
         };
         let is_valid = if reference.is_valid { "" } else { " NOT VALID" };
         Step::new(
-            format!("let foreign key {} of {} stay within a tenant", reference.name, table.name),
+            format!(
+                "let foreign key {} of {} stay within a tenant",
+                reference.name, table.name
+            ),
             format!(
                 "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES data.{} ({}){on_update}{on_delete}{}{is_valid}",
                 at(table),
@@ -277,7 +315,9 @@ fn counters(table: &Table) -> Vec<Step> {
         );
         if let Some(sequence) = &column.sequence {
             // It went with the table.
-            let bare = sequence.split_once('.').map_or(&**sequence, |(_, bare)| bare);
+            let bare = sequence
+                .split_once('.')
+                .map_or(&**sequence, |(_, bare)| bare);
             sql += &format!("; DROP SEQUENCE data.{bare}");
         }
         sql += &format!(
@@ -321,21 +361,29 @@ fn statistics(table: &Table) -> Vec<Step> {
         return steps;
     }
     let names = observed.iter().map(|column| quoted_name(&column.name));
-    let names: Vec<String> = names.chain(is_new.then(|| "tenant_id".to_owned())).collect();
+    let names: Vec<String> = names
+        .chain(is_new.then(|| "tenant_id".to_owned()))
+        .collect();
     let mut changes = Vec::new();
     // Setting the same type drops what was gathered before.
-    if table.is_analyzed {
+    if must_forget(table) {
         let plain = observed.iter().filter(|column| !column.is_generated);
         changes.extend(plain.map(|c| format!("ALTER {} TYPE {}", quoted_name(&c.name), c.kind)));
     }
     let forget = changes.join(", ");
-    let targets: Vec<String> = names.iter().map(|name| format!("ALTER {name} SET STATISTICS 0")).collect();
+    let targets: Vec<String> = names
+        .iter()
+        .map(|name| format!("ALTER {name} SET STATISTICS 0"))
+        .collect();
     let mut sql = format!("ALTER TABLE {at} {}", targets.join(", "));
     if !forget.is_empty() {
         sql = format!("ALTER TABLE {at} {forget}; {sql}");
     }
     steps.push(Step::new(
-        format!("gather no statistics on {}: they would hold every tenant's values", table.name),
+        format!(
+            "gather no statistics on {}: they would hold every tenant's values",
+            table.name
+        ),
         sql,
     ));
     steps
@@ -422,7 +470,7 @@ fn view(table: &Table) -> Vec<Step> {
             ),
         ));
     }
-    if definitions::has_view(table) {
+    if keeps_view(table) {
         return steps;
     }
     let columns = definitions::view_columns(table);

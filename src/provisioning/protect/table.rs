@@ -141,7 +141,12 @@ impl Table {
                 .all(|name| self.column(name).is_some_and(|column| column.is_not_null))
         };
         let primary = self.keys.iter().find(|key| key.is_primary);
-        primary.or_else(|| self.keys.iter().filter(is_whole).find(|key| !key.is_temporal))
+        primary.or_else(|| {
+            self.keys
+                .iter()
+                .filter(is_whole)
+                .find(|key| !key.is_temporal)
+        })
     }
 
     /// `schema.name`, for messages.

@@ -122,7 +122,8 @@ fn line(text: &str, byte: usize) -> usize {
 
 const IS_ONE_TRANSACTION: &str =
     "a template is one transaction of its own: take out what begins or ends one";
-const HAS_ONE_ROLE: &str = "a template is run as who owns its tables: take out what changes the role";
+const HAS_ONE_ROLE: &str =
+    "a template is run as who owns its tables: take out what changes the role";
 
 /// What can't be in a template, and where.
 fn fault(text: &str) -> Option<(usize, &'static str)> {
@@ -151,8 +152,7 @@ fn fault(text: &str) -> Option<(usize, &'static str)> {
                 _,
             )
             | ("prepare", "transaction") => IS_ONE_TRANSACTION,
-            ("set" | "reset", "role")
-            | ("set" | "reset", "session")
+            ("set" | "reset", "role") | ("set" | "reset", "session")
                 if word(1) == "role" || word(2) == "authorization" =>
             {
                 HAS_ONE_ROLE

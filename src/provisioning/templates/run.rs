@@ -14,7 +14,10 @@ const STATEMENT_TIME_MAX: Duration = Duration::from_secs(10 * 60 + 15);
 /// Begins it, and says its number.
 pub(super) async fn begin(session: &mut Session) -> Result<String, ProvisioningError> {
     session
-        .run_once("begin a transaction", "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        .run_once(
+            "begin a transaction",
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+        )
         .await?;
     let numbers: Vec<(String,)> = session
         .rows(
@@ -80,7 +83,11 @@ async fn run(
         file: template.file.clone(),
         line: template.line(start + offset),
         code: refusal.code().to_owned(),
-        message: format!("{}{}", refusal.message(), hint(refusal.code(), refusal.message())),
+        message: format!(
+            "{}{}",
+            refusal.message(),
+            hint(refusal.code(), refusal.message())
+        ),
     })
 }
 
