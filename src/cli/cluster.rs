@@ -25,7 +25,7 @@ is hardened: tenants see nothing of each other.";
 pub(super) enum ClusterCommand {
     /// Add a cluster: try its admin, harden it, seal the password
     #[command(after_help = ADD_HELP)]
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// List clusters
     List(ListArgs),
     /// Show a cluster
@@ -52,8 +52,8 @@ struct Common {
 pub(super) struct AddArgs {
     /// 1 to 63 of a-z, 0-9, _ and -
     name: String,
-    /// postgres://host[:port]; where it is not given, that of the cluster of this name in proxy.toml
-    #[arg(long, value_name = "URL")]
+    /// Its address; where it is not given, that of the cluster of this name in proxy.toml
+    #[arg(long, value_name = "postgres://HOST[:PORT]")]
     primary: Option<String>,
     /// A hot standby; can be given more than once
     #[arg(long, value_name = "URL")]
@@ -79,7 +79,7 @@ pub(super) struct AddArgs {
     /// The CA's certificate
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
-    /// strict, or compatible: pg_dump by a tenant works, and shows it more of the catalogue
+    /// strict, or compatible: dumps by a tenant work, which shows it more of the catalogue
     #[arg(long)]
     profile: Option<String>,
     /// Server connections of all tenants together
@@ -113,7 +113,8 @@ pub(super) struct OneArgs {
 pub(super) struct AddReplicaArgs {
     /// The cluster
     name: String,
-    /// postgres://host[:port]
+    /// Its address
+    #[arg(value_name = "postgres://HOST[:PORT]")]
     url: String,
     #[command(flatten)]
     common: Common,
@@ -121,7 +122,7 @@ pub(super) struct AddReplicaArgs {
 
 pub(super) fn run(command: ClusterCommand, io: &mut Io<'_>) -> anyhow::Result<()> {
     match command {
-        ClusterCommand::Add(args) => add(args, io),
+        ClusterCommand::Add(args) => add(*args, io),
         ClusterCommand::List(args) => list(&args.common, io),
         ClusterCommand::Show(OneArgs { name, common }) => {
             let cluster = control::run(&common.config, |control, actor| async move {
@@ -239,7 +240,7 @@ fn password(args: &AddArgs, io: &mut Io<'_>) -> anyhow::Result<Option<Secret>> {
         io.talk.flush()?;
     }
     let mut line = Zeroizing::new(String::new());
-    (&mut *io.input).read_line(&mut line)?;
+    io.input.read_line(&mut line)?;
     Ok(Some(first_line(&line)))
 }
 

@@ -71,8 +71,8 @@ pub(super) struct CreateArgs {
     /// For people
     #[arg(long, requires = "tenant")]
     name: Option<String>,
-    /// read_write, or read_only: it lands on a role that can't write
-    #[arg(long, requires = "tenant")]
+    /// For writing too, or for reading: that lands on a role that can't write
+    #[arg(long, requires = "tenant", value_name = "read_write|read_only")]
     scope: Option<String>,
     /// A network that it may be used from, such as 10.0.0.0/8; can be given more than once
     #[arg(long, requires = "tenant", value_name = "NETWORK")]

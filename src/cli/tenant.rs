@@ -58,7 +58,7 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TenantCommand {
-    /// Make a tenant, and print its DATABASE_URLs
+    /// Make a tenant, and print the URLs of its database
     #[command(after_help = CREATE_HELP)]
     Create(CreateArgs),
     /// List tenants
@@ -208,7 +208,7 @@ pub(super) struct DeleteArgs {
     /// How long its data stays
     #[arg(long, default_value = "7d", value_parser = humantime::parse_duration)]
     grace: Duration,
-    /// Write its data to this file first (pg_dump's own format; tier row: a tar-like text of COPY)
+    /// Write its data to this file first: an archive for `pg_restore`, in the tier row an SQL text
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
     #[command(flatten)]
@@ -253,14 +253,14 @@ pub(super) fn run(command: TenantCommand, io: &mut Io<'_>) -> anyhow::Result<()>
             let done = control::run(&args.common.config, |control, actor| async move {
                 Ok(control.suspend(&actor, &id, &reason).await?)
             });
-            said(done?, "is suspended", &args.common, io)
+            said(&done?, "is suspended", &args.common, io)
         }
         TenantCommand::Resume(args) => {
             let id = args.id;
             let done = control::run(&args.common.config, |control, actor| async move {
                 Ok(control.resume(&actor, &id).await?)
             });
-            said(done?, "is active", &args.common, io)
+            said(&done?, "is active", &args.common, io)
         }
         TenantCommand::Resize(args) => resize(args, io),
         TenantCommand::Set(args) => {
@@ -268,14 +268,14 @@ pub(super) fn run(command: TenantCommand, io: &mut Io<'_>) -> anyhow::Result<()>
             let done = control::run(&args.common.config, |control, actor| async move {
                 Ok(control.update_tenant(&actor, &id, change).await?)
             });
-            said(done?, "is changed", &args.common, io)
+            said(&done?, "is changed", &args.common, io)
         }
         TenantCommand::RotatePassword(args) => {
             let id = args.id;
             let done = control::run(&args.common.config, |control, actor| async move {
                 Ok(control.rotate_password(&actor, &id).await?)
             });
-            said(done?, "has new passwords in PostgreSQL", &args.common, io)
+            said(&done?, "has new passwords in PostgreSQL", &args.common, io)
         }
         TenantCommand::Delete(args) => delete(args, io),
         TenantCommand::History(args) => history(&args, io),
@@ -441,7 +441,7 @@ fn resize(args: ResizeArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
     let done = control::run(&args.common.config, |control, actor| async move {
         Ok(control.resize_pool(&actor, &id, change).await?)
     });
-    said(done?, "has another pool", &args.common, io)
+    said(&done?, "has another pool", &args.common, io)
 }
 
 fn delete(args: DeleteArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
@@ -476,7 +476,7 @@ fn delete(args: DeleteArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
 }
 
 /// What was done to a tenant.
-fn said(tenant: TenantView, done: &str, common: &Common, io: &mut Io<'_>) -> anyhow::Result<()> {
+fn said(tenant: &TenantView, done: &str, common: &Common, io: &mut Io<'_>) -> anyhow::Result<()> {
     if common.json {
         table::json(io, &tenant)
     } else {
@@ -545,7 +545,7 @@ fn told(event: &EventView) -> String {
     }
     let mut line = parts.join(", ");
     if more > 0 {
-        line.push_str(&format!(" … and {more} more"));
+        line = format!("{line} … and {more} more");
     }
     line
 }

@@ -58,12 +58,6 @@ pub struct NewCluster {
 
 impl NewCluster {
     fn check(&self) -> Result<(), ControlError> {
-        let wrong = |field: &str, problem: String| {
-            Err(ControlError::Invalid {
-                field: field.to_owned(),
-                problem,
-            })
-        };
         names::cluster_name(&self.name)?;
         check_url("primary_url", &self.primary_url)?;
         for url in &self.replica_urls {
@@ -111,6 +105,10 @@ impl NewCluster {
                 "it must be \"strict\" or \"compatible\"".to_owned(),
             );
         }
+        self.check_numbers()
+    }
+
+    fn check_numbers(&self) -> Result<(), ControlError> {
         let counts = [
             (
                 "max_server_connections",
@@ -157,6 +155,13 @@ impl NewCluster {
             updated_at: now,
         }
     }
+}
+
+fn wrong(field: &str, problem: String) -> Result<(), ControlError> {
+    Err(ControlError::Invalid {
+        field: field.to_owned(),
+        problem,
+    })
 }
 
 fn check_url(field: &str, url: &str) -> Result<(), ControlError> {

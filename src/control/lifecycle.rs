@@ -83,7 +83,7 @@ impl Control {
         Ok(TenantView::from(&after))
     }
 
-    /// Lets a suspended tenant in again. Needs an operator with the role `admin`.
+    /// Lets a tenant in again that is suspended, or terminated and not removed yet. Needs an operator with the role `admin`.
     ///
     /// # Errors
     /// [`ControlError`]; the tenant is still suspended.
@@ -105,7 +105,7 @@ impl Control {
         turn: &mut Turn,
         row: TenantRow,
     ) -> Result<TenantView, ControlError> {
-        if row.status == "provisioning" || row.status == "terminated" {
+        if row.status == "provisioning" {
             return Err(not(&row.id, &row.status));
         }
         let site = self.site(&mut turn.db, &row).await?;
@@ -120,7 +120,7 @@ impl Control {
         if row.status == "active" {
             return Ok(TenantView::from(&row));
         }
-        let columns = json!({ "status": "active" });
+        let columns = json!({ "status": "active", "remove_at": null });
         let after = write(turn, actor, &row, ("Reactivated", columns, json!({}))).await?;
         Ok(TenantView::from(&after))
     }

@@ -10,7 +10,7 @@ use std::{path::Path, time::Duration};
 
 /// How long one statement may take, locks that it waits for included. PostgreSQL ends it; a
 /// connection that is dead is given up a little later.
-pub(super) const STATEMENT_TIME_MAX: Duration = Duration::from_secs(60);
+pub(super) const STATEMENT_TIME_MAX: Duration = Duration::from_mins(1);
 /// How often a statement is tried that met somebody else's change of the same row of a catalogue.
 const TRIES_MAX: u32 = 20;
 /// How often a connection is tried that PostgreSQL has no place for (53300, 57P03).
@@ -38,6 +38,18 @@ impl Admin {
             .options(&self.role, self.password.as_ref(), database)
             .options([("search_path", "")]);
         self.log_in(&self.role, options).await
+    }
+
+    /// Logs in as the admin; `None` when there is no such database, or it lets nobody in yet.
+    pub(super) async fn connect_if_there(
+        &self,
+        database: &str,
+    ) -> Result<Option<Session>, ProvisioningError> {
+        match self.connect(database).await {
+            Ok(session) => Ok(Some(session)),
+            Err(error) if matches!(error.code(), Some("3D000" | "55000")) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Logs in as a tenant's role, as the proxy does.
@@ -137,7 +149,9 @@ fn socket(path: &Path) -> (&Path, u16) {
 }
 
 fn is_full(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| code == "53300" || code == "57P03")
 }
 

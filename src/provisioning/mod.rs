@@ -6,6 +6,7 @@
 mod admin;
 mod attacks;
 mod attempts;
+mod audit;
 mod cluster;
 mod database;
 mod error;
@@ -23,6 +24,7 @@ mod schema;
 mod shared;
 pub mod templates;
 mod text;
+mod verify;
 
 pub use cluster::harden_cluster;
 pub use error::ProvisioningError;
@@ -35,3 +37,4 @@ pub use protect::{Obstacle, ProtectError, Step as ProtectStep, plan_protection, 
 pub use remove::unmake;
 pub use report::{Check, Outcome, Report};
 pub use shared::prepare_database;
+pub use verify::verify;
