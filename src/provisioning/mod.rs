@@ -7,6 +7,7 @@ mod admin;
 mod attacks;
 mod attempts;
 mod audit;
+mod canary;
 mod cluster;
 mod database;
 mod error;
@@ -37,4 +38,4 @@ pub use protect::{Obstacle, ProtectError, Step as ProtectStep, plan_protection, 
 pub use remove::unmake;
 pub use report::{Check, Outcome, Report};
 pub use shared::prepare_database;
-pub use verify::verify;
+pub use verify::{verify, verify_cluster};
