@@ -40,6 +40,7 @@ mod listen;
 mod listen_encodings;
 mod listen_losses;
 mod listen_own;
+mod migrate_tenants;
 mod modes;
 mod names_in_sql;
 mod notify_hub;
