@@ -88,7 +88,7 @@ impl Control {
         let directory = self.templates.clone();
         let directory: Arc<PathBuf> = Arc::new(directory.ok_or_else(|| ControlError::Invalid {
             field: "templates".to_owned(),
-            problem: "no directory is configured; write templates = \"DIR\" into [registry] or the file that was named"
+            problem: "no directory is configured; write [templates] directory = \"DIR\" into proxy.toml"
                 .to_owned(),
         })?);
         let (ids, skipped) = self.chosen(&migration.tenants).await?;

@@ -163,6 +163,20 @@ pub(super) async fn protect_all(session: &mut Session) -> Result<Vec<Step>, Prot
     Ok(steps)
 }
 
+/// Drops the views of `app` that show tables of `data`, in the transaction that is open:
+/// [`protect_all`] makes them anew.
+pub(super) async fn drop_views(session: &mut Session) -> Result<(), ProvisioningError> {
+    let drop = "DO $views$ DECLARE it record; BEGIN
+        FOR it IN SELECT v.relname FROM pg_catalog.pg_class v JOIN pg_catalog.pg_roles r ON r.oid = v.relowner
+            WHERE v.relnamespace = 'app'::regnamespace AND v.relkind = 'v' AND r.rolname = 'pgusher_view'
+              AND to_regclass(format('data.%I', v.relname)) IS NOT NULL
+        LOOP
+            EXECUTE format('DROP VIEW app.%I', it.relname);
+        END LOOP;
+    END $views$";
+    session.run_once("drop views", drop).await
+}
+
 async fn run(session: &mut Session, steps: &[Step]) -> Result<(), ProvisioningError> {
     for step in steps {
         session.run_once("protect a table", &step.sql).await?;

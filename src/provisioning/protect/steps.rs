@@ -41,6 +41,8 @@ pub(super) fn of(tables: &[Table], has_counter: bool, assign: Option<&str>) -> V
     each(&mut steps, &place);
     each(&mut steps, &drop_references);
     each(&mut steps, &|table| tenant_column(table, assign));
+    // Before the indexes: a new type makes them anew, and what is said of them is lost.
+    each(&mut steps, &statistics);
     each(&mut steps, &keys);
     each(&mut steps, &indexes);
     each(&mut steps, &|table| add_references(table));
@@ -48,7 +50,6 @@ pub(super) fn of(tables: &[Table], has_counter: bool, assign: Option<&str>) -> V
         steps.push(Step::new("make the tenants' counters", COUNTER));
     }
     each(&mut steps, &counters);
-    each(&mut steps, &statistics);
     each(&mut steps, &grants);
     each(&mut steps, &policy);
     each(&mut steps, &view);
@@ -67,9 +68,9 @@ fn shown(table: &Table) -> String {
 fn place(table: &Table) -> Vec<Step> {
     let mut steps = Vec::new();
     let name = &table.name;
-    if table.view.is_some() && !definitions::has_view(table) {
+    if table.view.is_some() && !keeps_view(table) {
         steps.push(Step::new(
-            format!("take view app.{name} away, as its columns are others now"),
+            format!("take view app.{name} away: it is made anew below"),
             format!("DROP VIEW {}", shown(table)),
         ));
     }
@@ -90,6 +91,16 @@ fn place(table: &Table) -> Vec<Step> {
         ));
     }
     steps
+}
+
+/// Whether statistics were gathered that have to go.
+fn must_forget(table: &Table) -> bool {
+    table.is_analyzed && table.columns.iter().any(|column| column.statistics != 0)
+}
+
+/// Whether the view is as it should be, and in nobody's way.
+fn keeps_view(table: &Table) -> bool {
+    definitions::has_view(table) && !must_forget(table)
 }
 
 fn is_loose(reference: &Reference) -> bool {
@@ -355,7 +366,7 @@ fn statistics(table: &Table) -> Vec<Step> {
         .collect();
     let mut changes = Vec::new();
     // Setting the same type drops what was gathered before.
-    if table.is_analyzed {
+    if must_forget(table) {
         let plain = observed.iter().filter(|column| !column.is_generated);
         changes.extend(plain.map(|c| format!("ALTER {} TYPE {}", quoted_name(&c.name), c.kind)));
     }
@@ -459,7 +470,7 @@ fn view(table: &Table) -> Vec<Step> {
             ),
         ));
     }
-    if definitions::has_view(table) {
+    if keeps_view(table) {
         return steps;
     }
     let columns = definitions::view_columns(table);

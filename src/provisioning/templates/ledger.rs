@@ -2,7 +2,7 @@
 
 use super::{TemplateError, files::Template};
 use crate::{
-    provisioning::{ProvisioningError, admin::Session},
+    provisioning::{ProvisioningError, admin::Session, text::ONE_AT_A_TIME},
     sql::quoted_literal,
 };
 use std::{fmt::Write as _, time::Duration};
@@ -28,7 +28,15 @@ impl Record {
 
 /// Makes the ledger where it is missing.
 pub(super) async fn prepare(session: &mut Session) -> Result<(), ProvisioningError> {
-    session.run("make the record of templates", LEDGER).await
+    let step = "make the record of templates";
+    let make = format!("{ONE_AT_A_TIME}{LEDGER}");
+    match session.run(step, &make).await {
+        // Somebody else has made it at the same time, where the admin may not take turns.
+        Err(error) if matches!(error.code(), Some("42710" | "42P07" | "42P06")) => {
+            session.run(step, &make).await
+        }
+        done => done,
+    }
 }
 
 /// What was applied to a place, in order; nothing where there is no ledger yet.

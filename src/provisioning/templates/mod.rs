@@ -222,26 +222,56 @@ async fn apply_rows(
     let mut to = from;
     session.run("set limits", LIMITS).await?;
     for template in new {
-        run::begin(session).await?;
-        let done = apply_row(session, place, template).await;
-        let done = match done {
-            Ok(()) => run::commit(session, template).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = done {
-            session.run_once("roll back", "ROLLBACK").await.ok();
-            return Err(error);
+        let mut done = apply_row(session, place, template, Views::Stay).await;
+        if done.as_ref().is_err_and(is_in_the_way) {
+            done = apply_row(session, place, template, Views::Go).await;
         }
+        done?;
         to = template.version;
     }
     Ok(Applied { from, to })
+}
+
+/// Whether the views through which tenants use the tables are there while a template changes them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Views {
+    Stay,
+    /// They are made anew behind it: a column that a view shows can't be dropped or made another.
+    Go,
+}
+
+/// A column in use by a view: it can't be dropped (2BP01), nor get another type (0A000).
+fn is_in_the_way(error: &TemplateError) -> bool {
+    matches!(error, TemplateError::Refused { code, .. } if matches!(code.as_str(), "2BP01" | "0A000"))
 }
 
 async fn apply_row(
     session: &mut Session,
     place: &Place,
     template: &Template,
+    views: Views,
 ) -> Result<(), TemplateError> {
+    run::begin(session).await?;
+    let done = match apply_row_in(session, place, template, views).await {
+        Ok(()) => run::commit(session, template).await,
+        Err(error) => Err(error),
+    };
+    if done.is_err() {
+        // When it can't be said, the transaction ends with the session.
+        session.run_once("roll back", "ROLLBACK").await.ok();
+    }
+    done
+}
+
+async fn apply_row_in(
+    session: &mut Session,
+    place: &Place,
+    template: &Template,
+    views: Views,
+) -> Result<(), TemplateError> {
+    if views == Views::Go {
+        protect::drop_views(session).await?;
+    }
     // With row_security off, what would silently touch no row (there is no tenant here) is an error.
     session
         .run_once(
