@@ -4,5 +4,7 @@
 //! what a tenant says. Everything is idempotent: run again after a `kill -9` at any step, it goes on.
 
 mod place;
+mod slots;
 
 pub use place::{Admin, Hole, Place, Profile, Variant};
+pub use slots::{forget_slot_key, prepare_slots};

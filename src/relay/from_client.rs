@@ -87,7 +87,8 @@ impl Relay<'_> {
     /// Puts settings back that the client's own RESET took from the server. In a transaction that is
     /// part of it, as the reset was.
     fn restores_settings(&mut self) -> bool {
-        let differs = !Arc::ptr_eq(&self.client.settings, &self.server.applied);
+        let is_bound = self.server.binding.as_ref().is_none_or(|b| b.is_bound);
+        let differs = !is_bound || !Arc::ptr_eq(&self.client.settings, &self.server.applied);
         if differs && self.server.replies.is_settled() {
             match self.server.status {
                 TxStatus::Idle => self.apply_settings(),
@@ -99,7 +100,12 @@ impl Relay<'_> {
     }
 
     fn restore_in_transaction(&mut self) {
-        let sql = self.server.applied.sql_towards(&self.client.settings);
+        let mut sql = self.server.missing_binding().unwrap_or_default();
+        let settings = self.server.applied.sql_towards(&self.client.settings);
+        if !sql.is_empty() && !settings.is_empty() {
+            sql.push(';');
+        }
+        sql += &settings;
         if !sql.is_empty() {
             frontend::query(self.client.to_server.insertion(), &sql);
             self.server.replies.push(Expect::Injected);

@@ -23,6 +23,9 @@ const CHANGES: [&[u8]; 6] = [
 /// Command tags of what [`super::resets::resets`] reads from a text.
 const PLAIN: [&[u8]; 3] = [b"SET\0", b"RESET", b"DISCARD"];
 
+/// What a slot says that has lost its tenant (`ctl.unbound`).
+const UNBOUND: &[u8] = b"PU002";
+
 /// How often a pinned server is asked whether it must stay so, where no text tells.
 const PINNED_ASK_INTERVAL_MS: u64 = 1000;
 
@@ -312,6 +315,10 @@ impl Relay<'_> {
         }
         self.resets.clear();
         let body = self.body(header);
+        if read::error_field(body, b'C') == Some(UNBOUND) {
+            self.server.unbind();
+        }
+        let body = self.body(header);
         // Whoever is told no number has none to keep, unless it has taken one itself.
         let has_no_number = read::error_field(body, b'C') == Some(b"55000");
         if has_no_number && !self.client.takes_numbers {
@@ -365,6 +372,7 @@ impl Relay<'_> {
         let may_leave_channels = self.client.listens != 0 && tags::may_leave_channels(tag);
         let takes_numbers = tag.starts_with(b"INSERT");
         let forgets_settings = tag.starts_with(b"DISCARD ALL");
+        let unbinds = forgets_settings || tag.starts_with(b"RESET");
         let forgets_names = forgets_settings || tag.starts_with(b"DEALLOCATE ALL");
         let deallocates = tag.starts_with(b"DEALLOCATE\0");
 
@@ -380,6 +388,9 @@ impl Relay<'_> {
         self.server.suspicion |= left;
         self.client.may_have_left |= may_leave_channels;
         self.client.takes_numbers |= takes_numbers;
+        if unbinds {
+            self.server.unbind();
+        }
         if takes_numbers && self.client.asks_for_numbers {
             self.server.suspicion |= Suspicion::SEQUENCES;
         }

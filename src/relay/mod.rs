@@ -35,7 +35,7 @@ mod unnamed_requests;
 pub use client::Client;
 pub use depart::Farewell;
 pub use names::Names;
-pub use refuse::{not_allowed, too_many};
+pub use refuse::{no_listening, not_allowed, too_many};
 pub use traces::suspects_with as suspects;
 pub use unnamed::Unnamed;
 
@@ -368,9 +368,13 @@ impl<'a> Relay<'a> {
         let wanted = &self.client.settings;
         let session = self.client.handle.key.pid;
         self.server.numbers = self.server.numbers.shared_with(session);
-        let mut sql = String::new();
+        // First: what it would be without a tenant, it must not be told.
+        let mut sql = self.server.missing_binding().unwrap_or_default();
         if !Arc::ptr_eq(wanted, &self.server.applied) {
-            sql = self.server.applied.guarded_sql_towards(wanted);
+            if !sql.is_empty() {
+                sql.push(';');
+            }
+            sql += &self.server.applied.guarded_sql_towards(wanted);
         }
         let forgets_numbers = self.server.numbers == Numbers::Mixed && self.pool.uses_sequences();
         if forgets_numbers {
