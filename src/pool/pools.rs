@@ -50,7 +50,9 @@ impl Pools {
         };
         let database = &tenant.placement.database;
         let mut pools = self.slots.lock();
-        let known = pools.iter().find(|p| p.is_for(cluster, database, &slots.key));
+        let known = pools
+            .iter()
+            .find(|p| p.is_for(cluster, database, &slots.key));
         if let Some(known) = known.cloned() {
             return Ok(Source {
                 budget,

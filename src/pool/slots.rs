@@ -295,7 +295,11 @@ impl SlotPool {
     }
 
     /// Gives a slot to another tenant; `None` when it can only be closed.
-    async fn hand_over(&self, mut idle: Idle, tenant: &Tenant) -> Result<Option<Idle>, UpstreamError> {
+    async fn hand_over(
+        &self,
+        mut idle: Idle,
+        tenant: &Tenant,
+    ) -> Result<Option<Idle>, UpstreamError> {
         if !idle.is_usable().await {
             return Ok(None);
         }
@@ -330,12 +334,7 @@ impl SlotPool {
         }
     }
 
-    async fn make(
-        &self,
-        made: Made,
-        tenant: &Tenant,
-        scope: Scope,
-    ) -> Result<Idle, UpstreamError> {
+    async fn make(&self, made: Made, tenant: &Tenant, scope: Scope) -> Result<Idle, UpstreamError> {
         let place = self.budget.take_or_reclaim();
         let place = place.ok_or(UpstreamError::Budget)?;
         let turn = self.budget.connects().acquire().await;

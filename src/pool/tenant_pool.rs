@@ -547,8 +547,8 @@ pub(super) fn confirmed() -> Cache<Arc<Settings>, Confirmed> {
 
 /// Where a cluster's primary is.
 pub(super) fn endpoint(cluster: &Cluster) -> Result<Arc<Endpoint>, UpstreamError> {
-    let connector = tls::connector(cluster)
-        .map_err(|error| UpstreamError::TlsSettings(error.to_string()))?;
+    let connector =
+        tls::connector(cluster).map_err(|error| UpstreamError::TlsSettings(error.to_string()))?;
     Ok(Arc::new(Endpoint {
         address: cluster.primary.clone(),
         tls: cluster.tls.clone(),

@@ -62,7 +62,10 @@ fn plainly_listens(text: &[u8]) -> bool {
     let tokens: Vec<Token> = tokens(text).significant().collect();
     (0..tokens.len()).any(|at| {
         let is_first = at == 0 || tokens.get(at - 1).is_some_and(|t| t.of(text) == b";");
-        is_first && tokens.get(at).is_some_and(|token| token.is_word(text, b"listen"))
+        is_first
+            && tokens
+                .get(at)
+                .is_some_and(|token| token.is_word(text, b"listen"))
     })
 }
 

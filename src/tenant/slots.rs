@@ -158,7 +158,9 @@ mod tests {
     #[test]
     fn what_is_no_key_is_refused() {
         assert_eq!(SlotKey::from_text(b"{}"), Err(SlotKeyError));
-        let text = SlotKey::random(None).to_text().replace("\"mac_key\":\"", "\"mac_key\":\"x");
+        let text = SlotKey::random(None)
+            .to_text()
+            .replace("\"mac_key\":\"", "\"mac_key\":\"x");
         assert_eq!(SlotKey::from_text(text.as_bytes()), Err(SlotKeyError));
     }
 }

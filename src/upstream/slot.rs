@@ -4,10 +4,7 @@
 //! [`Server::into_slot`] a slot again. Between the two everything that a session may have left is
 //! reset, and PostgreSQL itself is told who the tenant is: by a token that SQL can't forge.
 
-use super::{
-    AskError, Endpoint, Identity, Server, UpstreamError, Welcome,
-    dial::log_in,
-};
+use super::{AskError, Endpoint, Identity, Server, UpstreamError, Welcome, dial::log_in};
 use crate::{
     net::Stream,
     tenant::{Login, Scope, ScramVerifier, Secret, SlotKey, Slots, Tenant, TenantId},
@@ -194,7 +191,10 @@ async fn lease(place: &SlotPlace, scope: Scope) -> Result<Login, UpstreamError> 
         ("database", &*place.database),
         APPLICATION,
     ];
-    let sql = format!("SELECT ctl.lease('{kind}','{}')", ScramVerifier::of_random(&password));
+    let sql = format!(
+        "SELECT ctl.lease('{kind}','{}')",
+        ScramVerifier::of_random(&password)
+    );
     let limit = place.endpoint.connect_timeout;
     let mut server = asker(place, login, parameters.into_iter()).await?;
     let role = server.ask_text(&sql, limit).await.map_err(not_bound)?;
@@ -236,7 +236,7 @@ async fn log_in_as(
     let nobody = nobody.map_err(|_error| UpstreamError::Protocol)?;
     let identity = Identity::new((nobody, scope), &login.role, key, &place.endpoint);
     let mut server = Server::new(stream, identity);
-    let sql = "SELECT ctl.claim()";
+    let sql = "BEGIN READ WRITE;SELECT ctl.claim();COMMIT";
     let claimed = server.ask_text(sql, place.endpoint.connect_timeout).await;
     let clock: i64 = claimed
         .map_err(not_bound)?
@@ -257,5 +257,7 @@ async fn log_in_as(
 
 fn now_secs() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }

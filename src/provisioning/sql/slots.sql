@@ -43,8 +43,9 @@ REVOKE ALL ON ctl.slot FROM PUBLIC;
 CREATE OR REPLACE FUNCTION ctl.unbound() RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp AS $unbound$
 BEGIN
+    -- Without the names of the commands: who looks at bodies for what they leave would find them here.
     RAISE EXCEPTION 'the session serves no tenant any more'
-        USING ERRCODE = 'PU002', HINT = 'RESET ALL and DISCARD ALL end this transaction''s access to the tenant''s rows.';
+        USING ERRCODE = 'PU002', HINT = 'All its settings were taken back; the next transaction serves the tenant again.';
 END
 $unbound$;
 ALTER FUNCTION ctl.unbound() OWNER TO pgusher_ctl;
@@ -101,8 +102,8 @@ CREATE OR REPLACE FUNCTION ctl.lease(kind text, verifier text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $lease$
 DECLARE
     slots_max constant int := 1000;
-    slot text;
-    other text;
+    chosen text;
+    id oid;
 BEGIN
     IF kind IS NULL OR kind NOT IN ('s', 'q') OR verifier IS NULL
         OR verifier !~ '^SCRAM-SHA-256\$[0-9]{1,7}:[A-Za-z0-9+/=]{1,100}\$[A-Za-z0-9+/=]{44}:[A-Za-z0-9+/=]{44}$' THEN
@@ -110,46 +111,51 @@ BEGIN
     END IF;
     -- One after the other.
     LOCK TABLE ctl.slot IN SHARE ROW EXCLUSIVE MODE;
-    SELECT s.role INTO slot FROM ctl.slot AS s JOIN pg_roles AS r ON r.rolname = s.role
-        WHERE s.kind = lease.kind AND s.leased_at < clock_timestamp() - interval '30 s'
-          AND NOT EXISTS (SELECT FROM pg_stat_get_activity(NULL) AS a WHERE a.usesysid = r.oid)
-        ORDER BY s.leased_at, s.role LIMIT 1;
-    IF slot IS NULL THEN
+    LOOP
+        SELECT s.role, r.oid INTO chosen, id FROM ctl.slot AS s JOIN pg_roles AS r ON r.rolname = s.role
+            WHERE s.kind = lease.kind AND s.leased_at < clock_timestamp() - interval '30 s'
+              AND NOT EXISTS (SELECT FROM pg_stat_get_activity(NULL) AS a WHERE a.usesysid = r.oid)
+            ORDER BY s.leased_at, s.role LIMIT 1;
+        EXIT WHEN chosen IS NULL;
+        -- As it was made? All slots' rights to connect are in one row of the catalogue, and a tenant
+        -- may be just changing its own: so nothing is changed that need not be.
+        IF has_database_privilege(id, current_database(), 'CONNECT')
+            AND NOT EXISTS (SELECT FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = id
+                AND classid <> 'pg_auth_members'::regclass
+                AND NOT (classid = 'pg_database'::regclass AND deptype = 'a'))
+            AND (SELECT array_agg(setdatabase || ':' || setconfig::text) FROM pg_db_role_setting WHERE setrole = id)
+                = ARRAY['0:{temp_file_limit=1GB}'] THEN
+            UPDATE ctl.slot SET leased_at = clock_timestamp() WHERE role = chosen;
+            EXIT;
+        END IF;
+        -- A tenant has changed it. Not all that can be set for a role can be reset from here: a new role
+        -- takes its place, and one that can't go is never leased again.
+        BEGIN
+            EXECUTE format('DROP OWNED BY %I', chosen);
+            EXECUTE format('DROP ROLE %I', chosen);
+            DELETE FROM ctl.slot WHERE role = chosen;
+        EXCEPTION WHEN OTHERS THEN
+            UPDATE ctl.slot SET leased_at = 'infinity' WHERE role = chosen;
+        END;
+    END LOOP;
+    IF chosen IS NULL THEN
         IF (SELECT count(*) FROM ctl.slot AS s WHERE s.kind = lease.kind) >= slots_max THEN
             RAISE EXCEPTION 'all slots are leased' USING ERRCODE = '53300';
         END IF;
         -- Roles are the cluster's: another database may have some.
-        SELECT kind || '_' || n INTO slot FROM generate_series(1, 100000) AS n
+        SELECT kind || '_' || n INTO chosen FROM generate_series(1, 100000) AS n
             WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = kind || '_' || n) LIMIT 1;
-        EXECUTE format('CREATE ROLE %I NOINHERIT IN ROLE pgusher_tenants', slot);
-        EXECUTE format('GRANT %I TO pgusher_slots', slot)
+        EXECUTE format('CREATE ROLE %I NOINHERIT IN ROLE pgusher_tenants', chosen);
+        EXECUTE format('GRANT %I TO pgusher_slots', chosen)
             || CASE WHEN current_setting('server_version_num')::int >= 160000
                 THEN ' WITH INHERIT TRUE, SET FALSE' ELSE '' END;
-        INSERT INTO ctl.slot VALUES (slot, kind, clock_timestamp());
-    ELSE
-        UPDATE ctl.slot SET leased_at = clock_timestamp() WHERE role = slot;
+        EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), chosen);
+        EXECUTE format('ALTER ROLE %I SET temp_file_limit = %L', chosen, '1GB');
+        INSERT INTO ctl.slot VALUES (chosen, kind, clock_timestamp());
     END IF;
-    EXECUTE format('ALTER ROLE %I RESET ALL', slot);
-    FOR other IN
-        SELECT d.datname FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase
-        WHERE s.setrole = (SELECT oid FROM pg_roles WHERE rolname = slot)
-    LOOP
-        EXECUTE format('ALTER ROLE %I IN DATABASE %I RESET ALL', slot, other);
-    END LOOP;
-    -- Only where it has to be: all slots' rights to connect are in one row of the catalogue, and a
-    -- tenant may be just changing its own.
-    IF EXISTS (SELECT FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass
-            AND refobjid = (SELECT oid FROM pg_roles WHERE rolname = slot)
-            AND classid <> 'pg_auth_members'::regclass
-            AND NOT (classid = 'pg_database'::regclass AND deptype = 'a'))
-        OR NOT has_database_privilege(slot, current_database(), 'CONNECT') THEN
-        EXECUTE format('DROP OWNED BY %I', slot);
-        EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), slot);
-    END IF;
-    EXECUTE format('ALTER ROLE %I SET temp_file_limit = %L', slot, '1GB');
     -- One connection: who has its password can't come beside it.
-    EXECUTE format('ALTER ROLE %I LOGIN CONNECTION LIMIT 1 VALID UNTIL %L PASSWORD %L', slot, 'infinity', verifier);
-    RETURN slot;
+    EXECUTE format('ALTER ROLE %I LOGIN CONNECTION LIMIT 1 VALID UNTIL %L PASSWORD %L', chosen, 'infinity', verifier);
+    RETURN chosen;
 END
 $lease$;
 ALTER FUNCTION ctl.lease(text, text) OWNER TO pgusher_slots;
