@@ -1,12 +1,12 @@
 //! From rows to what the data plane knows.
 
-use super::{ClusterRow, KeyRow, RegistryError, TenantRow};
+use super::{ClusterRow, KeyRow, RegistryError, SlotKeyRow, TenantRow};
 use crate::{
     config::cluster_url,
     crypto::{Keyring, Purpose, Sealed},
     tenant::{
         ApiKey, Cluster, ClusterName, KeyId, Limits, Login, Pinning, Placement, PoolMode, Scope,
-        Secret, Status, Tenant, TenantId, Tier, Timeouts, UpstreamTls,
+        Secret, SlotKey, Slots, Status, Tenant, TenantId, Tier, Timeouts, UpstreamTls,
     },
 };
 use std::{
@@ -29,10 +29,25 @@ pub struct Assembled {
 /// keys are left out.
 ///
 /// # Errors
-/// [`RegistryError::Row`] or [`RegistryError::Open`]: one unusable row fails its tenant alone.
+/// [`RegistryError::Row`] or [`RegistryError::Open`]: one unusable row fails its tenant alone. A
+/// tenant of the variant `shared` is one: see [`tenant_in_slots`].
 pub fn tenant_of(
     row: &TenantRow,
     keys: &[KeyRow],
+    keyring: &Keyring,
+) -> Result<Option<Assembled>, RegistryError> {
+    tenant_in_slots(row, keys, None, keyring)
+}
+
+/// The same for a tenant of any variant: one of the variant `shared` needs the newest key of its
+/// database's slots.
+///
+/// # Errors
+/// [`RegistryError::Row`] or [`RegistryError::Open`]: one unusable row fails its tenant alone.
+pub fn tenant_in_slots(
+    row: &TenantRow,
+    keys: &[KeyRow],
+    slot_key: Option<&SlotKeyRow>,
     keyring: &Keyring,
 ) -> Result<Option<Assembled>, RegistryError> {
     let status = match row.status.as_str() {
@@ -43,7 +58,7 @@ pub fn tenant_of(
     let tenant = Tenant {
         id: TenantId::new(&row.id).map_err(|error| unusable(&row.id, "id", error))?,
         status,
-        placement: placement(row, keyring)?,
+        placement: placement(row, slot_key, keyring)?,
         pool_mode: word(row, "pool_mode", row.pool_mode.as_deref())?
             .unwrap_or(PoolMode::Transaction),
         pinning: match row.pin.as_deref() {
@@ -111,7 +126,11 @@ fn unusable(id: &str, field: &str, problem: impl std::fmt::Display) -> RegistryE
     }
 }
 
-fn placement(row: &TenantRow, keyring: &Keyring) -> Result<Placement, RegistryError> {
+fn placement(
+    row: &TenantRow,
+    slot_key: Option<&SlotKeyRow>,
+    keyring: &Keyring,
+) -> Result<Placement, RegistryError> {
     let login = |role: &str, what: &str, sealed: Option<&[u8]>| {
         Ok::<_, RegistryError>(Login {
             role: role.into(),
@@ -139,8 +158,55 @@ fn placement(row: &TenantRow, keyring: &Keyring) -> Result<Placement, RegistryEr
         schema: row.schema_name.as_deref().map(Into::into),
         login: login(&row.role, "password", row.password.as_deref())?,
         read_only_login: reader.transpose()?,
-        slots: None,
+        slots: slots(row, slot_key, keyring)?,
     })
+}
+
+/// How a tenant of the variant `shared` is served; `None` for one with a login of its own.
+fn slots(
+    row: &TenantRow,
+    key: Option<&SlotKeyRow>,
+    keyring: &Keyring,
+) -> Result<Option<Slots>, RegistryError> {
+    if row.variant != "shared" {
+        return Ok(None);
+    }
+    let is_its =
+        |key: &&SlotKeyRow| key.cluster == row.cluster && key.database_name == row.database_name;
+    let key = key
+        .filter(is_its)
+        .ok_or_else(|| unusable(&row.id, "variant", "its database has no key for slots"))?;
+    Ok(Some(Slots {
+        token: row.token.as_str().into(),
+        key: Arc::new(slot_key_of(key, keyring)?),
+    }))
+}
+
+/// What opens the slots of a database.
+///
+/// # Errors
+/// [`RegistryError::Row`] or [`RegistryError::Open`].
+pub fn slot_key_of(row: &SlotKeyRow, keyring: &Keyring) -> Result<SlotKey, RegistryError> {
+    let (owner, what) = slot_key_purpose(&row.cluster, &row.database_name);
+    let purpose = Purpose {
+        owner: &owner,
+        what: &what,
+    };
+    let opened = keyring.open(purpose, Sealed(&row.sealed));
+    let opened = opened.map_err(|source| RegistryError::Open {
+        owner: format!("cluster {}", row.cluster),
+        what: what.clone(),
+        source,
+    })?;
+    SlotKey::from_text(&opened).map_err(|error| RegistryError::Row {
+        what: format!("{what} of cluster {}", row.cluster),
+        problem: error.to_string(),
+    })
+}
+
+/// What the key of a database's slots is sealed for: owner and what.
+pub fn slot_key_purpose(cluster: &str, database: &str) -> (String, String) {
+    (format!("cluster:{cluster}"), format!("slots:{database}"))
 }
 
 fn open(
@@ -265,4 +331,32 @@ fn api_key(row: &KeyRow) -> Result<ApiKey, RegistryError> {
 
 fn system_time(time: OffsetDateTime) -> SystemTime {
     time.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_key_is_opened_for_its_own_database_alone() {
+        let keyring = Keyring::parse(Keyring::new_line(1).unwrap().expose()).unwrap();
+        let key = SlotKey::random(None);
+        let (owner, what) = slot_key_purpose("main", "rows");
+        let purpose = Purpose {
+            owner: &owner,
+            what: &what,
+        };
+        let sealed = keyring.seal(purpose, key.to_text().as_bytes()).unwrap();
+        let mut row = SlotKeyRow {
+            cluster: "main".to_owned(),
+            database_name: "rows".to_owned(),
+            id: 1,
+            sealed: sealed.as_ref().to_vec(),
+            created_at: OffsetDateTime::now_utc(),
+        };
+        assert_eq!(slot_key_of(&row, &keyring).unwrap(), key);
+        row.database_name = "others".to_owned();
+        let error = slot_key_of(&row, &keyring).unwrap_err();
+        assert!(matches!(error, RegistryError::Open { .. }), "{error}");
+    }
 }

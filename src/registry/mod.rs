@@ -9,7 +9,9 @@ mod error;
 mod event;
 mod rows;
 
-pub use assemble::{Assembled, cluster_of, tenant_of};
+pub use assemble::{
+    Assembled, cluster_of, slot_key_of, slot_key_purpose, tenant_in_slots, tenant_of,
+};
 pub use error::RegistryError;
 pub use event::{Changes, NewEvent, append};
 pub use rows::{ClusterRow, KeyRow, SlotKeyRow, TenantRow};

@@ -11,10 +11,11 @@ use pgusher::{
     sessions::{Sessions, watchdog},
     tenant::{
         Address, ApiKey, Cluster, ClusterName, Directory, KeyId, Limits, Login, Lookup, Pinning,
-        Placement, PoolMode, Scope, ScramVerifier, SlotKey, Slots, Status, Tenant, TenantId, Tier,
-        Timeouts, UpstreamTls,
+        Placement, PoolMode, Scope, ScramVerifier, Secret, SlotKey, Slots, Status, Tenant,
+        TenantId, Tier, Timeouts, UpstreamTls,
     },
     tls::ServerTls,
+    upstream::{Endpoint, Server, Slot, SlotPlace},
 };
 use sqlx::Connection as _;
 use std::{
@@ -80,6 +81,13 @@ impl Rows {
             }
         });
         rows
+    }
+
+    fn address(&self) -> Address {
+        Address::Tcp {
+            host: "127.0.0.1".into(),
+            port: self.postgres.endpoint().port(),
+        }
     }
 
     /// Ends the server.
@@ -166,6 +174,18 @@ pub fn tenant(id: &str, key: &SlotKey) -> Tenant {
     }
 }
 
+/// A key that is proved fast: the usual one, with one round of PBKDF2.
+pub fn quick_key() -> Arc<ApiKey> {
+    static KEY: OnceLock<Arc<ApiKey>> = OnceLock::new();
+    let key = KEY.get_or_init(|| {
+        let tenant = tenant("nobody", &SlotKey::random(None));
+        let mut key = ApiKey::clone(&tenant.keys[0]);
+        key.verifier = ScramVerifier::of_random(&Secret::new(KEYS[0].0.to_owned()));
+        Arc::new(key)
+    });
+    Arc::clone(key)
+}
+
 /// What its rows are marked by.
 pub fn token(id: &str) -> String {
     let letters = id.bytes().map(|b| match b {
@@ -244,10 +264,7 @@ impl Stage {
         };
         let cluster = Cluster {
             name: ClusterName::new("main").unwrap(),
-            primary: Address::Tcp {
-                host: "127.0.0.1".into(),
-                port: rows.postgres.endpoint().port(),
-            },
+            primary: rows.address(),
             replicas: Vec::new(),
             max_server_connections: 60,
             max_parallel_connects: 8,
@@ -327,6 +344,27 @@ impl Stage {
     /// A client that has logged in.
     pub fn client(&self, id: &str) -> Client {
         self.connect(id).login()
+    }
+
+    /// A slot made for a tenant, past the proxy's own.
+    pub fn new_slot(&self, id: &str) -> Server {
+        let rows = Rows::shared();
+        let tenant = tenant(id, &rows.key);
+        let place = SlotPlace {
+            endpoint: Arc::new(Endpoint {
+                address: rows.address(),
+                tls: UpstreamTls::Disable,
+                connector: None,
+                connect_timeout: Duration::from_secs(10),
+            }),
+            database: DATABASE.into(),
+            key: Arc::new(rows.key.clone()),
+        };
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (slot, _) = Slot::dial(&place, Scope::ReadWrite).await.unwrap();
+            slot.bind(&tenant).await.unwrap()
+        })
     }
 
     /// Waits until so many slots serve nobody.
