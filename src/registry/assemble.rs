@@ -351,7 +351,7 @@ mod tests {
             cluster: "main".to_owned(),
             database_name: "rows".to_owned(),
             id: 1,
-            sealed: sealed.as_ref().to_vec(),
+            sealed,
             created_at: OffsetDateTime::now_utc(),
         };
         assert_eq!(slot_key_of(&row, &keyring).unwrap(), key);
