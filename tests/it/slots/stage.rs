@@ -1,6 +1,7 @@
 //! A server with slots, and a proxy inside this process that serves tenants through them.
 
 use crate::harness::{Client, Connect, Postgres, connect::Address as At, eventually, port};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pgusher::{
     admission::{Admission, Quotas},
     auth::{Authenticator, Decoy, Throttle},
@@ -118,8 +119,8 @@ impl Rows {
         let mut mac = Hmac::<sha2::Sha256>::new_from_slice(self.key.expose()).unwrap();
         mac.update(format!("{token}.{pid}.{expiry}.{role}").as_bytes());
         let mac = mac.finalize().into_bytes();
-        let hex: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("select ctl.bind('{token}', {expiry}, decode('{hex}', 'hex'))")
+        let base64 = STANDARD.encode(mac);
+        format!("select ctl.bind('{token}', {expiry}, decode('{base64}', 'base64'))")
     }
 
     /// The pids of slots that are connected.
@@ -309,7 +310,7 @@ impl Stage {
             tls: Arc::new(ServerTls::default()),
             buffers: BufferPool::new(64, 8),
             door: arc_swap::ArcSwap::from_pointee(Door {
-                login_timeout: Duration::from_secs(60),
+                login_timeout: Duration::from_mins(1),
                 tls_offered: false,
                 tls_required: false,
                 allow_plaintext_password: true,
