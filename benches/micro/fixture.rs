@@ -2,7 +2,7 @@
 
 use pgusher::{
     net::{BufferPool, Peer},
-    pool::{Budget, TenantPool},
+    pool::{Pools, TenantPool},
     sessions::SessionHandle,
     tenant::{
         Address, ApiKey, Cluster, ClusterName, KeyId, Limits, Login, Placement, PoolMode, Scope,
@@ -65,8 +65,8 @@ pub fn pool(tenant: &Arc<Tenant>, port: u16) -> Arc<TenantPool> {
         tls: UpstreamTls::Disable,
         client_certificate: None,
     });
-    let budget = Arc::new(Budget::new(90, 8));
-    TenantPool::new(tenant, &cluster, &budget, Scope::ReadWrite).unwrap()
+    let pools = Pools::default();
+    pools.pool(tenant, &cluster, Scope::ReadWrite).unwrap()
 }
 
 /// A session of the tenant.

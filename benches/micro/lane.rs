@@ -52,7 +52,12 @@ impl Lane {
             connect_timeout: Duration::from_secs(1),
         });
         let id = TenantId::new("t").unwrap();
-        let identity = Identity::new(id, Scope::ReadWrite, fixture::cancel_key(), endpoint);
+        let identity = Identity::new(
+            (id, Scope::ReadWrite),
+            "t",
+            fixture::cancel_key(),
+            &endpoint,
+        );
         let server = Server::new(near_server, identity);
         drop(guard);
         Self {

@@ -66,7 +66,7 @@ async fn relay(mode: PoolMode, from_client: &[u8], from_server: &[u8]) {
         connect_timeout: Duration::from_secs(1),
     });
     let id = TenantId::new("t").unwrap();
-    let identity = Identity::new(id, Scope::ReadWrite, fixture::cancel_key(), endpoint);
+    let identity = Identity::new((id, Scope::ReadWrite), "t", fixture::cancel_key(), &endpoint);
     let mut server = Server::new(near_server, identity);
     for _ in 0..TRANSACTIONS_MAX {
         if client.to_server.unscanned().is_empty() {

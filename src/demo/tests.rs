@@ -51,7 +51,7 @@ async fn places(control: &Control, state: &State) -> Places {
             .unwrap();
         let keys = registry::keys(&mut db, &tenant.id).await.unwrap();
         if row.variant == "own" {
-            let made = tenant_of(&row, (&keys, None), &control.registry.keyring);
+            let made = tenant_of(&row, &keys, &control.registry.keyring);
             let made = made.unwrap().expect("it is active");
             places.insert(tenant.id.clone(), made.tenant.placement.clone());
         }

@@ -9,6 +9,7 @@
 mod budget;
 mod checkout;
 mod dialer;
+mod inside;
 mod janitor;
 mod known;
 mod lanes;

@@ -1,6 +1,6 @@
 //! All pools, made at first use.
 
-use super::{Budget, TenantPool, slots::SlotPool, tenant_pool::Source};
+use super::{Budget, TenantPool, inside::Source, slots::SlotPool};
 use crate::{
     tenant::{Cluster, ClusterName, Directory, Scope, Tenant, TenantId},
     upstream::UpstreamError,
@@ -11,7 +11,7 @@ use std::{collections::HashMap, sync::Arc};
 /// All pools and budgets.
 #[derive(Default)]
 pub struct Pools {
-    pools: Mutex<HashMap<(TenantId, Scope), Arc<TenantPool>>>,
+    by_tenant: Mutex<HashMap<(TenantId, Scope), Arc<TenantPool>>>,
     budgets: Mutex<HashMap<ClusterName, Arc<Budget>>>,
     slots: Mutex<Vec<Arc<SlotPool>>>,
 }
@@ -28,7 +28,7 @@ impl Pools {
         scope: Scope,
     ) -> Result<Arc<TenantPool>, UpstreamError> {
         let source = self.source(tenant, cluster)?;
-        let mut pools = self.pools.lock();
+        let mut pools = self.by_tenant.lock();
         let key = (tenant.id.clone(), scope);
         if let Some(pool) = pools.get(&key) {
             pool.reconfigure(tenant, cluster, &source)?;
@@ -98,7 +98,7 @@ impl Pools {
 
     /// All pools now.
     pub fn all(&self) -> Vec<Arc<TenantPool>> {
-        self.pools.lock().values().cloned().collect()
+        self.by_tenant.lock().values().cloned().collect()
     }
 
     /// Takes over what has changed in the directory: pools of changed tenants get their new
@@ -135,14 +135,14 @@ impl Pools {
     /// Closes and forgets a pool.
     pub(super) fn remove(&self, pool: &Arc<TenantPool>) {
         pool.close();
-        self.pools
+        self.by_tenant
             .lock()
             .remove(&(pool.tenant().clone(), pool.scope()));
     }
 
     /// Forgets pools that nobody uses and that have no server.
     pub(super) fn forget_unused(&self) {
-        self.pools.lock().retain(|_, pool| {
+        self.by_tenant.lock().retain(|_, pool| {
             let occupancy = pool.occupancy();
             Arc::strong_count(pool) > 1 || occupancy.idle + occupancy.active > 0
         });

@@ -8,8 +8,8 @@ use super::{
     Budget,
     budget::{Place, Spare},
     dialer::{Pooled, expiry, has_something_to_say},
+    inside::{Confirmed, confirmed, endpoint},
     surveyed::Surveyed,
-    tenant_pool::{Confirmed, confirmed, endpoint},
 };
 use crate::{
     net::Socket,
@@ -280,17 +280,15 @@ impl SlotPool {
                 None => Step::Wait,
             },
             None if can_make() => Step::Make(Made(Arc::clone(&self.made))),
-            // One with other privileges goes for it.
-            None => match idle.pop_front() {
-                Some(other) => {
-                    drop(other);
-                    match can_make() {
-                        true => Step::Make(Made(Arc::clone(&self.made))),
-                        false => Step::Wait,
-                    }
+            None => {
+                // One with other privileges goes for it.
+                drop(idle.pop_front());
+                if can_make() {
+                    Step::Make(Made(Arc::clone(&self.made)))
+                } else {
+                    Step::Wait
                 }
-                None => Step::Wait,
-            },
+            }
         }
     }
 

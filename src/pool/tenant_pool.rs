@@ -1,25 +1,20 @@
 //! The servers of one tenant and scope.
 
 use super::{
-    Budget, Checkout, CheckoutError,
+    Checkout, CheckoutError,
     budget::Spare,
     dialer::{Dialer, Route},
+    inside::{Confirmed, Inside, Source},
     known::{Known, PinPlace},
-    slots::SlotPool,
 };
 use crate::{
     notify::{Bounds, Dial, Hub, Lender},
     sessions::SessionHandle,
     tenant::{Cluster, Scope, Tenant, TenantId},
-    tls,
-    upstream::{Endpoint, Said, Settings, Statements, Survey, Suspicion, UpstreamError, Welcome},
+    upstream::{Settings, Statements, Survey, Suspicion, UpstreamError, Welcome},
 };
 use arc_swap::{ArcSwap, Guard};
-use deadpool::{
-    Runtime,
-    managed::{Pool, PoolConfig, PoolError, QueueMode, Timeouts},
-};
-use moka::sync::Cache;
+use deadpool::managed::{PoolError, Timeouts};
 use std::{
     future::Future,
     pin::{Pin, pin},
@@ -68,29 +63,8 @@ pub struct TenantPool {
     is_closed: AtomicBool,
 }
 
-/// Where a pool's servers come from.
-pub(super) struct Source {
-    /// The cluster's connections.
-    pub(super) budget: Arc<Budget>,
-    /// The slots of its database, for a tenant without a login of its own.
-    pub(super) slots: Option<Arc<SlotPool>>,
-}
-
-/// What a server made of a client's settings: those to carry, and what it said of them.
-pub(super) type Confirmed = (Arc<Settings>, Said);
-
-/// Sets of settings that are remembered as confirmed.
-const CONFIRMED_MAX: u64 = 1000;
-
 /// What a pool inside says to who asks for a server.
 type Answer = Result<deadpool::managed::Object<Dialer>, PoolError<UpstreamError>>;
-
-/// What a change of the tenant or its cluster replaces.
-struct Inside {
-    route: Arc<Route>,
-    servers: Pool<Dialer>,
-    confirmed: Cache<Arc<Settings>, Confirmed>,
-}
 
 impl std::fmt::Debug for TenantPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -539,60 +513,4 @@ impl Spare for TenantPool {
     fn close_idle(&self, count: usize) {
         Self::close_idle(self, count);
     }
-}
-
-impl Inside {
-    fn new(
-        tenant: &Arc<Tenant>,
-        cluster: &Arc<Cluster>,
-        source: &Source,
-        scope: Scope,
-    ) -> Result<Self, UpstreamError> {
-        let endpoint = match &source.slots {
-            Some(slots) => slots.endpoint(),
-            None => endpoint(cluster)?,
-        };
-        let common = source.slots.as_ref().map(|slots| slots.common(scope));
-        let route = Arc::new(Route {
-            tenant: Arc::clone(tenant),
-            cluster: Arc::clone(cluster),
-            endpoint,
-            scope,
-            budget: Arc::clone(&source.budget),
-            welcome: common.map(|c| c.welcome.clone()).unwrap_or_default(),
-            slots: source.slots.clone(),
-        });
-        let config = PoolConfig {
-            queue_mode: QueueMode::Lifo,
-            ..PoolConfig::new(tenant.limits.pool_size as usize)
-        };
-        let servers = Pool::builder(Dialer(Arc::clone(&route)))
-            .config(config)
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|_error| UpstreamError::Login("the pool could not be made"))?;
-        let confirmed = common.map_or_else(confirmed, |common| common.confirmed.clone());
-        Ok(Self {
-            route,
-            servers,
-            confirmed,
-        })
-    }
-}
-
-/// What was confirmed of settings; nothing yet.
-pub(super) fn confirmed() -> Cache<Arc<Settings>, Confirmed> {
-    Cache::builder().max_capacity(CONFIRMED_MAX).build()
-}
-
-/// Where a cluster's primary is.
-pub(super) fn endpoint(cluster: &Cluster) -> Result<Arc<Endpoint>, UpstreamError> {
-    let connector =
-        tls::connector(cluster).map_err(|error| UpstreamError::TlsSettings(error.to_string()))?;
-    Ok(Arc::new(Endpoint {
-        address: cluster.primary.clone(),
-        tls: cluster.tls.clone(),
-        connector,
-        connect_timeout: cluster.connect_timeout,
-    }))
 }

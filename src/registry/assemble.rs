@@ -1,12 +1,12 @@
 //! From rows to what the data plane knows.
 
-use super::{ClusterRow, KeyRow, RegistryError, SlotKeyRow, TenantRow, open_slot_key};
+use super::{ClusterRow, KeyRow, RegistryError, SlotKeyRow, TenantRow};
 use crate::{
     config::cluster_url,
     crypto::{Keyring, Purpose, Sealed},
     tenant::{
         ApiKey, Cluster, ClusterName, KeyId, Limits, Login, Pinning, Placement, PoolMode, Scope,
-        Secret, Slots, Status, Tenant, TenantId, Tier, Timeouts, UpstreamTls,
+        Secret, SlotKey, Slots, Status, Tenant, TenantId, Tier, Timeouts, UpstreamTls,
     },
 };
 use std::{
@@ -29,10 +29,25 @@ pub struct Assembled {
 /// keys are left out.
 ///
 /// # Errors
-/// [`RegistryError::Row`] or [`RegistryError::Open`]: one unusable row fails its tenant alone.
+/// [`RegistryError::Row`] or [`RegistryError::Open`]: one unusable row fails its tenant alone. A
+/// tenant of the variant `shared` is one: see [`tenant_in_slots`].
 pub fn tenant_of(
     row: &TenantRow,
-    (keys, slot_key): (&[KeyRow], Option<&SlotKeyRow>),
+    keys: &[KeyRow],
+    keyring: &Keyring,
+) -> Result<Option<Assembled>, RegistryError> {
+    tenant_in_slots(row, keys, None, keyring)
+}
+
+/// The same for a tenant of any variant: one of the variant `shared` needs the newest key of its
+/// database's slots.
+///
+/// # Errors
+/// [`RegistryError::Row`] or [`RegistryError::Open`]: one unusable row fails its tenant alone.
+pub fn tenant_in_slots(
+    row: &TenantRow,
+    keys: &[KeyRow],
+    slot_key: Option<&SlotKeyRow>,
     keyring: &Keyring,
 ) -> Result<Option<Assembled>, RegistryError> {
     let status = match row.status.as_str() {
@@ -147,21 +162,51 @@ fn placement(
     })
 }
 
-/// How it is served without a login of its own.
+/// How a tenant of the variant `shared` is served; `None` for one with a login of its own.
 fn slots(
     row: &TenantRow,
-    slot_key: Option<&SlotKeyRow>,
+    key: Option<&SlotKeyRow>,
     keyring: &Keyring,
 ) -> Result<Option<Slots>, RegistryError> {
     if row.variant != "shared" {
         return Ok(None);
     }
-    let missing = || unusable(&row.id, "variant", "its database has no slot key");
-    let key = open_slot_key(slot_key.ok_or_else(missing)?, keyring)?;
+    let is_its =
+        |key: &&SlotKeyRow| key.cluster == row.cluster && key.database_name == row.database_name;
+    let key = key
+        .filter(is_its)
+        .ok_or_else(|| unusable(&row.id, "variant", "its database has no key for slots"))?;
     Ok(Some(Slots {
         token: row.token.as_str().into(),
-        key: Arc::new(key),
+        key: Arc::new(slot_key_of(key, keyring)?),
     }))
+}
+
+/// What opens the slots of a database.
+///
+/// # Errors
+/// [`RegistryError::Row`] or [`RegistryError::Open`].
+pub fn slot_key_of(row: &SlotKeyRow, keyring: &Keyring) -> Result<SlotKey, RegistryError> {
+    let (owner, what) = slot_key_purpose(&row.cluster, &row.database_name);
+    let purpose = Purpose {
+        owner: &owner,
+        what: &what,
+    };
+    let opened = keyring.open(purpose, Sealed(&row.sealed));
+    let opened = opened.map_err(|source| RegistryError::Open {
+        owner: format!("cluster {}", row.cluster),
+        what: what.clone(),
+        source,
+    })?;
+    SlotKey::from_text(&opened).map_err(|error| RegistryError::Row {
+        what: format!("{what} of cluster {}", row.cluster),
+        problem: error.to_string(),
+    })
+}
+
+/// What the key of a database's slots is sealed for: owner and what.
+pub fn slot_key_purpose(cluster: &str, database: &str) -> (String, String) {
+    (format!("cluster:{cluster}"), format!("slots:{database}"))
 }
 
 fn open(
@@ -286,4 +331,32 @@ fn api_key(row: &KeyRow) -> Result<ApiKey, RegistryError> {
 
 fn system_time(time: OffsetDateTime) -> SystemTime {
     time.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_key_is_opened_for_its_own_database_alone() {
+        let keyring = Keyring::parse(Keyring::new_line(1).unwrap().expose()).unwrap();
+        let key = SlotKey::random(None);
+        let (owner, what) = slot_key_purpose("main", "rows");
+        let purpose = Purpose {
+            owner: &owner,
+            what: &what,
+        };
+        let sealed = keyring.seal(purpose, key.to_text().as_bytes()).unwrap();
+        let mut row = SlotKeyRow {
+            cluster: "main".to_owned(),
+            database_name: "rows".to_owned(),
+            id: 1,
+            sealed,
+            created_at: OffsetDateTime::now_utc(),
+        };
+        assert_eq!(slot_key_of(&row, &keyring).unwrap(), key);
+        row.database_name = "others".to_owned();
+        let error = slot_key_of(&row, &keyring).unwrap_err();
+        assert!(matches!(error, RegistryError::Open { .. }), "{error}");
+    }
 }

@@ -12,7 +12,7 @@ use super::{
     known::Known,
     link::{Link, chain},
     load::{self, Rows},
-    snapshot, tenant_of,
+    snapshot, tenant_in_slots,
 };
 use crate::{
     config,
@@ -275,9 +275,10 @@ impl Inner {
         rows: &Rows,
         began: Moment,
     ) -> Result<Option<Arc<Tenant>>, RegistryError> {
-        let made = tenant_of(
+        let made = tenant_in_slots(
             &rows.tenant,
-            (&rows.keys, rows.slot_key.as_ref()),
+            &rows.keys,
+            rows.slot_key.as_ref(),
             &self.registry.keyring,
         )?;
         let Some(mut tenant) = made.map(|assembled| assembled.tenant) else {

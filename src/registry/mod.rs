@@ -22,7 +22,9 @@ mod slot_keys;
 mod snapshot;
 mod tenants;
 
-pub use assemble::{Assembled, cluster_of, tenant_of};
+pub use assemble::{
+    Assembled, cluster_of, slot_key_of, slot_key_purpose, tenant_in_slots, tenant_of,
+};
 pub use changed::Changed;
 pub use clusters::{
     cluster, clusters, insert_cluster, set_addresses, set_cluster_holes, set_replicas,
@@ -33,7 +35,7 @@ pub use event::{Changes, NewEvent, append};
 pub use events::{EventRow, last_event_at, newest_events, oldest_events};
 pub use keys::{KeyEnd, end_key, insert_key, keys, lock_key};
 pub use rows::{ClusterRow, KeyRow, SlotKeyRow, TenantRow};
-pub use slot_keys::{open_slot_key, slot_key};
+pub use slot_keys::slot_key;
 pub use tenants::{
     TenantSeed, change_tenant, delete_tenant, insert_tenant, lock_tenant, set_tenant_passwords,
     tenant, tenants, unfinished_tenants,

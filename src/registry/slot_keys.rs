@@ -1,8 +1,8 @@
 //! Reading and writing `pgusher.slot_key`: what opens the slots of a database of the tier `row`.
 
-use super::{RegistryError, SlotKeyRow, TenantRow};
+use super::{RegistryError, SlotKeyRow, TenantRow, slot_key_of, slot_key_purpose};
 use crate::{
-    crypto::{Keyring, Purpose, Sealed},
+    crypto::{Keyring, Purpose},
     tenant::SlotKey,
 };
 use sqlx::PgConnection;
@@ -46,35 +46,6 @@ pub(super) fn of<'a>(keys: &'a [SlotKeyRow], tenant: &TenantRow) -> Option<&'a S
     keys.iter().filter(opens).max_by_key(|key| key.id)
 }
 
-fn purpose_of(database: &str) -> String {
-    format!("slots:{database}")
-}
-
-/// Opens a key.
-///
-/// # Errors
-/// [`RegistryError::Open`], or [`RegistryError::Row`] when it is no key.
-pub fn open_slot_key(row: &SlotKeyRow, keyring: &Keyring) -> Result<SlotKey, RegistryError> {
-    let (owner, what) = (
-        format!("cluster:{}", row.cluster),
-        purpose_of(&row.database_name),
-    );
-    let purpose = Purpose {
-        owner: &owner,
-        what: &what,
-    };
-    let opened = keyring.open(purpose, Sealed(&row.sealed));
-    let opened = opened.map_err(|source| RegistryError::Open {
-        owner: owner.clone(),
-        what: what.clone(),
-        source,
-    })?;
-    SlotKey::from_text(&opened).map_err(|error| RegistryError::Row {
-        what: format!("slot key {} of {}", row.id, row.database_name),
-        problem: error.to_string(),
-    })
-}
-
 /// The newest key of a database's slots and its number; made at the first call.
 ///
 /// # Errors
@@ -87,7 +58,7 @@ pub async fn slot_key(
     (cluster, database): (&str, &str),
     keyring: &Keyring,
 ) -> Result<(i32, SlotKey), RegistryError> {
-    let (owner, what) = (format!("cluster:{cluster}"), purpose_of(database));
+    let (owner, what) = slot_key_purpose(cluster, database);
     let purpose = Purpose {
         owner: &owner,
         what: &what,
@@ -109,5 +80,5 @@ pub async fn slot_key(
         what: format!("slot key of {database}"),
         problem: "it is gone".to_owned(),
     })?;
-    Ok((row.id, open_slot_key(&row, keyring)?))
+    Ok((row.id, slot_key_of(&row, keyring)?))
 }

@@ -1,6 +1,6 @@
 //! Many tenants, few slots.
 
-use super::{Rows, Stage, ids, token};
+use super::{Rows, Stage, ids, stage::quick_key, token};
 use crate::harness::{
     Request,
     frames::{error, firsts},
@@ -9,6 +9,7 @@ use std::{
     collections::BTreeSet,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
+    time::{Duration, Instant},
 };
 
 /// Small and the same everywhere.
@@ -82,4 +83,108 @@ fn two_hundred_tenants_on_four_slots_never_see_anothers_row() {
     let strays =
         "select count(*) from data.accounts where secret <> tenant_id and length(secret) = 20";
     assert_eq!(admin.value(strays), "0");
+}
+
+/// How many tenants come by; `PGUSHER_SLOT_TENANTS` has more of them come for a look at throughput.
+fn tenants() -> usize {
+    let asked = std::env::var("PGUSHER_SLOT_TENANTS").ok();
+    asked.and_then(|count| count.parse().ok()).unwrap_or(400)
+}
+
+#[test]
+fn far_more_tenants_than_slots_are_all_served() {
+    const SLOTS: u32 = 20;
+    const WORKERS: usize = 16;
+    let ids = ids(tenants());
+    let stage = Stage::of(&ids, SLOTS, |tenant| tenant.keys = vec![quick_key()]);
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for own in ids.chunks(ids.len().div_ceil(WORKERS)) {
+            let stage = &stage;
+            scope.spawn(move || {
+                for id in own {
+                    let mut client = stage.client(id);
+                    client.exec(&format!("insert into accounts values (1, 'of {id}')"));
+                    let found = client.values("select secret from accounts");
+                    assert_eq!(found, [format!("of {id}")]);
+                }
+            });
+        }
+    });
+    let first = began.elapsed();
+    assert!(stage.pools.idle_slots() <= SLOTS as usize);
+    // All of a worker's tenants stay connected, and take turns.
+    let some: Vec<_> = ids.iter().take(400).collect();
+    let asked = AtomicUsize::new(0);
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for own in some.chunks(some.len().div_ceil(WORKERS)) {
+            let (stage, asked) = (&stage, &asked);
+            scope.spawn(move || {
+                let mut clients: Vec<_> = own.iter().map(|id| (id, stage.client(id))).collect();
+                for _ in 0..10 {
+                    for (id, client) in &mut clients {
+                        let found = client.values("select secret from accounts where id = 1");
+                        assert_eq!(found, [format!("of {id}")]);
+                        asked.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let asked = asked.load(Ordering::Relaxed);
+    assert_eq!(asked, some.len() * 10);
+    let each = |count: usize, time: Duration| count as u128 * 1000 / time.as_millis().max(1);
+    eprintln!(
+        "{} tenants, {SLOTS} slots: {} logins with two transactions a second; {asked} queries of {} \
+         connected tenants in turn: {} a second",
+        ids.len(),
+        each(ids.len(), first),
+        some.len(),
+        each(asked, began.elapsed())
+    );
+}
+
+#[test]
+fn a_handover_costs_a_round_trip_and_not_a_login() {
+    const ROUNDS: u32 = 300;
+    let ids = ids(2);
+    let stage = Stage::of(&ids, 1, |_| ());
+    let mut clients: Vec<_> = ids.iter().map(|id| stage.client(id)).collect();
+    for (id, client) in ids.iter().zip(&mut clients) {
+        client.exec(&format!("insert into accounts values (1, 'of {id}')"));
+    }
+    let mut ask = |at: usize| {
+        let found = clients[at].value("select secret from accounts where id = 1");
+        assert_eq!(found, format!("of {}", ids[at]));
+    };
+    let mut timed = |what: &str, who: fn(u32) -> usize| {
+        let mut times: Vec<_> = (0..ROUNDS)
+            .map(|round| {
+                let began = Instant::now();
+                ask(who(round));
+                began.elapsed()
+            })
+            .collect();
+        times.sort_unstable();
+        eprintln!(
+            "{what}: median {:?}, least {:?}",
+            times[times.len() / 2],
+            times[0]
+        );
+    };
+    timed("the same tenant again", |_| 0);
+    timed("another tenant each time", |round| (round % 2) as usize);
+    let mut logins = Vec::new();
+    for _ in 0..20 {
+        let began = Instant::now();
+        let slot = stage.new_slot(&ids[0]);
+        logins.push(began.elapsed());
+        drop(slot);
+    }
+    logins.sort_unstable();
+    eprintln!(
+        "a new slot, leased, logged in and bound: median {:?}",
+        logins[10]
+    );
 }

@@ -1,6 +1,7 @@
 //! A server with slots, and a proxy inside this process that serves tenants through them.
 
 use crate::harness::{Client, Connect, Postgres, connect::Address as At, eventually, port};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pgusher::{
     admission::{Admission, Quotas},
     auth::{Authenticator, Decoy, Throttle},
@@ -11,10 +12,11 @@ use pgusher::{
     sessions::{Sessions, watchdog},
     tenant::{
         Address, ApiKey, Cluster, ClusterName, Directory, KeyId, Limits, Login, Lookup, Pinning,
-        Placement, PoolMode, Scope, ScramVerifier, SlotKey, Slots, Status, Tenant, TenantId, Tier,
-        Timeouts, UpstreamTls,
+        Placement, PoolMode, Scope, ScramVerifier, Secret, SlotKey, Slots, Status, Tenant,
+        TenantId, Tier, Timeouts, UpstreamTls,
     },
     tls::ServerTls,
+    upstream::{Endpoint, Server, Slot, SlotPlace},
 };
 use sqlx::Connection as _;
 use std::{
@@ -82,6 +84,13 @@ impl Rows {
         rows
     }
 
+    fn address(&self) -> Address {
+        Address::Tcp {
+            host: "127.0.0.1".into(),
+            port: self.postgres.endpoint().port(),
+        }
+    }
+
     /// Ends the server.
     pub fn stop(&mut self) {
         self.postgres.stop();
@@ -110,8 +119,8 @@ impl Rows {
         let mut mac = Hmac::<sha2::Sha256>::new_from_slice(self.key.expose()).unwrap();
         mac.update(format!("{token}.{pid}.{expiry}.{role}").as_bytes());
         let mac = mac.finalize().into_bytes();
-        let hex: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("select ctl.bind('{token}', {expiry}, decode('{hex}', 'hex'))")
+        let base64 = STANDARD.encode(mac);
+        format!("select ctl.bind('{token}', {expiry}, decode('{base64}', 'base64'))")
     }
 
     /// The pids of slots that are connected.
@@ -164,6 +173,18 @@ pub fn tenant(id: &str, key: &SlotKey) -> Tenant {
         forced: Vec::new(),
         keys: KEYS.iter().enumerate().map(api_key).collect(),
     }
+}
+
+/// A key that is proved fast: the usual one, with one round of PBKDF2.
+pub fn quick_key() -> Arc<ApiKey> {
+    static KEY: OnceLock<Arc<ApiKey>> = OnceLock::new();
+    let key = KEY.get_or_init(|| {
+        let tenant = tenant("nobody", &SlotKey::random(None));
+        let mut key = ApiKey::clone(&tenant.keys[0]);
+        key.verifier = ScramVerifier::of_random(&Secret::new(KEYS[0].0.to_owned()));
+        Arc::new(key)
+    });
+    Arc::clone(key)
 }
 
 /// What its rows are marked by.
@@ -244,10 +265,7 @@ impl Stage {
         };
         let cluster = Cluster {
             name: ClusterName::new("main").unwrap(),
-            primary: Address::Tcp {
-                host: "127.0.0.1".into(),
-                port: rows.postgres.endpoint().port(),
-            },
+            primary: rows.address(),
             replicas: Vec::new(),
             max_server_connections: 60,
             max_parallel_connects: 8,
@@ -292,7 +310,7 @@ impl Stage {
             tls: Arc::new(ServerTls::default()),
             buffers: BufferPool::new(64, 8),
             door: arc_swap::ArcSwap::from_pointee(Door {
-                login_timeout: Duration::from_secs(60),
+                login_timeout: Duration::from_mins(1),
                 tls_offered: false,
                 tls_required: false,
                 allow_plaintext_password: true,
@@ -327,6 +345,27 @@ impl Stage {
     /// A client that has logged in.
     pub fn client(&self, id: &str) -> Client {
         self.connect(id).login()
+    }
+
+    /// A slot made for a tenant, past the proxy's own.
+    pub fn new_slot(&self, id: &str) -> Server {
+        let rows = Rows::shared();
+        let tenant = tenant(id, &rows.key);
+        let place = SlotPlace {
+            endpoint: Arc::new(Endpoint {
+                address: rows.address(),
+                tls: UpstreamTls::Disable,
+                connector: None,
+                connect_timeout: Duration::from_secs(10),
+            }),
+            database: DATABASE.into(),
+            key: Arc::new(rows.key.clone()),
+        };
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (slot, _) = Slot::dial(&place, Scope::ReadWrite).await.unwrap();
+            slot.bind(&tenant).await.unwrap()
+        })
     }
 
     /// Waits until so many slots serve nobody.
