@@ -1,6 +1,7 @@
 //! `pgusher key`.
 
-use super::{Io, UsageError, api_key, verifier};
+use super::{Io, UsageError};
+use crate::control::{api_key, verifier};
 use crate::tenant::{ScramVerifier, Secret};
 use clap::{Args, Subcommand};
 use serde_json::json;

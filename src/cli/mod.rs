@@ -3,15 +3,14 @@
 //! stdout is data, stderr is talk. It ends with 0, with 1 when something went wrong, and with 2
 //! when the command or the configuration is wrong.
 
-mod api_key;
 mod audit;
 mod check;
 mod control;
 mod health;
+mod import;
 mod key;
 mod output;
 mod secrets;
-mod verifier;
 
 use crate::{
     app,
@@ -66,6 +65,9 @@ enum Command {
     /// The log of events: is it whole?
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Take tenants over from PgBouncer, Fineract or UltraCore
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// Ask a running pgusher whether it is well; for a container's health check
     Health(health::HealthArgs),
 }
@@ -148,6 +150,7 @@ fn run(cli: Cli, io: &mut Io<'_>) -> anyhow::Result<()> {
         Command::Key(command) => key::run(command, io)?,
         Command::Secrets(command) => secrets::run(&command, io)?,
         Command::Audit(command) => audit::run(&command, io)?,
+        Command::Import(command) => import::run(command, io)?,
         Command::Health(args) => health::run(&args, io)?,
     }
     io.output.flush()?;

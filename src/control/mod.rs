@@ -2,9 +2,11 @@
 //! call these use cases. Each takes an [`Actor`], checks that it may, does it, and writes an event.
 
 mod actor;
+pub(crate) mod api_key;
 mod audit;
 mod error;
 mod secrets;
+pub(crate) mod verifier;
 
 pub use actor::{Actor, Role};
 pub use audit::{Break, Head, Verified};

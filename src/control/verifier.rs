@@ -12,7 +12,7 @@ const SALT_BYTES: usize = 16;
 ///
 /// # Errors
 /// When the system has no randomness.
-pub(super) fn verifier(key: &str, like: Option<&ScramVerifier>) -> anyhow::Result<ScramVerifier> {
+pub(crate) fn verifier(key: &str, like: Option<&ScramVerifier>) -> anyhow::Result<ScramVerifier> {
     let (salt, iterations) = if let Some(like) = like {
         (like.salt.clone(), like.iterations)
     } else {

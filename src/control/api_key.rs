@@ -20,18 +20,18 @@ const SECRET_LENGTH: usize = 43;
 const CHECKSUM_LENGTH: usize = 6;
 
 /// A new key.
-pub(super) struct NewKey {
+pub(crate) struct NewKey {
     /// Not secret.
-    pub(super) id: KeyId,
+    pub(crate) id: KeyId,
     /// The whole key.
-    pub(super) text: Secret,
+    pub(crate) text: Secret,
 }
 
 /// Makes a key with 256 random bits.
 ///
 /// # Errors
 /// When the system has no randomness.
-pub(super) fn create() -> anyhow::Result<NewKey> {
+pub(crate) fn create() -> anyhow::Result<NewKey> {
     let mut id_bytes = [0; 8];
     SysRng.try_fill_bytes(&mut id_bytes)?;
     let mut secret = Zeroizing::new([0; SECRET_BYTES]);
