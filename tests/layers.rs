@@ -58,7 +58,10 @@ const MODULES: [(&str, &[&str]); 24] = [
     ("registry", &["tenant", "sql", "config", "crypto"]),
     ("provisioning", &["tenant"]),
     ("control", &["tenant", "config", "crypto", "registry"]),
-    ("import", &["tenant", "config", "registry", "control"]),
+    (
+        "import",
+        &["tenant", "config", "crypto", "registry", "control"],
+    ),
     ("api", &["telemetry"]),
     // Everything put together.
     (

@@ -58,8 +58,8 @@ impl Fineract {
 /// PBKDF2-HMAC-SHA-256 of the master password with a fixed salt and 100,000 rounds.
 pub(super) struct UltraCore {
     cipher: Aes256Gcm,
-    /// SHA-256 of the master password in hex: what its table has to compare with.
-    hash: String,
+    /// SHA-256 of the master password: its table has it in hex to compare with.
+    hash: [u8; 32],
 }
 
 impl UltraCore {
@@ -67,17 +67,17 @@ impl UltraCore {
         let bytes = master.expose().as_bytes();
         let key = pbkdf2_hmac_array::<Sha256, 32>(bytes, ULTRACORE_SALT, ULTRACORE_ROUNDS);
         let key = Zeroizing::new(key);
-        let digest = Sha256::digest(bytes);
         Self {
             cipher: Aes256Gcm::new(&Key::<Aes256Gcm>::from(*key)),
-            hash: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            hash: Sha256::digest(bytes).into(),
         }
     }
 
     /// Whether this is the master password that the hash is of.
     pub(super) fn is_of(&self, hash: &str) -> bool {
-        let hash = hash.trim().to_ascii_lowercase();
-        self.hash.as_bytes().ct_eq(hash.as_bytes()).into()
+        let byte = |at: usize| u8::from_str_radix(hash.trim().get(2 * at..2 * at + 2)?, 16).ok();
+        let theirs: Option<Vec<u8>> = (0..32).map(byte).collect();
+        theirs.is_some_and(|theirs| self.hash.ct_eq(&theirs).into())
     }
 
     pub(super) fn open(&self, sealed: &str) -> Result<Secret, Unopened> {

@@ -5,7 +5,10 @@ use super::{
     Globals, Notes, Toml,
     proxy::named_file,
 };
-use crate::{config::print_cluster_url, tenant::Address};
+use crate::{
+    config::{cluster_url, print_cluster_url},
+    tenant::Address,
+};
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -70,7 +73,7 @@ pub(super) struct Clusters {
     tls: Tls,
     connect_timeout: Duration,
     socket_folder: String,
-    clusters: Vec<Cluster>,
+    known: Vec<Cluster>,
 }
 
 impl Clusters {
@@ -89,7 +92,7 @@ impl Clusters {
             tls,
             connect_timeout,
             socket_folder: folder.unwrap_or_else(|| "/tmp".to_owned()),
-            clusters: Vec::new(),
+            known: Vec::new(),
         }
     }
 
@@ -126,15 +129,21 @@ impl Clusters {
             );
             return None;
         }
-        Some(Address::Tcp {
+        let address = Address::Tcp {
             host: host.into(),
             port,
-        })
+        };
+        if cluster_url(&print_cluster_url(&address)).as_ref() != Ok(&address) {
+            let text = format!("not taken over: {host:?} is no name of a host");
+            notes.at(spot, subject, text);
+            return None;
+        }
+        Some(address)
     }
 
     /// The name of the cluster at this address.
     pub(super) fn of(&mut self, address: &Address) -> String {
-        if let Some(known) = self.clusters.iter().find(|one| one.address == *address) {
+        if let Some(known) = self.known.iter().find(|one| one.address == *address) {
             return known.name.clone();
         }
         let wish = match address {
@@ -142,7 +151,7 @@ impl Clusters {
             Address::Tcp { host, port: 5432 } => normalised(host),
             Address::Tcp { host, port } => normalised(&format!("{host}-{port}")),
         };
-        let is_taken = |name: &str| self.clusters.iter().any(|one| one.name == name);
+        let is_taken = |name: &str| self.known.iter().any(|one| one.name == name);
         let mut name = wish.clone();
         let mut number = 2;
         while is_taken(&name) {
@@ -150,7 +159,7 @@ impl Clusters {
             name = format!("{stem}-{number}");
             number += 1;
         }
-        self.clusters.push(Cluster {
+        self.known.push(Cluster {
             name: name.clone(),
             address: address.clone(),
             servers: 0,
@@ -160,7 +169,7 @@ impl Clusters {
 
     /// Counts the servers of one more pool.
     pub(super) fn add_servers(&mut self, name: &str, servers: u64) {
-        if let Some(cluster) = self.clusters.iter_mut().find(|one| one.name == name) {
+        if let Some(cluster) = self.known.iter_mut().find(|one| one.name == name) {
             cluster.servers = (cluster.servers + servers).min(CONNECTIONS_MAX);
         }
     }
@@ -168,13 +177,13 @@ impl Clusters {
     /// Tells what holds for whole clusters.
     pub(super) fn tell(&self, notes: &mut Notes) {
         let is_remote = |one: &Cluster| matches!(one.address, Address::Tcp { .. });
-        if self.tls.is_preferred && self.clusters.iter().any(is_remote) {
+        if self.tls.is_preferred && self.known.iter().any(is_remote) {
             notes.say(
                 "server_tls_sslmode",
                 "prefer (PgBouncer's default): pgusher does not fall back, tls = \"disable\" was written; where the servers have TLS, write \"require\" or better",
             );
         }
-        for cluster in self.clusters.iter().filter(|one| one.servers > CONNECTIONS) {
+        for cluster in self.known.iter().filter(|one| one.servers > CONNECTIONS) {
             let text = format!(
                 "max_server_connections = {} is what all pools there may open together; PostgreSQL's max_connections must be above it, or make it less",
                 cluster.servers
@@ -184,7 +193,7 @@ impl Clusters {
     }
 
     pub(super) fn write(&self, toml: &mut Toml) {
-        for cluster in &self.clusters {
+        for cluster in &self.known {
             toml.section("[[clusters]]");
             toml.text("name", &cluster.name);
             toml.text("primary", &print_cluster_url(&cluster.address));

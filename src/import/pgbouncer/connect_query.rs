@@ -23,7 +23,7 @@ fn statements(text: &str) -> Option<Vec<&str>> {
         c == ';' && !is_quoted
     });
     let parts = parts.collect();
-    (!text.contains('"') && text.matches('\'').count() % 2 == 0).then_some(parts)
+    (!text.contains('"') && text.matches('\'').count().is_multiple_of(2)).then_some(parts)
 }
 
 fn setting(statement: &str) -> Option<(String, String)> {

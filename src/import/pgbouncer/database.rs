@@ -260,12 +260,11 @@ impl Told<'_> {
 
     /// A count; a negative one stands for none given.
     fn number(&mut self, value: &str) -> Option<u64> {
-        match value.parse::<i64>() {
-            Ok(number) => u64::try_from(number).ok(),
-            Err(_) => {
-                self.say("not taken over: it is no number");
-                None
-            }
+        if let Ok(number) = value.parse::<i64>() {
+            u64::try_from(number).ok()
+        } else {
+            self.say("not taken over: it is no number");
+            None
         }
     }
 

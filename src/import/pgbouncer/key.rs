@@ -30,7 +30,7 @@ impl Key {
             toml::Value::from(self.verifier.to_string())
         );
         if let Some(clients) = self.max_clients {
-            line.push_str(&format!(", max_client_connections = {clients}"));
+            line = format!("{line}, max_client_connections = {clients}");
         }
         line.push_str(" },");
         toml.line(&line);

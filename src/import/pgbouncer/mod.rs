@@ -7,6 +7,7 @@
 mod cluster;
 mod connect_query;
 mod database;
+mod defaults;
 mod global;
 mod key;
 mod proxy;
@@ -21,7 +22,10 @@ use super::{
     note::Notes,
     userlist::{self, User},
 };
-use crate::tenant::{Secret, Tier};
+use crate::{
+    config::{Config, ConfigError},
+    tenant::{Secret, Tier},
+};
 use cluster::Clusters;
 use database::Database;
 use global::Globals;
@@ -94,7 +98,7 @@ pub fn import(wanted: &Wanted) -> Result<Imported, ImportError> {
     let proxy = proxy::proxy(&mut sections.globals, &wanted.file, &mut notes);
     let tls = cluster::Tls::of(&mut sections.globals, &wanted.file, &mut notes);
     let mut clusters = Clusters::new(tls, &mut sections.globals, &mut notes);
-    let defaults = tenant::Defaults::of(&mut sections.globals, &mut notes);
+    let defaults = defaults::Defaults::of(&mut sections.globals, &mut notes);
     let per_user = database::users(sections.users, &mut notes)?;
     let databases = database::all(sections.databases, &wanted.databases, &mut notes)?;
     let mut maker = Maker {
@@ -119,9 +123,18 @@ pub fn import(wanted: &Wanted) -> Result<Imported, ImportError> {
     proxy.write(&mut toml);
     defaults.write(&mut toml);
     clusters.write(&mut toml);
-    tenants.iter().for_each(|tenant| tenant.write(&mut toml));
+    for tenant in &tenants {
+        tenant.write(&mut toml);
+    }
+    let toml = Secret::new(toml.finish());
+    if let Err(ConfigError::Invalid { problems, .. }) = Config::parse(toml.expose(), Path::new(""))
+    {
+        for problem in problems {
+            notes.say("proxy.toml", format!("to be put right by hand: {problem}"));
+        }
+    }
     Ok(Imported {
-        toml: Secret::new(toml.finish()),
+        toml,
         notes: notes.0,
         moves,
     })

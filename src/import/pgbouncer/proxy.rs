@@ -49,13 +49,13 @@ impl Proxy {
     pub(super) fn write(&self, toml: &mut Toml) {
         toml.section("[proxy]");
         let listen: Vec<toml::Value> = self.listen.iter().cloned().map(Into::into).collect();
-        toml.value("listen", listen.into());
+        toml.value("listen", &listen.into());
         toml.number("max_client_connections", self.max_clients);
         // PgBouncer keeps none for operators.
         toml.number("reserved_client_connections", 0);
         toml.time("login_timeout", self.login_timeout);
         for (key, value) in &self.tls {
-            toml.value(key, value.clone());
+            toml.value(key, value);
         }
     }
 }

@@ -1,9 +1,10 @@
-//! `[defaults]` and `[[tenants]]`.
+//! `[[tenants]]`.
 
 use super::{
     super::{ids::Ids, userlist::User},
-    Clusters, Database, Globals, ImportError, Move, Notes, Toml,
+    Clusters, Database, ImportError, Move, Notes, Toml,
     database::{PerUser, TIMEOUTS},
+    defaults::{Defaults, POOL_MAX},
     key::{self, Key},
     proxy::CLIENTS_MAX,
 };
@@ -13,136 +14,6 @@ use std::{
     time::Duration,
 };
 
-/// Most servers that a pool can have in `proxy.toml`.
-const POOL_MAX: u64 = 10_000;
-
-/// What holds for every tenant that says nothing else: PgBouncer's defaults, which are not ours.
-pub(super) struct Defaults {
-    pool_mode: PoolMode,
-    pool_size: u64,
-    min_pool_size: u64,
-    max_clients: u64,
-    max_servers: u64,
-    max_user_servers: u64,
-    max_user_clients: u64,
-    max_prepared_statements: u64,
-    times: Vec<(&'static str, Duration)>,
-}
-
-impl Defaults {
-    pub(super) fn of(globals: &mut Globals, notes: &mut Notes) -> Self {
-        let mut defaults = Self {
-            pool_mode: pool_mode(globals, notes),
-            pool_size: globals.number("default_pool_size", 20, notes),
-            min_pool_size: globals.number("min_pool_size", 0, notes),
-            max_clients: globals.number("max_db_client_connections", 0, notes),
-            max_servers: globals.number("max_db_connections", 0, notes),
-            max_user_servers: globals.number("max_user_connections", 0, notes),
-            max_user_clients: globals.number("max_user_client_connections", 0, notes),
-            max_prepared_statements: globals.number("max_prepared_statements", 200, notes),
-            times: Vec::new(),
-        };
-        if defaults.max_clients == 0 {
-            // No limit of its own: that of the whole process.
-            defaults.max_clients = globals.number("max_client_conn", 100, notes);
-        }
-        defaults.max_clients = defaults.max_clients.clamp(1, CLIENTS_MAX);
-        if defaults.pool_size == 0 {
-            notes.say(
-                "default_pool_size",
-                "0 (no limit): pgusher needs one; what clients there can be was written",
-            );
-            defaults.pool_size = defaults.max_clients;
-        }
-        defaults.pool_size = defaults.pool_size.min(POOL_MAX);
-        if defaults.max_prepared_statements == 0 {
-            notes.say(
-                "max_prepared_statements",
-                "0: pgusher always follows prepared statements; 200 was written",
-            );
-            defaults.max_prepared_statements = 200;
-        }
-        defaults.max_prepared_statements = defaults.max_prepared_statements.min(100_000);
-        for key in ["reserve_pool_size", "reserve_pool_timeout"] {
-            if let Some((_, spot)) = globals.get(key) {
-                let text =
-                    "not taken over: pgusher has no reserve; make pool_size larger if it is needed";
-                notes.at(&spot, key, text);
-            }
-        }
-        defaults.times = times(globals, notes);
-        defaults
-    }
-
-    pub(super) fn write(&self, toml: &mut Toml) {
-        toml.section("[defaults]");
-        toml.text("pool_mode", self.pool_mode.as_str());
-        toml.number("pool_size", self.pool_size);
-        toml.number("min_pool_size", self.min_pool_size.min(self.pool_size));
-        toml.number("max_client_connections", self.max_clients);
-        toml.number("max_prepared_statements", self.max_prepared_statements);
-        for (key, time) in &self.times {
-            toml.time(key, *time);
-        }
-    }
-}
-
-fn pool_mode(globals: &mut Globals, notes: &mut Notes) -> PoolMode {
-    let Some((value, spot)) = globals.get("pool_mode") else {
-        return PoolMode::Session;
-    };
-    value.parse().unwrap_or_else(|_| {
-        notes.at(
-            &spot,
-            "pool_mode",
-            "not taken over: it is no pool mode; session was written",
-        );
-        PoolMode::Session
-    })
-}
-
-fn times(globals: &mut Globals, notes: &mut Notes) -> Vec<(&'static str, Duration)> {
-    let mut times = Vec::new();
-    for (key, default) in [
-        ("server_idle_timeout", 600),
-        ("server_lifetime", 3600),
-        ("server_check_delay", 30),
-        ("query_wait_timeout", 120),
-        ("query_timeout", 0),
-        ("transaction_timeout", 0),
-        ("idle_transaction_timeout", 0),
-        ("client_idle_timeout", 0),
-    ] {
-        let mut time = globals.time(key, default, notes);
-        if time.is_zero() && key == "server_lifetime" {
-            notes.say(
-                key,
-                "0 (a server is used once): 1 s was written, the shortest time",
-            );
-            time = Duration::from_secs(1);
-        }
-        if time.is_zero() && key == "server_check_delay" {
-            notes.say(key, "0 (always asked): 1 ms was written, the shortest time");
-            time = Duration::from_millis(1);
-        }
-        times.push((key, time));
-    }
-    if let Some((query, spot)) = globals.get("server_check_query") {
-        if query.is_empty() {
-            let delay = times
-                .iter_mut()
-                .find(|(key, _)| *key == "server_check_delay");
-            delay
-                .into_iter()
-                .for_each(|(_, time)| *time = Duration::ZERO);
-        } else {
-            let text = "not taken over: pgusher asks with an empty query";
-            notes.at(&spot, "server_check_query", text);
-        }
-    }
-    times
-}
-
 /// A tenant in the making. Not printable: it has a password.
 pub(super) struct Tenant {
     id: String,
@@ -151,8 +22,8 @@ pub(super) struct Tenant {
     database: String,
     role: String,
     password: Option<Secret>,
-    texts: Vec<(&'static str, String)>,
-    numbers: Vec<(&'static str, u64)>,
+    pool: Pool,
+    time_zone: Option<String>,
     times: BTreeMap<&'static str, Duration>,
     settings: BTreeMap<String, String>,
     keys: Vec<Key>,
@@ -174,24 +45,37 @@ impl Tenant {
                 "its password was not in the files: password, password_env or password_file",
             ),
         }
-        self.texts
-            .iter()
-            .for_each(|(key, text)| toml.text(key, text));
-        self.numbers
-            .iter()
-            .for_each(|(key, number)| toml.number(key, *number));
-        self.times
-            .iter()
-            .for_each(|(key, time)| toml.time(key, *time));
+        if let Some(mode) = self.pool.mode {
+            toml.text("pool_mode", mode);
+        }
+        for (key, number) in &self.pool.numbers {
+            toml.number(key, *number);
+        }
+        for (key, time) in &self.times {
+            toml.time(key, *time);
+        }
+        if let Some(zone) = &self.time_zone {
+            toml.text("time_zone", zone);
+        }
         if !self.settings.is_empty() {
             let pair = |(name, value): (&String, &String)| (name.clone(), value.as_str().into());
             let table: toml::Table = self.settings.iter().map(pair).collect();
-            toml.value("settings", toml::Value::Table(table));
+            toml.value("settings", &toml::Value::Table(table));
         }
         toml.line("keys = [");
-        self.keys.iter().for_each(|key| key.write(toml));
+        for key in &self.keys {
+            key.write(toml);
+        }
         toml.line("]");
     }
+}
+
+/// What of a tenant's pool differs from the defaults.
+struct Pool {
+    mode: Option<&'static str>,
+    numbers: Vec<(&'static str, u64)>,
+    /// How many servers it may have.
+    servers: u64,
 }
 
 /// Makes the tenants of databases.
@@ -267,7 +151,7 @@ impl Maker<'_> {
     ) -> Result<(), ImportError> {
         let mut from = format!("database {:?}", database.name);
         if database.user.is_none() {
-            from.push_str(&format!(", user {role:?}"));
+            from = format!("{from}, user {role:?}");
         }
         let id = self.ids.take(name, &from)?.to_string();
         if password.is_none() {
@@ -276,40 +160,30 @@ impl Maker<'_> {
         }
         self.limit_keys(&mut keys);
         let times = self.times(database, &id, &keys);
-        let (texts, numbers, servers) = self.pool(database, role, &id);
-        self.clusters.add_servers(&cluster, servers);
-        let mut tenant = Tenant {
+        let pool = self.pool(database, role, &id);
+        self.clusters.add_servers(&cluster, pool.servers);
+        let tenant = Tenant {
             id,
             cluster,
             tier: self.tier,
             database: database.dbname.clone(),
             role: role.to_owned(),
             password,
-            texts,
-            numbers,
+            pool,
+            time_zone: database.time_zone.clone(),
             times,
             settings: database.settings.clone(),
             keys,
             from,
         };
-        let zone = database.time_zone.clone();
-        tenant.texts.extend(zone.map(|zone| ("time_zone", zone)));
         self.tell_moves(database, &tenant);
         self.tenants.push(tenant);
         Ok(())
     }
 
-    /// Mode and sizes that differ from the defaults, and how many servers the pool may have.
-    fn pool(
-        &mut self,
-        database: &Database,
-        role: &str,
-        id: &str,
-    ) -> (Vec<(&'static str, String)>, Vec<(&'static str, u64)>, u64) {
+    fn pool(&mut self, database: &Database, role: &str, id: &str) -> Pool {
         let user = self.per_user.get(role);
-        let mut texts = Vec::new();
         let mode = user.and_then(|user| user.pool_mode).or(database.pool_mode);
-        texts.extend(mode.map(|mode| ("pool_mode", mode.as_str().to_owned())));
         let subject = format!("tenant {id:?}");
         let given = user.and_then(|user| user.pool_size).or(database.pool_size);
         let clients = database.max_clients.filter(|max| *max > 0);
@@ -361,7 +235,11 @@ impl Maker<'_> {
             numbers.push(("min_pool_size", min.min(size)));
         }
         numbers.extend(clients.map(|max| ("max_client_connections", max.min(CLIENTS_MAX))));
-        (texts, numbers, size)
+        Pool {
+            mode: mode.map(PoolMode::as_str),
+            numbers,
+            servers: size,
+        }
     }
 
     /// A user's own count of clients holds for all databases; a key's for its tenant.
@@ -453,7 +331,9 @@ fn escaped(text: &str) -> String {
         if is_plain(byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let hex = |digit: u8| char::from_digit(u32::from(digit), 16).unwrap_or('0');
+            out.push('%');
+            out.extend([byte >> 4, byte & 15].map(|digit| hex(digit).to_ascii_uppercase()));
         }
     }
     out

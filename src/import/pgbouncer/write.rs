@@ -28,7 +28,7 @@ impl Toml {
     }
 
     pub(super) fn text(&mut self, key: &str, value: &str) {
-        self.value(key, value.into());
+        self.value(key, &value.into());
     }
 
     pub(super) fn number(&mut self, key: &str, value: u64) {
@@ -40,7 +40,7 @@ impl Toml {
         self.text(key, &humantime::format_duration(time).to_string());
     }
 
-    pub(super) fn value(&mut self, key: &str, value: toml::Value) {
+    pub(super) fn value(&mut self, key: &str, value: &toml::Value) {
         self.line(&format!("{key} = {value}"));
     }
 
