@@ -275,7 +275,7 @@ impl Reader<'_> {
                 )
             } else {
                 format!(
-                    "{host}:{port} is no server of the cluster {cluster:?}: it reads from the primary; pgusher cluster replica adds one"
+                    "{host}:{port} is no server of the cluster {cluster:?}: it reads from the primary; pgusher cluster add-replica adds one"
                 )
             };
             self.notes.say(&what, note);
@@ -323,6 +323,10 @@ impl Reader<'_> {
 
     /// Tells the columns that have no counterpart, once.
     fn tell_columns(&mut self, row: &Columns) {
+        self.notes.once(
+            "tenants.lastmodified_date",
+            "not taken over: the registry has a date of its own",
+        );
         for name in row.others(&TAKEN) {
             let text = match name.as_str() {
                 "pool_min_idle" | "pool_max_idle" => {

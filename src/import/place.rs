@@ -96,7 +96,7 @@ impl Places {
 
 fn add(name: &str, address: &Address) -> String {
     format!(
-        "pgusher cluster add {name} --primary {}",
+        "pgusher cluster add {name} --primary {} --admin-role ROLE --admin-password-env VARIABLE",
         print_cluster_url(address)
     )
 }

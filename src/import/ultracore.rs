@@ -284,6 +284,10 @@ fn tell(notes: &mut Notes) {
             "kept in the tenant's metadata: UltraCore does not act on them either",
         ),
         (
+            "updated_at",
+            "not taken over: the registry has a date of its own",
+        ),
+        (
             "connection_timeout_seconds",
             "taken as query_wait_timeout: how long a client waits for a server",
         ),

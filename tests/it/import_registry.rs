@@ -361,6 +361,33 @@ fn two_identifiers_of_one_id_are_refused_before_anything_is_written() {
 }
 
 #[test]
+fn a_connection_for_reports_becomes_the_login_that_reads() {
+    let mut all = fineract();
+    let reports = by_fineract(MASTER, "for reports");
+    all.store.exec(&format!(
+        "insert into tenant_server_connections (id, schema_server, schema_name, schema_server_port, schema_username, \
+         schema_password, master_password_hash) values \
+         (4, '127.0.0.1', 'third', '5444', 'reports', '{reports}', '$2a$10$x'), \
+         (5, '127.0.0.1', 'elsewhere', '5444', 'reports', '{reports}', '$2a$10$x'), \
+         (6, 'localhost', 'second', '5444', 'two', '{reports}', '$2a$10$x'); \
+         update tenants set report_id = 4 where identifier = 'third'; \
+         update tenants set report_id = 6 where identifier = 'Second Bank'; \
+         insert into tenants (identifier, name, timezone_id, oltp_id, report_id) values ('four', 'F', 'UTC', 3, 5)"
+    ));
+    let report = all.import("fineract", &[]);
+    assert_eq!(all.password("third", "read_only_password"), "for reports");
+    let key = row(&report, "third")["read_only_key"].as_str().unwrap();
+    assert!(all.opens("third", key, "read_only"));
+    let readers = "select string_agg(id, ',') from pgusher.tenant where read_only_role is not null";
+    assert_eq!(
+        all.value(&format!("{readers} and id <> 'default'")),
+        "third"
+    );
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("reads another database") && notes.contains("the role that writes"));
+}
+
+#[test]
 fn another_store_is_told_without_its_password() {
     let all = Move::new("select 1");
     let refused = all.run("fineract", &[]);
