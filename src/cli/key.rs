@@ -1,7 +1,7 @@
 //! `pgusher key`.
 
 use super::{Io, UsageError};
-use crate::control::{api_key, verifier};
+use crate::control::{mint, verifier};
 use crate::tenant::{ScramVerifier, Secret};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -60,9 +60,9 @@ pub(super) fn run(command: KeyCommand, io: &mut Io<'_>) -> anyhow::Result<()> {
 }
 
 fn create(args: &Like, io: &mut Io<'_>) -> anyhow::Result<()> {
-    let key = api_key::create()?;
+    let key = mint()?;
     let text = key.text.expose();
-    let verifier = verifier::verifier(text, args.like.as_ref())?.to_string();
+    let verifier = verifier(text, args.like.as_ref())?.to_string();
     let id = key.id.as_str();
     let line = format!("{{ id = \"{id}\", verifier = \"{verifier}\" }},");
     if args.json {
@@ -92,7 +92,7 @@ fn print_verifier(args: VerifierArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
         }
         None => checked(read_key(io)?, UsageError::NoKey)?,
     };
-    let verifier = verifier::verifier(key.expose(), args.like.like.as_ref())?.to_string();
+    let verifier = verifier(key.expose(), args.like.like.as_ref())?.to_string();
     if args.like.json {
         writeln!(io.output, "{:#}", json!({ "verifier": verifier }))?;
     } else {

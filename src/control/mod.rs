@@ -2,16 +2,18 @@
 //! call these use cases. Each takes an [`Actor`], checks that it may, does it, and writes an event.
 
 mod actor;
-pub(crate) mod api_key;
+mod api_key;
 mod audit;
 mod error;
 mod secrets;
-pub(crate) mod verifier;
+mod verifier;
 
 pub use actor::{Actor, Role};
+pub use api_key::{MintError, Minted, mint};
 pub use audit::{Break, Head, Verified};
 pub use error::ControlError;
 pub use secrets::Rotated;
+pub use verifier::verifier;
 
 use crate::{config::Config, registry::Registry};
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Why nothing could be imported.
 
-use crate::registry::RegistryError;
+use crate::{control::MintError, registry::RegistryError};
 use std::{io, path::PathBuf};
 
 /// Why nothing (more) was imported. No variant holds a secret.
@@ -57,7 +57,7 @@ pub enum ImportError {
     },
     /// The system has no randomness for a new key.
     #[error("no key can be made")]
-    Key(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Key(#[from] MintError),
     /// The store that is read does not answer, or has other tables.
     #[error("can't read the tenants from --from")]
     Source(#[source] sqlx::Error),

@@ -2,7 +2,7 @@
 
 use super::ImportError;
 use crate::{
-    control::{api_key, verifier},
+    control::{mint, verifier},
     tenant::{KeyId, ScramVerifier, Secret},
 };
 
@@ -15,7 +15,7 @@ pub(super) struct NewKey {
 
 /// Makes a key; with the salt of `like`, so that both open one tenant.
 pub(super) fn create(like: Option<&ScramVerifier>) -> Result<NewKey, ImportError> {
-    let key = api_key::create().map_err(|error| ImportError::Key(error.into()))?;
+    let key = mint()?;
     let verifier = verifier_of(&key.text, like)?;
     Ok(NewKey {
         id: key.id,
@@ -29,5 +29,5 @@ pub(super) fn verifier_of(
     password: &Secret,
     like: Option<&ScramVerifier>,
 ) -> Result<ScramVerifier, ImportError> {
-    verifier::verifier(password.expose(), like).map_err(|error| ImportError::Key(error.into()))
+    Ok(verifier(password.expose(), like)?)
 }

@@ -2,7 +2,7 @@
 
 use super::{ImportError, Note, facts::Facts, keys, note::Notes};
 use crate::{
-    control::Actor,
+    control::{Actor, MintError},
     crypto::Purpose,
     registry::{Changes, ClusterRow, NewEvent, Registry, RegistryError, TenantRow, append},
     tenant::{ScramVerifier, Secret},
@@ -247,7 +247,7 @@ async fn insert_key(
 fn token() -> Result<String, ImportError> {
     let mut bytes = [0; TOKEN];
     let filled = SysRng.try_fill_bytes(&mut bytes);
-    filled.map_err(|error| ImportError::Key(Box::new(error)))?;
+    filled.map_err(|_error| MintError::Randomness)?;
     let letters = bytes.iter().map(|byte| usize::from(byte % 32));
     let letters = letters.filter_map(|index| BASE32.get(index));
     Ok(letters.map(|letter| char::from(*letter)).collect())
