@@ -12,6 +12,7 @@ mod fineract;
 mod ids;
 mod ini;
 mod keys;
+mod mapping;
 mod note;
 pub mod pgbouncer;
 mod place;

@@ -3,8 +3,9 @@
 use super::{
     ImportError,
     facts::{Facts, Role},
-    fineract::{Wanted, metadata, pool, time_zone},
+    fineract::Wanted,
     ids::Ids,
+    mapping::{metadata, pool, time_zone},
     note::Notes,
     place::Places,
     sealed::{UltraCore as Sealed, Unopened},
