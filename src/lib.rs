@@ -10,6 +10,7 @@ pub mod control;
 pub mod crypto;
 pub mod demo;
 pub mod frontend;
+pub mod import;
 pub mod net;
 pub mod notify;
 pub mod pool;

@@ -8,6 +8,7 @@ mod check;
 mod cluster;
 mod control;
 mod health;
+mod import;
 mod key;
 mod migrate;
 mod migrate_registry;
@@ -89,6 +90,9 @@ enum Command {
     /// The log of events: is it whole?
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Take tenants over from PgBouncer, Fineract or UltraCore
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// Ask a running pgusher whether it is well; for a container's health check
     Health(health::HealthArgs),
 }
@@ -189,6 +193,7 @@ fn run(cli: Cli, io: &mut Io<'_>) -> anyhow::Result<()> {
         Command::Cluster(command) => cluster::run(command, io)?,
         Command::Secrets(command) => secrets::run(&command, io)?,
         Command::Audit(command) => audit::run(&command, io)?,
+        Command::Import(command) => import::run(command, io)?,
         Command::Health(args) => health::run(&args, io)?,
     }
     io.output.flush()?;

@@ -38,6 +38,8 @@ mod harness;
 mod hidden_state;
 mod hostile_state;
 mod hostile_timing;
+mod import;
+mod import_registry;
 mod leavings;
 mod listen;
 mod listen_encodings;
