@@ -10,6 +10,7 @@ mod health;
 mod key;
 mod output;
 mod secrets;
+mod token;
 
 use crate::{
     app,
@@ -61,6 +62,9 @@ enum Command {
     /// Master keys: make one, seal everything anew
     #[command(subcommand)]
     Secrets(secrets::SecretsCommand),
+    /// Tokens of the admin API
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// The log of events: is it whole?
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -145,6 +149,7 @@ fn run(cli: Cli, io: &mut Io<'_>) -> anyhow::Result<()> {
         Command::Check(args) => check::run(&args, io)?,
         Command::Key(command) => key::run(command, io)?,
         Command::Secrets(command) => secrets::run(&command, io)?,
+        Command::Token(command) => token::run(command, io)?,
         Command::Audit(command) => audit::run(&command, io)?,
         Command::Health(args) => health::run(&args, io)?,
     }
