@@ -9,10 +9,10 @@ use super::{
 };
 use axum::{
     Json, Router,
+    extract::State,
     http::StatusCode,
     middleware::from_fn_with_state,
-    response::IntoResponse as _,
-    routing::{any, get},
+    routing::any,
 };
 use std::sync::Arc;
 use utoipa::{
@@ -22,7 +22,7 @@ use utoipa::{
         security::{Http, HttpAuthScheme, SecurityScheme},
     },
 };
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -76,10 +76,11 @@ fn parts() -> (OpenApiRouter<Look>, OpenApiRouter<Look>) {
     (protected, open::routes())
 }
 
-/// The description.
-pub(super) fn document() -> Document {
-    let (protected, open) = parts();
-    protected.merge(open).into_openapi()
+/// This description
+#[utoipa::path(get, path = "/api/openapi.json", tag = "public", operation_id = "get_description",
+    security(()), responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+async fn description(State(document): State<Arc<Document>>) -> Json<Arc<Document>> {
+    Json(document)
 }
 
 /// The routes over a registry.
@@ -102,7 +103,9 @@ pub(super) fn without_registry() -> Router {
 
 /// `/api/openapi.json`, which tells nothing that is not public.
 pub(super) fn described() -> Router {
-    let document = Arc::new(document());
-    let answer = move || async move { Json(&*document).into_response() };
-    Router::new().route("/api/openapi.json", get(answer))
+    let (protected, open) = parts();
+    let described = OpenApiRouter::new().routes(routes!(description));
+    let document = protected.merge(open).into_openapi();
+    let (router, own) = described.split_for_parts();
+    router.with_state(Arc::new(document.merge_from(own)))
 }

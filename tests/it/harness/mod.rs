@@ -8,6 +8,7 @@ pub mod connect;
 pub mod differential;
 pub mod errors;
 pub mod frames;
+pub mod http;
 pub mod login;
 pub mod neighbour;
 pub mod office;
