@@ -90,6 +90,7 @@ const MODULES: [(&str, &[&str]); 23] = [
             "crypto",
             "telemetry",
             "registry",
+            "provisioning",
             "control",
             "app",
             "demo",

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     config::cluster_url,
+    provisioning::Report,
     registry::{self, Changes, ClusterRow, NewEvent},
     tenant::Secret,
 };
@@ -57,12 +58,6 @@ pub struct NewCluster {
 
 impl NewCluster {
     fn check(&self) -> Result<(), ControlError> {
-        let wrong = |field: &str, problem: String| {
-            Err(ControlError::Invalid {
-                field: field.to_owned(),
-                problem,
-            })
-        };
         names::cluster_name(&self.name)?;
         check_url("primary_url", &self.primary_url)?;
         for url in &self.replica_urls {
@@ -110,6 +105,10 @@ impl NewCluster {
                 "it must be \"strict\" or \"compatible\"".to_owned(),
             );
         }
+        self.check_numbers()
+    }
+
+    fn check_numbers(&self) -> Result<(), ControlError> {
         let counts = [
             (
                 "max_server_connections",
@@ -156,6 +155,13 @@ impl NewCluster {
             updated_at: now,
         }
     }
+}
+
+fn wrong(field: &str, problem: String) -> Result<(), ControlError> {
+    Err(ControlError::Invalid {
+        field: field.to_owned(),
+        problem,
+    })
 }
 
 fn check_url(field: &str, url: &str) -> Result<(), ControlError> {
@@ -263,7 +269,7 @@ impl Control {
     ///
     /// # Cancel safety
     /// Canaries may be left; the next run removes them.
-    pub async fn verify_cluster(&self, actor: &Actor, name: &str) -> Result<Value, ControlError> {
+    pub async fn verify_cluster(&self, actor: &Actor, name: &str) -> Result<Report, ControlError> {
         actor.may_operate(Role::Viewer)?;
         let row = self.cluster_row(name).await?;
         let ground = Ground::new(&row, &self.registry.keyring)?;

@@ -10,7 +10,10 @@ use super::{
     turn::{Patience, Turn},
     view::tenant_record,
 };
-use crate::registry::{self, Changes, TenantRow};
+use crate::{
+    provisioning::Report,
+    registry::{self, Changes, TenantRow},
+};
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
 use std::{path::PathBuf, time::Duration};
@@ -80,7 +83,7 @@ impl Control {
         Ok(TenantView::from(&after))
     }
 
-    /// Lets a suspended tenant in again. Needs an operator with the role `admin`.
+    /// Lets a tenant in again that is suspended, or terminated and not removed yet. Needs an operator with the role `admin`.
     ///
     /// # Errors
     /// [`ControlError`]; the tenant is still suspended.
@@ -102,7 +105,7 @@ impl Control {
         turn: &mut Turn,
         row: TenantRow,
     ) -> Result<TenantView, ControlError> {
-        if row.status == "provisioning" || row.status == "terminated" {
+        if row.status == "provisioning" {
             return Err(not(&row.id, &row.status));
         }
         let site = self.site(&mut turn.db, &row).await?;
@@ -117,7 +120,7 @@ impl Control {
         if row.status == "active" {
             return Ok(TenantView::from(&row));
         }
-        let columns = json!({ "status": "active" });
+        let columns = json!({ "status": "active", "remove_at": null });
         let after = write(turn, actor, &row, ("Reactivated", columns, json!({}))).await?;
         Ok(TenantView::from(&after))
     }
@@ -296,7 +299,7 @@ impl Control {
     ///
     /// # Cancel safety
     /// Canaries may be left; the next run removes them.
-    pub async fn verify_tenant(&self, actor: &Actor, id: &str) -> Result<Value, ControlError> {
+    pub async fn verify_tenant(&self, actor: &Actor, id: &str) -> Result<Report, ControlError> {
         actor.may(Role::Viewer, id)?;
         let mut db = self.registry.pool.acquire().await?;
         let row = known(registry::tenant(&mut db, id).await?, id)?;

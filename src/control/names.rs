@@ -5,8 +5,6 @@ use crate::tenant::{ClusterName, IdError, Secret, TenantId, Tier};
 use rand::{TryRng as _, rngs::SysRng};
 use zeroize::Zeroizing;
 
-/// 100 bits in 20 characters.
-const TOKEN_LENGTH: usize = 20;
 /// 260 bits.
 const PASSWORD_LENGTH: usize = 52;
 const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
@@ -36,7 +34,8 @@ fn opaque(bytes: &[u8]) -> String {
 
 /// Everything random of a new tenant's names.
 pub(super) fn token() -> Result<String, ControlError> {
-    Ok(opaque(&*random::<TOKEN_LENGTH>()?))
+    let token = crate::provisioning::new_token();
+    Ok(token.map_err(|_error| no_randomness())?.into())
 }
 
 /// A new password of an upstream role. Nobody ever types it.

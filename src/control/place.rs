@@ -3,7 +3,7 @@
 use super::{Control, ControlError, secret};
 use crate::{
     crypto::Keyring,
-    provisioning::{Admin, Hole, Place, Profile, Variant},
+    provisioning::{self, Admin, Hole, Place, Profile, Report, Variant},
     registry::{ClusterRow, RegistryError, TenantRow, cluster_of},
     tenant::{Login, Secret, Tier},
 };
@@ -12,6 +12,8 @@ use std::{error::Error, path::Path};
 
 /// Why something was not done in a cluster. It says no secret.
 pub(super) type Cause = Box<dyn Error + Send + Sync>;
+
+const NOT_YET: &str = "this build can't do it yet";
 
 /// A cluster as who makes and removes tenants there.
 pub(super) struct Ground {
@@ -128,11 +130,43 @@ pub(super) struct Site {
     pub(super) place: Place,
 }
 
-fn not_yet<T>() -> Result<T, Cause> {
-    Err("this build provisions nothing".into())
-}
-
 impl Site {
+    /// Makes the place and attacks it; run again, it goes on.
+    pub(super) async fn make(&self) -> Result<Vec<Hole>, Cause> {
+        let Ground { admin, profile, .. } = &self.ground;
+        Ok(Box::pin(provisioning::make(admin, *profile, &self.place)).await?)
+    }
+
+    /// Removes the place, whatever there is of it.
+    pub(super) async fn unmake(&self) -> Result<(), Cause> {
+        Ok(Box::pin(provisioning::unmake(&self.ground.admin, &self.place)).await?)
+    }
+
+    /// Ends the sessions of its roles, and lets none of them log in.
+    pub(super) async fn lock_out(&self) -> Result<(), Cause> {
+        Ok(Box::pin(provisioning::lock_out(&self.ground.admin, &self.place)).await?)
+    }
+
+    /// Lets its roles log in again.
+    pub(super) async fn let_in(&self) -> Result<(), Cause> {
+        Ok(Box::pin(provisioning::let_in(&self.ground.admin, &self.place)).await?)
+    }
+
+    /// Makes the roles' passwords those of the place.
+    pub(super) async fn set_passwords(&self) -> Result<(), Cause> {
+        Ok(Box::pin(provisioning::set_passwords(&self.ground.admin, &self.place)).await?)
+    }
+
+    /// Attacks the place.
+    pub(super) async fn verify(&self) -> Result<Report, Cause> {
+        Err(NOT_YET.into())
+    }
+
+    /// Applies the templates; the versions before and after.
+    pub(super) async fn apply_templates(&self, _directory: &Path) -> Result<(i64, i64), Cause> {
+        Err(NOT_YET.into())
+    }
+
     /// The same place with other passwords.
     pub(super) fn with_passwords(mut self, password: Secret, reader: Secret) -> Self {
         let logins = [&mut self.place.login, &mut self.place.read_only_login];
@@ -143,42 +177,16 @@ impl Site {
         }
         self
     }
-
-    pub(super) async fn make(&self) -> Result<Vec<Hole>, Cause> {
-        not_yet()
-    }
-
-    pub(super) async fn unmake(&self) -> Result<(), Cause> {
-        not_yet()
-    }
-
-    pub(super) async fn lock_out(&self) -> Result<(), Cause> {
-        not_yet()
-    }
-
-    pub(super) async fn let_in(&self) -> Result<(), Cause> {
-        not_yet()
-    }
-
-    pub(super) async fn set_passwords(&self) -> Result<(), Cause> {
-        not_yet()
-    }
-
-    pub(super) async fn verify(&self) -> Result<Value, Cause> {
-        not_yet()
-    }
-
-    pub(super) async fn apply_templates(&self, _directory: &Path) -> Result<(i64, i64), Cause> {
-        not_yet()
-    }
 }
 
 impl Ground {
+    /// Hardens the cluster.
     pub(super) async fn harden(&self) -> Result<Vec<Hole>, Cause> {
-        not_yet()
+        Ok(Box::pin(provisioning::harden_cluster(&self.admin, self.profile)).await?)
     }
 
-    pub(super) async fn verify(&self) -> Result<Value, Cause> {
-        not_yet()
+    /// Attacks the cluster.
+    pub(super) async fn verify(&self) -> Result<Report, Cause> {
+        Err(NOT_YET.into())
     }
 }

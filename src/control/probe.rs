@@ -4,7 +4,7 @@ use super::{
     ControlError,
     place::{Cause, Ground, upstream},
 };
-use crate::tenant::{Address, UpstreamTls};
+use crate::tenant::{Address, Secret, UpstreamTls};
 use sqlx::{
     Connection as _, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
@@ -39,7 +39,7 @@ impl Ground {
         db.close().await.ok();
         let failed = |cause: Cause| upstream(format!("cluster {name:?} did not answer"), cause);
         let asked = asked.map_err(|elapsed| failed(elapsed.into()))?;
-        let (is_read_only, may_make) = asked.map_err(|error| failed(error.into()))?;
+        let (is_read_only, may_make) = asked.map_err(|error| failed(plain(error)))?;
         if is_read_only {
             let what = format!("cluster {name:?} can't be written to");
             let cause = "it is a standby, or default_transaction_read_only is on; give the primary";
@@ -66,7 +66,7 @@ impl Ground {
             },
             _ => format!("cluster {name:?} does not answer at {address}"),
         };
-        upstream(what, error.into())
+        upstream(what, plain(error))
     }
 
     /// How its admin connects to one of its databases.
@@ -85,10 +85,9 @@ impl Ground {
                 options.socket(folder).port(port.unwrap_or(5432))
             }
         };
-        let options = match &admin.password {
-            Some(password) => options.password(password.expose()),
-            None => options,
-        };
+        // Else it would be taken from the environment.
+        let password = admin.password.as_ref().map_or("", Secret::expose);
+        let options = options.password(password);
         let with_ca = |options: PgConnectOptions, ca: &Option<_>| match ca {
             Some(ca) => options.ssl_root_cert(ca),
             None => options,
@@ -99,5 +98,17 @@ impl Ground {
             UpstreamTls::VerifyCa(ca) => with_ca(options.ssl_mode(PgSslMode::VerifyCa), ca),
             UpstreamTls::VerifyFull(ca) => with_ca(options.ssl_mode(PgSslMode::VerifyFull), ca),
         }
+    }
+}
+
+/// What went wrong, said once: sqlx's words have their cause in them already.
+fn plain(error: sqlx::Error) -> Cause {
+    match error {
+        sqlx::Error::Database(told) => {
+            let code = told.code().unwrap_or_default().into_owned();
+            format!("{} ({code})", told.message()).into()
+        }
+        sqlx::Error::Io(error) => error.into(),
+        other => other.into(),
     }
 }

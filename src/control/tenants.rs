@@ -563,8 +563,8 @@ impl Control {
             return Ok(TenantView::from(&before));
         }
         for (kind, changes) in kinds(changes, kind) {
-            let changed = event(actor, id, kind, changes, json!({}));
-            registry::append(&mut tx, changed).await?;
+            let told = event(actor, id, kind, changes, json!({}));
+            registry::append(&mut tx, told).await?;
         }
         tx.commit().await?;
         Ok(TenantView::from(&after))

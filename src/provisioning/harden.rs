@@ -5,6 +5,7 @@ use super::{
     admin::Session,
     text::{ONE_AT_A_TIME, fill},
 };
+use crate::tenant::Tier;
 
 const HARDEN: &str = include_str!("sql/harden.sql");
 const HOLES: &str = include_str!("sql/holes.sql");
@@ -14,7 +15,9 @@ const RELATIONS: &str = include_str!("sql/relations.sql");
 /// What a database is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// `template1`, or one tenant's own.
+    /// `template1` and `postgres`: no tenant's.
+    Cluster,
+    /// One tenant's own.
     Own,
     /// Tenants of the tier `schema` share it.
     Schemas,
@@ -23,8 +26,16 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    pub(super) fn of(tier: Tier) -> Self {
+        match tier {
+            Tier::Database => Self::Own,
+            Tier::Schema => Self::Schemas,
+            Tier::Row => Self::Rows,
+        }
+    }
+
     fn is_shared(self) -> bool {
-        self != Self::Own
+        matches!(self, Self::Schemas | Self::Rows)
     }
 }
 
@@ -66,7 +77,11 @@ pub(super) async fn holes(
     kind: Kind,
     profile: Profile,
 ) -> Result<Vec<Hole>, ProvisioningError> {
-    let closed = closed(kind, profile);
+    let mut closed = closed(kind, profile);
+    if kind == Kind::Own {
+        // The tenant has them, its read-only role should not.
+        closed.push("large_objects");
+    }
     let array = array(&closed);
     let values = [
         ("closed", array.as_str()),
@@ -138,8 +153,8 @@ pub(super) fn hole(subject: &str) -> Hole {
             "REVOKE ALL ON SCHEMA public FROM PUBLIC, as its owner",
         ),
         "database_access" => (
-            "a tenant can connect to the databases postgres or template1, which are empty",
-            "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC, as their owner",
+            "a tenant can connect to other databases of the cluster that let everybody in, postgres and template1 among them",
+            "REVOKE ALL ON DATABASE … FROM PUBLIC, as their owner",
         ),
         "prepared_transactions" => (
             "a tenant can leave prepared transactions, which hold locks and keep vacuum from cleaning up",

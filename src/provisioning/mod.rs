@@ -4,6 +4,9 @@
 //! what a tenant says. Everything is idempotent: run again after a `kill -9` at any step, it goes on.
 
 mod admin;
+mod attacks;
+mod attempts;
+mod audit;
 mod cluster;
 mod database;
 mod error;
@@ -19,6 +22,7 @@ mod row;
 mod schema;
 mod shared;
 mod text;
+mod verify;
 
 pub use cluster::harden_cluster;
 pub use error::ProvisioningError;
@@ -30,3 +34,4 @@ pub use plan::{Plan, Step};
 pub use remove::unmake;
 pub use report::{Check, Outcome, Report};
 pub use shared::prepare_database;
+pub use verify::verify;

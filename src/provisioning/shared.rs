@@ -49,17 +49,12 @@ pub(super) async fn open(
     database: &str,
     kind: Kind,
 ) -> Result<Session, ProvisioningError> {
-    let mut session = match admin.connect(database).await {
-        // It is not there, or not open yet.
-        Err(error) if matches!(error.code(), Some("3D000" | "55000")) => {
-            return prepare(admin, profile, database, kind).await;
+    if let Some(mut session) = admin.connect_if_there(database).await? {
+        if is_prepared(&mut session, profile, kind).await? {
+            return Ok(session);
         }
-        other => other?,
-    };
-    if is_prepared(&mut session, profile, kind).await? {
-        return Ok(session);
+        session.end().await;
     }
-    session.end().await;
     prepare(admin, profile, database, kind).await
 }
 
@@ -91,7 +86,7 @@ fn mark(profile: Profile, kind: Kind) -> [String; 4] {
         Profile::Compatible => "compatible",
     };
     let kind = match kind {
-        Kind::Own => "own",
+        Kind::Cluster | Kind::Own => "own",
         Kind::Schemas => "schemas",
         Kind::Rows => "rows",
     };
@@ -121,15 +116,14 @@ async fn prepare(
     session.run("open the shared database", &open).await?;
     session.end().await;
     let mut session = admin.connect(name).await?;
-    let mut statements = harden::statements(kind, profile);
-    if kind == Kind::Rows {
-        statements += row::PREPARE;
-    }
-    statements += MARK;
-    statements += &format!(
-        "UPDATE pgusher.prepared SET {}",
-        mark(profile, kind).join(", ")
-    );
+    let statements = [
+        harden::statements(kind, profile).as_str(),
+        if kind == Kind::Rows { row::PREPARE } else { "" },
+        MARK,
+        "UPDATE pgusher.prepared SET ",
+        &mark(profile, kind).join(", "),
+    ]
+    .concat();
     session
         .run("prepare the shared database", &statements)
         .await?;

@@ -73,6 +73,12 @@ impl Registry {
     }
 }
 
+/// The version that [`Registry::migrate`] brings a registry to.
+pub fn version() -> i64 {
+    let versions = MIGRATIONS.iter().map(|migration| migration.version);
+    versions.max().unwrap_or(0)
+}
+
 /// How to connect, for the pool and for who listens.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ pub mod company;
 pub mod connect;
 pub mod differential;
 pub mod errors;
+pub mod estate;
 pub mod frames;
 pub mod http;
 pub mod login;
