@@ -33,7 +33,11 @@ async fn users(
     at: At,
     Given(page): Given<PageQuery>,
 ) -> Result<Json<Listed<MemberView>>, Problem> {
-    Ok(Json(control.list_members(&actor, &at.tenant, &page.into()).await?))
+    Ok(Json(
+        control
+            .list_members(&actor, &at.tenant, &page.into())
+            .await?,
+    ))
 }
 
 /// Adds a user
@@ -114,5 +118,7 @@ async fn revoke_key(
     Caller(actor): Caller,
     at: At,
 ) -> Result<Json<KeyView>, Problem> {
-    Ok(Json(control.revoke_key(&actor, &at.tenant, &at.inner).await?))
+    Ok(Json(
+        control.revoke_key(&actor, &at.tenant, &at.inner).await?,
+    ))
 }

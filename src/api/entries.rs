@@ -49,7 +49,9 @@ async fn list(
         limit: which.limit,
         after: which.after,
     };
-    let listed = control.list_entries(&actor, &at.tenant, (which.kind, &page)).await?;
+    let listed = control
+        .list_entries(&actor, &at.tenant, (which.kind, &page))
+        .await?;
     Ok(Json(listed))
 }
 
@@ -81,7 +83,11 @@ async fn set(
     at: At,
     Asked(new): Asked<NewEntry>,
 ) -> Result<Json<EntryView>, Problem> {
-    Ok(Json(control.set_entry(&actor, &at.tenant, (&at.inner, new)).await?))
+    Ok(Json(
+        control
+            .set_entry(&actor, &at.tenant, (&at.inner, new))
+            .await?,
+    ))
 }
 
 /// Removes an entry

@@ -54,7 +54,10 @@ impl<S: Send + Sync> FromRequestParts<S> for At {
         TenantId::new(tenant).map_err(|_error| unknown())?;
         let inner = params.next().map_or("", |(_, value)| value);
         if inner.len() > AFTER_BYTES_MAX || inner.chars().any(char::is_control) {
-            return Err(Problem::new(StatusCode::NOT_FOUND, "there is no such thing"));
+            return Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                "there is no such thing",
+            ));
         }
         Ok(Self {
             tenant: tenant.to_owned(),
@@ -140,7 +143,9 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<(HeaderMap,
 }
 
 fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Problem> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
     if !kind.is_some_and(|kind| kind.eq_ignore_ascii_case("application/json")) {
         let detail = "send \"Content-Type: application/json\"";
@@ -151,7 +156,8 @@ fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Pro
     if has_nul(&value) {
         return Err(Problem::invalid("body", "a text in it has a NUL"));
     }
-    serde_json::from_value(value).map_err(|error| Problem::invalid("body", short(&error.to_string())))
+    serde_json::from_value(value)
+        .map_err(|error| Problem::invalid("body", short(&error.to_string())))
 }
 
 /// PostgreSQL keeps no NUL, in texts or in JSON. How deep it may be serde bounds.
@@ -159,7 +165,9 @@ fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
         Value::Array(values) => values.iter().any(has_nul),
-        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(name, value)| name.contains('\0') || has_nul(value)),
         _ => false,
     }
 }
@@ -176,10 +184,22 @@ mod tests {
     fn a_body_is_json_and_has_no_nul_at_any_depth() {
         let mut headers = HeaderMap::new();
         assert!(parse::<Value>(&headers, b"{}").is_err());
-        headers.insert(header::CONTENT_TYPE, "application/json; charset=utf-8".parse().unwrap());
+        headers.insert(
+            header::CONTENT_TYPE,
+            "application/json; charset=utf-8".parse().unwrap(),
+        );
         assert!(parse::<Value>(&headers, b"{\"a\":[1]}").is_ok());
-        for bad in ["", "{", "{\"a\":[{\"b\":\"x\\u0000\"}]}", "{\"\\u0000\":1}", &"[".repeat(10_000)] {
-            assert!(parse::<Value>(&headers, bad.as_bytes()).is_err(), "{bad:.40}");
+        for bad in [
+            "",
+            "{",
+            "{\"a\":[{\"b\":\"x\\u0000\"}]}",
+            "{\"\\u0000\":1}",
+            &"[".repeat(10_000),
+        ] {
+            assert!(
+                parse::<Value>(&headers, bad.as_bytes()).is_err(),
+                "{bad:.40}"
+            );
         }
     }
 }

@@ -91,7 +91,10 @@ struct Quota {
 }
 
 impl Quota {
-    #[expect(clippy::cast_precision_loss, reason = "a percentage is no exact number")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a percentage is no exact number"
+    )]
     fn new(name: &'static str, (max, current): (Option<u64>, Option<u64>)) -> Self {
         let both = max.zip(current);
         let percentage = both.filter(|(max, _)| *max > 0);
@@ -253,7 +256,11 @@ async fn activity(
     at: At,
     Given(page): Given<PageQuery>,
 ) -> Result<Json<Listed<EventView>>, Problem> {
-    Ok(Json(look.control.activity(&actor, &at.tenant, page.into()).await?))
+    Ok(Json(
+        look.control
+            .activity(&actor, &at.tenant, page.into())
+            .await?,
+    ))
 }
 
 /// A tenant's health, with its sessions.

@@ -5,7 +5,10 @@
 //! (`Idempotency-Key`), then its handler. What has begun goes on when the client leaves.
 
 mod access;
-#[expect(unused_qualifications, reason = "the macro of utoipa names what it is given in full")]
+#[expect(
+    unused_qualifications,
+    reason = "the macro of utoipa names what it is given in full"
+)]
 mod entries;
 mod extract;
 mod figures;
@@ -18,7 +21,10 @@ mod probes;
 mod problem;
 mod server;
 mod shown;
-#[expect(unused_qualifications, reason = "the macro of utoipa names what it is given in full")]
+#[expect(
+    unused_qualifications,
+    reason = "the macro of utoipa names what it is given in full"
+)]
 mod tenants;
 
 pub use live::{Live, LiveTenant, NothingLive};

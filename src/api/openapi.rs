@@ -8,11 +8,7 @@ use super::{
     tenants,
 };
 use axum::{
-    Json, Router,
-    extract::State,
-    http::StatusCode,
-    middleware::from_fn_with_state,
-    routing::any,
+    Json, Router, extract::State, http::StatusCode, middleware::from_fn_with_state, routing::any,
 };
 use std::sync::Arc;
 use utoipa::{
@@ -95,7 +91,8 @@ pub(super) fn router(look: Look, guard: Guard) -> Router {
 
 /// What there is without a registry: the same answer to everything.
 pub(super) fn without_registry() -> Router {
-    let answer = || async { Problem::new(StatusCode::SERVICE_UNAVAILABLE, "there is no [registry]") };
+    let answer =
+        || async { Problem::new(StatusCode::SERVICE_UNAVAILABLE, "there is no [registry]") };
     Router::new()
         .route("/api", any(answer))
         .route("/api/{*path}", any(answer))

@@ -91,7 +91,9 @@ async fn change(
     at: At,
     Asked(change): Asked<TenantChange>,
 ) -> Result<Json<TenantView>, Problem> {
-    Ok(Json(control.update_tenant(&actor, &at.tenant, change).await?))
+    Ok(Json(
+        control.update_tenant(&actor, &at.tenant, change).await?,
+    ))
 }
 
 /// How a tenant ends.
@@ -228,7 +230,12 @@ async fn resize(
     at: At,
     Asked(change): Asked<PoolChange>,
 ) -> Result<Json<Pool>, Problem> {
-    Ok(Json(control.resize_pool(&actor, &at.tenant, change).await?.into()))
+    Ok(Json(
+        control
+            .resize_pool(&actor, &at.tenant, change)
+            .await?
+            .into(),
+    ))
 }
 
 /// The same as PUT

@@ -1,9 +1,8 @@
 //! `pgusher token`: tokens of the admin API.
 
-use super::{ConfigFile, Io, control};
+use super::{ConfigFile, Io, control, table};
 use crate::control::{Actor, Control, Listed, NewToken, Page, Role, TokenView};
 use clap::{Args, Subcommand};
-use comfy_table::{Table, presets};
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -100,7 +99,7 @@ fn create(args: CreateArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
     let token = created.secret.expose();
     if args.common.json {
         let all = json!({ "id": created.token.id, "token": token, "role": created.token.role,
-            "tenant": created.token.tenant, "expires_at": created.token.expires_at.map(text).transpose()? });
+            "tenant": created.token.tenant, "expires_at": created.token.expires_at.map(table::time) });
         writeln!(io.output, "{all:#}")?;
     } else {
         writeln!(io.output, "{token}")?;
@@ -113,19 +112,12 @@ fn create(args: CreateArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn text(time: OffsetDateTime) -> anyhow::Result<String> {
-    Ok(time.format(&Rfc3339)?)
-}
-
 fn list(args: &Common, io: &mut Io<'_>) -> anyhow::Result<()> {
     let tokens = control::run(&args.config, |control, actor| all(control, actor))?;
     if args.json {
-        writeln!(io.output, "{}", serde_json::to_string_pretty(&tokens)?)?;
-        return Ok(());
+        return table::json(io, &tokens);
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["ID", "ROLE", "TENANT", "STATUS", "EXPIRES", "NAME"]);
+    let mut table = table::table(&["id", "role", "tenant", "status", "expires", "name"]);
     for token in &tokens {
         let now = OffsetDateTime::now_utc();
         let status = match token {
@@ -138,12 +130,11 @@ fn list(args: &Common, io: &mut Io<'_>) -> anyhow::Result<()> {
             token.role.clone(),
             token.tenant.clone().unwrap_or_else(|| "(all)".to_owned()),
             status.to_owned(),
-            token.expires_at.map(text).transpose()?.unwrap_or_default(),
+            table::maybe_time(token.expires_at),
             token.name.clone(),
         ]);
     }
-    writeln!(io.output, "{}", table.trim_fmt())?;
-    Ok(())
+    table::print(io, &table)
 }
 
 async fn all(control: Control, actor: Actor) -> anyhow::Result<Vec<TokenView>> {
@@ -168,9 +159,8 @@ fn revoke(args: &RevokeArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
         Ok(control.revoke_token(&actor, &id).await?)
     })?;
     if args.common.json {
-        writeln!(io.output, "{}", serde_json::to_string_pretty(&revoked)?)?;
-    } else {
-        writeln!(io.talk, "{} is revoked.", revoked.id)?;
+        return table::json(io, &revoked);
     }
+    writeln!(io.talk, "{} is revoked.", revoked.id)?;
     Ok(())
 }

@@ -147,7 +147,14 @@ mod tests {
         assert_eq!(checksum(body), sum);
         assert_ne!(mint().unwrap().text, key.text);
         assert!(has_form(text) && has_form(mint_as(TOKEN_PREFIX).unwrap().text.expose()));
-        for wrong in ["", "pgu_", body, &text.replace("pgu_", "pgx_"), &format!("{text}0"), "pgu_é"] {
+        for wrong in [
+            "",
+            "pgu_",
+            body,
+            &text.replace("pgu_", "pgx_"),
+            &format!("{text}0"),
+            "pgu_é",
+        ] {
             assert!(!has_form(wrong), "{wrong}");
         }
     }

@@ -18,7 +18,10 @@ pub(super) fn invalid(field: &str, problem: impl Into<String>) -> ControlError {
 /// A text that PostgreSQL can keep, of a length that people read.
 pub(super) fn text(field: &str, text: &str) -> Result<(), ControlError> {
     if text.len() > TEXT_BYTES_MAX {
-        return Err(invalid(field, format!("it has more than {TEXT_BYTES_MAX} bytes")));
+        return Err(invalid(
+            field,
+            format!("it has more than {TEXT_BYTES_MAX} bytes"),
+        ));
     }
     if text.chars().any(char::is_control) {
         return Err(invalid(field, "it has a control character"));
@@ -48,7 +51,9 @@ pub(super) async fn tenant(db: &mut PgConnection, id: &str) -> Result<(), Contro
             .fetch_optional(db)
             .await?;
     match found.as_deref() {
-        Some("terminated") => Err(ControlError::Conflict(format!("tenant {id:?} is terminated"))),
+        Some("terminated") => Err(ControlError::Conflict(format!(
+            "tenant {id:?} is terminated"
+        ))),
         Some(_) => Ok(()),
         None => Err(ControlError::NotFound {
             what: "tenant",
@@ -77,7 +82,15 @@ mod tests {
     #[test]
     fn an_address_has_one_form() {
         assert_eq!(email(" Ann@Acme.Example ").unwrap(), "ann@acme.example");
-        for wrong in ["", "ann", "@acme", "ann@", "a b@c", "a\0@c", &format!("{}@c", "a".repeat(300))] {
+        for wrong in [
+            "",
+            "ann",
+            "@acme",
+            "ann@",
+            "a b@c",
+            "a\0@c",
+            &format!("{}@c", "a".repeat(300)),
+        ] {
             assert!(email(wrong).is_err(), "{wrong}");
         }
     }

@@ -65,7 +65,9 @@ pub struct NewEntry {
 
 impl std::fmt::Debug for NewEntry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NewEntry").field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("NewEntry")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
     }
 }
 
@@ -124,7 +126,11 @@ impl EntryView {
 }
 
 fn needs(is_sensitive: bool) -> Role {
-    if is_sensitive { Role::Manager } else { Role::User }
+    if is_sensitive {
+        Role::Manager
+    } else {
+        Role::User
+    }
 }
 
 fn unknown(key: &str) -> ControlError {
@@ -168,7 +174,9 @@ impl Control {
             .bind(rows)
             .fetch_all(&mut *db)
             .await?;
-        Ok(Listed::of(entries, limit, |entry: &EntryView| entry.key.clone()))
+        Ok(Listed::of(entries, limit, |entry: &EntryView| {
+            entry.key.clone()
+        }))
     }
 
     /// One entry. Needs the role `viewer`.
@@ -208,7 +216,8 @@ impl Control {
     ) -> Result<EntryView, ControlError> {
         actor.may(needs(new.is_sensitive()), tenant)?;
         if !is_key(key) {
-            let problem = format!("it must have 1 to {KEY_BYTES_MAX} of a-z, A-Z, 0-9, \"_\", \".\", \"-\"");
+            let problem =
+                format!("it must have 1 to {KEY_BYTES_MAX} of a-z, A-Z, 0-9, \"_\", \".\", \"-\"");
             return Err(checks::invalid("key", problem));
         }
         let text = Zeroizing::new(new.value.to_string());
@@ -223,7 +232,9 @@ impl Control {
             Some(before) => actor.may(before.needs(), tenant)?,
             None => has_room(&mut tx, tenant).await?,
         }
-        let sealed = new.is_sensitive().then(|| self.seal_entry(tenant, key, &text));
+        let sealed = new
+            .is_sensitive()
+            .then(|| self.seal_entry(tenant, key, &text));
         let sealed = sealed.transpose()?;
         let value = sealed.is_none().then_some(Json(new.value));
         let sql = concat!(

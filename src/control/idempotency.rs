@@ -172,5 +172,8 @@ impl Control {
 }
 
 fn purpose(actor: &Actor, key: &str) -> (String, String) {
-    (format!("actor:{}", actor.name), format!("idempotency:{key}"))
+    (
+        format!("actor:{}", actor.name),
+        format!("idempotency:{key}"),
+    )
 }

@@ -70,7 +70,9 @@ impl Control {
         .bind(rows)
         .fetch_all(&mut *db)
         .await?;
-        Ok(Listed::of(members, limit, |member: &MemberView| member.email.clone()))
+        Ok(Listed::of(members, limit, |member: &MemberView| {
+            member.email.clone()
+        }))
     }
 
     /// Adds somebody. Needs the role `manager`, and nobody gives a role above their own.
@@ -93,12 +95,15 @@ impl Control {
         checks::text("name", &new.name)?;
         let mut tx = self.registry.pool.begin().await?;
         checks::tenant(&mut tx, tenant).await?;
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM pgusher.member WHERE tenant = $1")
-            .bind(tenant)
-            .fetch_one(&mut *tx)
-            .await?;
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM pgusher.member WHERE tenant = $1")
+                .bind(tenant)
+                .fetch_one(&mut *tx)
+                .await?;
         if count >= MEMBERS_MAX {
-            return Err(ControlError::Conflict(format!("it has {MEMBERS_MAX} users already")));
+            return Err(ControlError::Conflict(format!(
+                "it has {MEMBERS_MAX} users already"
+            )));
         }
         let added: Option<MemberView> = sqlx::query_as(
             "INSERT INTO pgusher.member (tenant, email, name, role) VALUES ($1, $2, $3, $4)

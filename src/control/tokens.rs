@@ -90,7 +90,10 @@ impl Control {
     ) -> Result<CreatedToken, ControlError> {
         actor.may_operate(Role::Admin)?;
         checks::text("name", &new.name)?;
-        if new.expires_at.is_some_and(|time| time <= OffsetDateTime::now_utc()) {
+        if new
+            .expires_at
+            .is_some_and(|time| time <= OffsetDateTime::now_utc())
+        {
             return Err(checks::invalid("expires_at", "it is in the past"));
         }
         let minted = mint_as(TOKEN_PREFIX)?;
@@ -143,7 +146,9 @@ impl Control {
             .bind(rows)
             .fetch_all(&self.registry.pool)
             .await?;
-        Ok(Listed::of(tokens, limit, |token: &TokenView| token.id.clone()))
+        Ok(Listed::of(tokens, limit, |token: &TokenView| {
+            token.id.clone()
+        }))
     }
 
     /// Revokes a token: the next request with it is refused. Done again, it changes nothing. Needs
@@ -157,8 +162,15 @@ impl Control {
     pub async fn revoke_token(&self, actor: &Actor, id: &str) -> Result<TokenView, ControlError> {
         actor.may_operate(Role::Admin)?;
         let mut tx = self.registry.pool.begin().await?;
-        let sql = concat!("SELECT ", columns!(), " FROM pgusher.admin_token WHERE id = $1 FOR UPDATE");
-        let before: Option<TokenView> = sqlx::query_as(sql).bind(id).fetch_optional(&mut *tx).await?;
+        let sql = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM pgusher.admin_token WHERE id = $1 FOR UPDATE"
+        );
+        let before: Option<TokenView> = sqlx::query_as(sql)
+            .bind(id)
+            .fetch_optional(&mut *tx)
+            .await?;
         let before = before.ok_or_else(|| ControlError::NotFound {
             what: "token",
             id: id.to_owned(),
@@ -221,12 +233,16 @@ impl Control {
         };
         let tenant = tenant.map(|id| TenantId::new(&id)).transpose();
         // What the table's own checks exclude opens nothing.
-        Ok(role.parse().ok().zip(tenant.ok()).map(|(role, tenant)| Actor {
-            name: format!("token:{id}"),
-            address: address.to_string(),
-            role,
-            tenant,
-        }))
+        Ok(role
+            .parse()
+            .ok()
+            .zip(tenant.ok())
+            .map(|(role, tenant)| Actor {
+                name: format!("token:{id}"),
+                address: address.to_string(),
+                role,
+                tenant,
+            }))
     }
 
     async fn actor_of_key(

@@ -87,5 +87,7 @@ pub fn options(config: &config::Registry) -> Result<PgConnectOptions, RegistryEr
     let options = PgConnectOptions::from_str(config.url.expose());
     let options = options.map_err(|_error| RegistryError::Url)?;
     // SQL is not logged, not even when it is slow.
-    Ok(options.application_name("pgusher").disable_statement_logging())
+    Ok(options
+        .application_name("pgusher")
+        .disable_statement_logging())
 }

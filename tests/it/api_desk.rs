@@ -1,7 +1,12 @@
 //! What the tests of the admin API share: a proxy with a registry, and tenants in it.
 
 use crate::harness::{
-    Postgres, eventually, http::Http, office::Office, port, postgres::{ADMIN, Endpoint}, proxy::PROGRAM,
+    Postgres, eventually,
+    http::Http,
+    office::Office,
+    port,
+    postgres::{ADMIN, Endpoint},
+    proxy::PROGRAM,
 };
 use std::{
     fs::{self, File},
@@ -111,7 +116,8 @@ impl Desk {
     pub fn tenant(&self, id: &str) {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let letters = (0..5).map(|at| char::from(b'a' + u8::try_from(number >> (4 * at) & 15).unwrap()));
+        let letters =
+            (0..5).map(|at| char::from(b'a' + u8::try_from(number >> (4 * at) & 15).unwrap()));
         let token = format!("{}{}", "t".repeat(15), letters.collect::<String>());
         self.office.admin().exec(&format!(
             "insert into pgusher.tenant (id, name, tier, status, cluster, database_name, schema_name, \
@@ -133,8 +139,10 @@ impl Drop for Desk {
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<_> = log.lines().collect();
-            eprintln!("the proxy's last words:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+            eprintln!(
+                "the proxy's last words:\n{}",
+                lines[lines.len().saturating_sub(40)..].join("\n")
+            );
         }
     }
 }
-

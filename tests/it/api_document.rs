@@ -41,8 +41,12 @@ const METHODS: [&str; 5] = ["get", "post", "put", "delete", "patch"];
 fn described(document: &Value) -> BTreeSet<String> {
     let paths = document["paths"].as_object().unwrap();
     let of_path = |(path, item): (&String, &Value)| {
-        let methods = METHODS.into_iter().filter(|method| item.get(method).is_some());
-        methods.map(|method| format!("{} {path}", method.to_uppercase())).collect::<Vec<_>>()
+        let methods = METHODS
+            .into_iter()
+            .filter(|method| item.get(method).is_some());
+        methods
+            .map(|method| format!("{} {path}", method.to_uppercase()))
+            .collect::<Vec<_>>()
     };
     paths.iter().flat_map(of_path).collect()
 }
@@ -53,18 +57,30 @@ fn the_description_has_every_path_and_every_path_is_there() {
     desk.tenant("acme");
     let document = desk.nobody().get("/api/openapi.json").ok(200);
     let described = described(&document);
-    assert_eq!(described, PROMISED.iter().map(|&line| line.to_owned()).collect());
+    assert_eq!(
+        described,
+        PROMISED.iter().map(|&line| line.to_owned()).collect()
+    );
     for line in &described {
         let (method, path) = line.split_once(' ').unwrap();
-        let path = path.replace("{id}", "acme").replace("{key}", "x").replace("{email}", "x");
+        let path = path
+            .replace("{id}", "acme")
+            .replace("{key}", "x")
+            .replace("{email}", "x");
         // Without a token: what is there asks for one, what is not is not found.
         let answer = desk.nobody().send(method, &path, None);
         let is_open = path.ends_with("/info") || path.ends_with("openapi.json");
         assert_eq!(answer.status, if is_open { 200 } else { 401 }, "{line}");
         // And a method that is not described is not there.
         for other in METHODS {
-            if !described.contains(&format!("{} {}", other.to_uppercase(), line.split_once(' ').unwrap().1)) {
-                desk.nobody().send(&other.to_uppercase(), &path, None).problem(405);
+            if !described.contains(&format!(
+                "{} {}",
+                other.to_uppercase(),
+                line.split_once(' ').unwrap().1
+            )) {
+                desk.nobody()
+                    .send(&other.to_uppercase(), &path, None)
+                    .problem(405);
             }
         }
     }
@@ -74,8 +90,15 @@ fn the_description_has_every_path_and_every_path_is_there() {
 fn every_operation_says_who_may_and_how_it_can_end() {
     let desk = Desk::new();
     let document = desk.nobody().get("/api/openapi.json").ok(200);
-    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"), "{}", document["openapi"]);
-    assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
+    assert!(
+        document["openapi"].as_str().unwrap().starts_with("3.1"),
+        "{}",
+        document["openapi"]
+    );
+    assert_eq!(
+        document["components"]["securitySchemes"]["token"]["scheme"],
+        "bearer"
+    );
     assert_eq!(document["security"][0]["token"], serde_json::json!([]));
     let mut ids = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -84,13 +107,20 @@ fn every_operation_says_who_may_and_how_it_can_end() {
             assert!(ids.insert(id.to_owned()), "{id} twice");
             assert!(operation["summary"].is_string(), "{path}");
             let responses = operation["responses"].as_object().unwrap();
-            assert!(responses.keys().any(|status| status.starts_with('2')), "{path}");
+            assert!(
+                responses.keys().any(|status| status.starts_with('2')),
+                "{path}"
+            );
             if path == "/api/openapi.json" {
                 continue;
             }
             for status in ["401", "403", "404", "409", "422", "429", "503"] {
-                let schema = &responses[status]["content"]["application/problem+json"]["schema"]["$ref"];
-                assert_eq!(schema, "#/components/schemas/Problem", "{method} {path} {status}");
+                let schema =
+                    &responses[status]["content"]["application/problem+json"]["schema"]["$ref"];
+                assert_eq!(
+                    schema, "#/components/schemas/Problem",
+                    "{method} {path} {status}"
+                );
             }
         }
     }

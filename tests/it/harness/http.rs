@@ -31,7 +31,10 @@ impl Answer {
         let text = String::from_utf8_lossy(bytes).into_owned();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let headers = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        let headers = head
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(": "));
         let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned()));
         Self {
             status: status.unwrap_or(0),
@@ -61,11 +64,18 @@ impl Answer {
     /// A problem of this status; returns its detail.
     pub fn problem(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{self:?}");
-        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        assert_eq!(
+            self.header("content-type"),
+            "application/problem+json",
+            "{self:?}"
+        );
         let problem = self.json();
         assert_eq!(problem["status"], status);
         for field in ["type", "title", "detail"] {
-            assert!(problem[field].as_str().is_some_and(|text| !text.is_empty()), "{self:?}");
+            assert!(
+                problem[field].as_str().is_some_and(|text| !text.is_empty()),
+                "{self:?}"
+            );
         }
         problem["detail"].as_str().unwrap().to_owned()
     }
@@ -98,7 +108,8 @@ impl Http {
 
     /// Asks.
     pub fn send(&self, method: &str, path: &str, body: Option<&str>) -> Answer {
-        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
         for (name, value) in &self.headers {
             request += &format!("{name}: {value}\r\n");
         }
