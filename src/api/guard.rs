@@ -214,7 +214,7 @@ async fn whole(request: Request) -> Result<(Parts, axum::body::Bytes), Problem> 
     let body = read.map_err(|error| {
         if error
             .source()
-            .is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+            .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
         {
             let detail = format!("the body has more than {BODY_BYTES_MAX} bytes");
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)

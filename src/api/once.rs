@@ -77,14 +77,11 @@ fn key(parts: &Parts) -> Result<Option<String>, Problem> {
         .to_str()
         .ok()
         .filter(|text| !text.is_empty() && text.len() <= KEY_BYTES_MAX);
-    match (text, values.next()) {
-        (Some(text), None) => Ok(Some(text.to_owned())),
-        _ => {
-            let detail =
-                format!("it must be one text of 1 to {KEY_BYTES_MAX} visible ASCII characters");
-            Err(Problem::invalid("Idempotency-Key", detail))
-        }
+    if let (Some(text), None) = (text, values.next()) {
+        return Ok(Some(text.to_owned()));
     }
+    let detail = format!("it must be one text of 1 to {KEY_BYTES_MAX} visible ASCII characters");
+    Err(Problem::invalid("Idempotency-Key", detail))
 }
 
 /// Everything that makes a request the same.

@@ -1,4 +1,4 @@
-//! The routes of `/api`, and their description in OpenAPI 3.1, made from the same handlers.
+//! The routes of `/api`, and their description in `OpenAPI` 3.1, made from the same handlers.
 
 use super::{
     Look, access, entries, figures,

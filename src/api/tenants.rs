@@ -178,6 +178,10 @@ async fn resume(
 
 /// How a tenant's servers are shared; what is `null` has its default.
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "a field is named as in proxy.toml"
+)]
 struct Pool {
     /// `session`, `transaction` or `statement`.
     pool_mode: Option<String>,

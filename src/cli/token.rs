@@ -113,7 +113,7 @@ fn create(args: CreateArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
 }
 
 fn list(args: &Common, io: &mut Io<'_>) -> anyhow::Result<()> {
-    let tokens = control::run(&args.config, |control, actor| all(control, actor))?;
+    let tokens = control::run(&args.config, all)?;
     if args.json {
         return table::json(io, &tokens);
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     api_desk::{Desk, postgres},
-    harness::{port, postgres::ADMIN},
+    harness::{http::Http, port, postgres::ADMIN},
 };
 use serde_json::{Value, json};
 
@@ -134,6 +134,29 @@ fn whole_desk() -> Desk {
     desk
 }
 
+/// Each step of a life is an event with who did it, and from where.
+fn events_are_told(who: &Http, path: &str) {
+    let events = who.get(&format!("{path}/activity")).ok(200);
+    let events = events["items"].as_array().unwrap();
+    for kind in [
+        "TenantCreated",
+        "Activated",
+        "Suspended",
+        "Reactivated",
+        "Terminated",
+    ] {
+        let event = events
+            .iter()
+            .find(|event| event["kind"] == kind)
+            .unwrap_or_else(|| panic!("{kind}"));
+        assert_eq!(event["address"], "127.0.0.1", "{event}");
+        assert!(
+            event["actor"].as_str().unwrap().starts_with("token:"),
+            "{event}"
+        );
+    }
+}
+
 #[test]
 fn a_tenant_of_each_tier_is_made_suspended_resumed_and_ended() {
     let desk = whole_desk();
@@ -187,25 +210,7 @@ fn a_tenant_of_each_tier_is_made_suspended_resumed_and_ended() {
         )
         .problem(409);
         assert_eq!(who.delete(&format!("{path}?grace_seconds=0")).status, 204);
-        let events = who.get(&format!("{path}/activity")).ok(200);
-        let events = events["items"].as_array().unwrap();
-        for kind in [
-            "TenantCreated",
-            "Activated",
-            "Suspended",
-            "Reactivated",
-            "Terminated",
-        ] {
-            let event = events
-                .iter()
-                .find(|event| event["kind"] == kind)
-                .unwrap_or_else(|| panic!("{kind}"));
-            assert_eq!(event["address"], "127.0.0.1", "{event}");
-            assert!(
-                event["actor"].as_str().unwrap().starts_with("token:"),
-                "{event}"
-            );
-        }
+        events_are_told(&who, &path);
         who.delete(&format!("{path}?grace_seconds=x")).problem(422);
         who.delete(&format!("{path}?grace_seconds=99999999999"))
             .problem(422);

@@ -111,13 +111,13 @@ impl Http {
         let mut request =
             format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
         for (name, value) in &self.headers {
-            request += &format!("{name}: {value}\r\n");
+            request.extend([name, ": ", value, "\r\n"]);
         }
         if let Some(body) = body {
             if !self.headers.iter().any(|(name, _)| name == "Content-Type") {
                 request += "Content-Type: application/json\r\n";
             }
-            request += &format!("Content-Length: {}\r\n", body.len());
+            request.extend(["Content-Length: ", &body.len().to_string(), "\r\n"]);
         }
         request += "\r\n";
         request += body.unwrap_or_default();
