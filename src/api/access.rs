@@ -26,7 +26,7 @@ pub(super) fn routes() -> OpenApiRouter<Look> {
 /// A tenant's users
 #[utoipa::path(get, path = "/api/tenants/{id}/users", tag = "access", operation_id = "list_users",
     params(("id" = String, Path, description = "The tenant"), PageQuery),
-    responses((status = 200, body = Listed<MemberView>), Problems))]
+    responses((status = 200, description = "As it is now", body = Listed<MemberView>), Problems))]
 async fn users(
     State(control): State<Control>,
     Caller(actor): Caller,
@@ -47,7 +47,7 @@ async fn users(
     params(("id" = String, Path, description = "The tenant"),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key and request give the same answer, for a day")),
     request_body = NewMember,
-    responses((status = 201, body = MemberView), Problems))]
+    responses((status = 201, description = "It is made", body = MemberView), Problems))]
 async fn add_user(
     State(control): State<Control>,
     Caller(actor): Caller,
@@ -78,7 +78,7 @@ async fn remove_user(
 /// All of them, revoked ones too, the oldest first; never the keys themselves.
 #[utoipa::path(get, path = "/api/tenants/{id}/api-keys", tag = "access", operation_id = "list_keys",
     params(("id" = String, Path, description = "The tenant")),
-    responses((status = 200, body = Listed<KeyView>), Problems))]
+    responses((status = 200, description = "As it is now", body = Listed<KeyView>), Problems))]
 async fn keys(
     State(control): State<Control>,
     Caller(actor): Caller,
@@ -95,7 +95,7 @@ async fn keys(
     params(("id" = String, Path, description = "The tenant"),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key and request give the same answer, for a day")),
     request_body = Option<NewKey>,
-    responses((status = 201, body = ShownKey), Problems))]
+    responses((status = 201, description = "It is made", body = ShownKey), Problems))]
 async fn create_key(
     State(control): State<Control>,
     Caller(actor): Caller,
@@ -112,7 +112,7 @@ async fn create_key(
 /// role `manager`.
 #[utoipa::path(delete, path = "/api/tenants/{id}/api-keys/{key}", tag = "access", operation_id = "revoke_key",
     params(("id" = String, Path, description = "The tenant"), ("key" = String, Path, description = "The key's id")),
-    responses((status = 200, body = KeyView), Problems))]
+    responses((status = 200, description = "As it is now", body = KeyView), Problems))]
 async fn revoke_key(
     State(control): State<Control>,
     Caller(actor): Caller,

@@ -38,7 +38,7 @@ struct Which {
 /// In the order of the keys. The value of a sensitive entry is never shown.
 #[utoipa::path(get, path = "/api/tenants/{id}/config", tag = "config", operation_id = "list_entries",
     params(("id" = String, Path, description = "The tenant"), Which),
-    responses((status = 200, body = Listed<EntryView>), Problems))]
+    responses((status = 200, description = "As it is now", body = Listed<EntryView>), Problems))]
 async fn list(
     State(control): State<Control>,
     Caller(actor): Caller,
@@ -60,7 +60,7 @@ async fn list(
 /// The value of a sensitive one is never shown.
 #[utoipa::path(get, path = "/api/tenants/{id}/config/{key}", tag = "config", operation_id = "get_entry",
     params(("id" = String, Path, description = "The tenant"), ("key" = String, Path, description = "The entry")),
-    responses((status = 200, body = EntryView), Problems))]
+    responses((status = 200, description = "As it is now", body = EntryView), Problems))]
 async fn get(
     State(control): State<Control>,
     Caller(actor): Caller,
@@ -76,7 +76,7 @@ async fn get(
     params(("id" = String, Path, description = "The tenant"),
         ("key" = String, Path, description = "1 to 128 of a-z, A-Z, 0-9, \"_\", \".\", \"-\"")),
     request_body = NewEntry,
-    responses((status = 200, body = EntryView), Problems))]
+    responses((status = 200, description = "As it is now", body = EntryView), Problems))]
 async fn set(
     State(control): State<Control>,
     Caller(actor): Caller,

@@ -53,7 +53,7 @@ struct Subscription {
 /// A tenant's plan
 #[utoipa::path(get, path = "/api/tenants/{id}/subscription", tag = "figures", operation_id = "get_subscription",
     params(("id" = String, Path, description = "The tenant")),
-    responses((status = 200, body = Subscription), Problems))]
+    responses((status = 200, description = "As it is now", body = Subscription), Problems))]
 async fn subscription(
     State(look): State<Look>,
     Caller(actor): Caller,
@@ -122,7 +122,7 @@ struct Quotas {
 /// A tenant's limits, and how much of them is used
 #[utoipa::path(get, path = "/api/tenants/{id}/quota", tag = "figures", operation_id = "get_quota",
     params(("id" = String, Path, description = "The tenant")),
-    responses((status = 200, body = Quotas), Problems))]
+    responses((status = 200, description = "As it is now", body = Quotas), Problems))]
 async fn quota(
     State(look): State<Look>,
     Caller(actor): Caller,
@@ -185,7 +185,7 @@ struct Usage {
 /// What a tenant uses
 #[utoipa::path(get, path = "/api/tenants/{id}/usage", tag = "figures", operation_id = "get_usage",
     params(("id" = String, Path, description = "The tenant")),
-    responses((status = 200, body = Usage), Problems))]
+    responses((status = 200, description = "As it is now", body = Usage), Problems))]
 async fn usage(
     State(look): State<Look>,
     Caller(actor): Caller,
@@ -225,7 +225,7 @@ struct Analytics {
 /// A tenant in figures
 #[utoipa::path(get, path = "/api/tenants/{id}/analytics", tag = "figures", operation_id = "get_analytics",
     params(("id" = String, Path, description = "The tenant")),
-    responses((status = 200, body = Analytics), Problems))]
+    responses((status = 200, description = "As it is now", body = Analytics), Problems))]
 async fn analytics(
     State(look): State<Look>,
     Caller(actor): Caller,
@@ -249,7 +249,7 @@ async fn analytics(
 /// The newest first. It outlives the tenant.
 #[utoipa::path(get, path = "/api/tenants/{id}/activity", tag = "figures", operation_id = "list_activity",
     params(("id" = String, Path, description = "The tenant"), PageQuery),
-    responses((status = 200, body = Listed<EventView>), Problems))]
+    responses((status = 200, description = "As it is now", body = Listed<EventView>), Problems))]
 async fn activity(
     State(look): State<Look>,
     Caller(actor): Caller,
@@ -277,7 +277,7 @@ struct TenantHealth {
 /// Asks its cluster.
 #[utoipa::path(get, path = "/api/tenants/{id}/health", tag = "figures", operation_id = "get_health",
     params(("id" = String, Path, description = "The tenant")),
-    responses((status = 200, body = TenantHealth), Problems))]
+    responses((status = 200, description = "As it is now", body = TenantHealth), Problems))]
 async fn health(
     State(look): State<Look>,
     Caller(actor): Caller,

@@ -19,7 +19,7 @@ pub(super) fn routes() -> OpenApiRouter<Look> {
 /// does not exist.
 #[utoipa::path(get, path = "/api/tenants/public/{id}/info", tag = "public", operation_id = "get_public_info",
     params(("id" = String, Path, description = "The tenant")), security(()),
-    responses((status = 200, body = PublicInfo), Problems))]
+    responses((status = 200, description = "As it is now", body = PublicInfo), Problems))]
 async fn info(State(control): State<Control>, at: At) -> Result<Json<PublicInfo>, Problem> {
     Ok(Json(control.public_info(&at.tenant).await?))
 }

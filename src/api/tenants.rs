@@ -36,7 +36,7 @@ pub(super) fn routes() -> OpenApiRouter<Look> {
 ///
 /// In the order of their ids. A tenant's own token sees itself alone.
 #[utoipa::path(get, path = "/api/tenants", tag = "tenants", params(PageQuery),
-    responses((status = 200, body = Listed<TenantView>), Problems))]
+    responses((status = 200, description = "As it is now", body = Listed<TenantView>), Problems))]
 async fn list(
     State(control): State<Control>,
     Caller(actor): Caller,
@@ -52,7 +52,7 @@ async fn list(
 #[utoipa::path(post, path = "/api/tenants", tag = "tenants", operation_id = "create_tenant",
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key and request give the same answer, for a day")),
     request_body = NewTenant,
-    responses((status = 201, body = ShownTenant), Problems))]
+    responses((status = 201, description = "It is made", body = ShownTenant), Problems))]
 async fn create(
     State(control): State<Control>,
     Caller(actor): Caller,
@@ -70,7 +70,7 @@ async fn create(
 /// One tenant
 #[utoipa::path(get, path = "/api/tenants/{id}", tag = "tenants", operation_id = "get_tenant",
     params(("id" = String, Path, description = "The tenant")),
-    responses((status = 200, body = TenantView), Problems))]
+    responses((status = 200, description = "As it is now", body = TenantView), Problems))]
 async fn get(
     State(control): State<Control>,
     Caller(actor): Caller,
@@ -84,7 +84,7 @@ async fn get(
 /// Fields that are not given stay, `null` is the default. Needs an operator with the role `admin`.
 #[utoipa::path(put, path = "/api/tenants/{id}", tag = "tenants", operation_id = "change_tenant",
     params(("id" = String, Path, description = "The tenant")), request_body = TenantChange,
-    responses((status = 200, body = TenantView), Problems))]
+    responses((status = 200, description = "As it is now", body = TenantView), Problems))]
 async fn change(
     State(control): State<Control>,
     Caller(actor): Caller,
@@ -148,7 +148,7 @@ struct Reason {
     params(("id" = String, Path, description = "The tenant"),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key and request give the same answer, for a day")),
     request_body = Option<Reason>,
-    responses((status = 200, body = TenantView), Problems))]
+    responses((status = 200, description = "As it is now", body = TenantView), Problems))]
 async fn suspend(
     State(control): State<Control>,
     Caller(actor): Caller,
@@ -167,7 +167,7 @@ async fn suspend(
 #[utoipa::path(post, path = "/api/tenants/{id}/resume", tag = "tenants", operation_id = "resume_tenant",
     params(("id" = String, Path, description = "The tenant"),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key and request give the same answer, for a day")),
-    responses((status = 200, body = TenantView), Problems))]
+    responses((status = 200, description = "As it is now", body = TenantView), Problems))]
 async fn resume(
     State(control): State<Control>,
     Caller(actor): Caller,
@@ -212,7 +212,7 @@ impl From<TenantView> for Pool {
 /// What is `null` has its default. What of it is in use, `usage` tells.
 #[utoipa::path(get, path = "/api/tenants/{id}/pool", tag = "tenants", operation_id = "get_pool",
     params(("id" = String, Path, description = "The tenant")),
-    responses((status = 200, body = Pool), Problems))]
+    responses((status = 200, description = "As it is now", body = Pool), Problems))]
 async fn pool(
     State(control): State<Control>,
     Caller(actor): Caller,
@@ -227,7 +227,7 @@ async fn pool(
 /// It takes effect at once, without a lost session. Needs an operator with the role `manager`.
 #[utoipa::path(put, path = "/api/tenants/{id}/pool", tag = "tenants", operation_id = "resize_pool",
     params(("id" = String, Path, description = "The tenant")), request_body = PoolChange,
-    responses((status = 200, body = Pool), Problems))]
+    responses((status = 200, description = "As it is now", body = Pool), Problems))]
 async fn resize(
     State(control): State<Control>,
     Caller(actor): Caller,
@@ -249,7 +249,7 @@ async fn resize(
     params(("id" = String, Path, description = "The tenant"),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key and request give the same answer, for a day")),
     request_body = PoolChange,
-    responses((status = 200, body = Pool), Problems))]
+    responses((status = 200, description = "As it is now", body = Pool), Problems))]
 async fn resize_by_post(
     state: State<Control>,
     caller: Caller,

@@ -107,6 +107,12 @@ fn every_operation_says_who_may_and_how_it_can_end() {
             assert!(ids.insert(id.to_owned()), "{id} twice");
             assert!(operation["summary"].is_string(), "{path}");
             let responses = operation["responses"].as_object().unwrap();
+            for (status, response) in responses {
+                assert!(
+                    response["description"].is_string(),
+                    "{method} {path} {status}"
+                );
+            }
             assert!(
                 responses.keys().any(|status| status.starts_with('2')),
                 "{path}"
