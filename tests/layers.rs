@@ -75,7 +75,7 @@ const MODULES: [(&str, &[&str]); 24] = [
         "import",
         &["tenant", "config", "crypto", "registry", "control"],
     ),
-    ("api", &["telemetry"]),
+    ("api", &["tenant", "telemetry", "control"]),
     // Everything put together.
     (
         "app",
@@ -92,6 +92,7 @@ const MODULES: [(&str, &[&str]); 24] = [
             "config",
             "telemetry",
             "registry",
+            "control",
             "api",
         ],
     ),

@@ -1,13 +1,9 @@
 //! What stands before every request of `/api` that needs a token: a place, who it is, the whole
 //! request, and that the same request is not done twice.
 
-use super::{
-    once,
-    problem::Problem,
-    server::Peer,
-};
+use super::{once, problem::Problem, server::Peer};
 use crate::{
-    control::{Actor, Control},
+    control::{Actor, Control, Role},
     tenant::Secret,
 };
 use axum::{
@@ -82,10 +78,14 @@ impl Guard {
     /// Who sends this request.
     async fn actor(&self, headers: &HeaderMap, address: IpAddr) -> Result<Actor, Problem> {
         let wrong = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, detail);
-        let token = bearer(headers)
-            .ok_or_else(|| wrong("give a token: \"Authorization: Bearer pga_…\"; `pgusher token create` makes one"))?;
+        let token = bearer(headers).ok_or_else(|| {
+            wrong("give a token: \"Authorization: Bearer pga_…\"; `pgusher token create` makes one")
+        })?;
         let hash: [u8; 32] = Sha256::digest(token.expose().as_bytes()).into();
-        let failures = self.failures.get(&address).map_or(0, |count| count.load(Relaxed));
+        let failures = self
+            .failures
+            .get(&address)
+            .map_or(0, |count| count.load(Relaxed));
         if failures >= FAILURES_MAX && !self.proven.contains_key(&hash) {
             let detail = "too many wrong tokens from this address; try again in a minute";
             return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail));
@@ -95,7 +95,9 @@ impl Guard {
             return Ok(actor);
         }
         self.proven.invalidate(&hash);
-        self.failures.get_with(address, Arc::default).fetch_add(1, Relaxed);
+        self.failures
+            .get_with(address, Arc::default)
+            .fetch_add(1, Relaxed);
         tracing::info!(client = %address, "admin API: wrong token");
         Err(wrong("the token is not valid, or no longer"))
     }
@@ -113,7 +115,8 @@ fn bearer(headers: &HeaderMap) -> Option<Secret> {
 pub(super) async fn protect(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let answer = timeout(ANSWER_TIME_MAX, admit(guard, request, next)).await;
     let late = |_elapsed| {
-        let detail = "it goes on; ask for its outcome later, with the same Idempotency-Key if it had one";
+        let detail =
+            "it goes on; ask for its outcome later, with the same Idempotency-Key if it had one";
         Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, detail))
     };
     sealed(answer.unwrap_or_else(late).into_response())
@@ -138,7 +141,10 @@ fn busy() -> Problem {
 fn sealed(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }
 
@@ -149,7 +155,16 @@ async fn admit(guard: Guard, mut request: Request, next: Next) -> Result<Respons
     let address = address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let actor = guard.actor(request.headers(), address).await?;
     let params = request.extract_parts::<RawPathParams>().await;
-    names_the_same(request.headers(), params.ok().as_ref())?;
+    let id = params
+        .as_ref()
+        .ok()
+        .and_then(|params| params.iter().find(|(name, _)| *name == "id"));
+    let id = id.map(|(_, value)| value);
+    names_the_same(request.headers(), id)?;
+    if let Some(id) = id {
+        // Another's tenant is as one that does not exist, whatever is asked of it.
+        actor.may(Role::Viewer, id)?;
+    }
     let (mut parts, body) = whole(request).await?;
     parts.extensions.insert(actor.clone());
     // Behind here nothing ends because a client has left: what is begun is done.
@@ -161,7 +176,10 @@ async fn admit(guard: Guard, mut request: Request, next: Next) -> Result<Respons
     }));
     match working.await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(_elapsed)) => Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "it took too long")),
+        Ok(Err(_elapsed)) => Err(Problem::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "it took too long",
+        )),
         Err(error) => {
             tracing::error!(%error, "a request of the admin API failed");
             let detail = "the request could not be ended; the log says more";
@@ -171,9 +189,8 @@ async fn admit(guard: Guard, mut request: Request, next: Next) -> Result<Respons
 }
 
 /// That the headers which name a tenant name the path's.
-fn names_the_same(headers: &HeaderMap, params: Option<&RawPathParams>) -> Result<(), Problem> {
-    let path = params.and_then(|params| params.iter().find(|(name, _)| *name == "id"));
-    let path = path.map(|(_, value)| value.as_bytes());
+fn names_the_same(headers: &HeaderMap, id: Option<&str>) -> Result<(), Problem> {
+    let path = id.map(str::as_bytes);
     for name in TENANT_HEADERS {
         let mut values = headers.get_all(name).iter();
         if values.any(|value| Some(value.as_bytes()) != path) {
@@ -189,10 +206,16 @@ async fn whole(request: Request) -> Result<(Parts, axum::body::Bytes), Problem> 
     let (parts, body) = request.into_parts();
     let read = timeout(BODY_TIME_MAX, to_bytes(body, BODY_BYTES_MAX)).await;
     let read = read.map_err(|_elapsed| {
-        Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come within 15 s")
+        Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not come within 15 s",
+        )
     })?;
     let body = read.map_err(|error| {
-        if error.source().is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) {
+        if error
+            .source()
+            .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
+        {
             let detail = format!("the body has more than {BODY_BYTES_MAX} bytes");
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
         } else {

@@ -49,10 +49,15 @@ pub(super) async fn run(
     }
     let (parts, body) = response.into_parts();
     let unreadable = |_error| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer is too long to be kept")
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the answer is too long to be kept",
+        )
     };
     let body = to_bytes(body, ANSWER_BYTES_MAX).await.map_err(unreadable)?;
-    let kept = control.finish_once(actor, &key, (status.as_u16(), &body)).await;
+    let kept = control
+        .finish_once(actor, &key, (status.as_u16(), &body))
+        .await;
     if let Err(error) = kept {
         // It is done: that a repetition won't know is no reason to keep its answer back.
         tracing::warn!(%error, "an answer could not be kept for a repetition");
@@ -68,20 +73,24 @@ fn key(parts: &Parts) -> Result<Option<String>, Problem> {
     let Some(value) = values.next() else {
         return Ok(None);
     };
-    let text = value.to_str().ok().filter(|text| !text.is_empty() && text.len() <= KEY_BYTES_MAX);
-    match (text, values.next()) {
-        (Some(text), None) => Ok(Some(text.to_owned())),
-        _ => {
-            let detail = format!("it must be one text of 1 to {KEY_BYTES_MAX} visible ASCII characters");
-            Err(Problem::invalid("Idempotency-Key", detail))
-        }
+    let text = value
+        .to_str()
+        .ok()
+        .filter(|text| !text.is_empty() && text.len() <= KEY_BYTES_MAX);
+    if let (Some(text), None) = (text, values.next()) {
+        return Ok(Some(text.to_owned()));
     }
+    let detail = format!("it must be one text of 1 to {KEY_BYTES_MAX} visible ASCII characters");
+    Err(Problem::invalid("Idempotency-Key", detail))
 }
 
 /// Everything that makes a request the same.
 fn hash(parts: &Parts, body: &[u8]) -> RequestHash {
     let mut digest = Sha256::new();
-    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("", |target| target.as_str());
     for part in [parts.method.as_str().as_bytes(), target.as_bytes(), body] {
         digest.update((part.len() as u64).to_be_bytes());
         digest.update(part);
@@ -92,7 +101,11 @@ fn hash(parts: &Parts, body: &[u8]) -> RequestHash {
 fn replay(status: u16, body: &Zeroizing<Vec<u8>>) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let is_problem = status.is_client_error();
-    let kind = if is_problem { super::problem::PROBLEM_JSON } else { "application/json" };
+    let kind = if is_problem {
+        super::problem::PROBLEM_JSON
+    } else {
+        "application/json"
+    };
     let mut response = Response::new(Body::from(body.to_vec()));
     *response.status_mut() = status;
     let headers = response.headers_mut();

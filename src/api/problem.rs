@@ -36,20 +36,72 @@ pub struct Problem {
 
 /// Every kind of problem: status, name, title.
 const KINDS: [(StatusCode, &str, &str); 14] = [
-    (StatusCode::UNAUTHORIZED, "unauthorized", "A valid token is needed"),
-    (StatusCode::FORBIDDEN, "forbidden", "The token may not do this"),
+    (
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        "A valid token is needed",
+    ),
+    (
+        StatusCode::FORBIDDEN,
+        "forbidden",
+        "The token may not do this",
+    ),
     (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
-    (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not for this path"),
-    (StatusCode::REQUEST_TIMEOUT, "slow-request", "The request did not come in time"),
-    (StatusCode::CONFLICT, "conflict", "Its state does not allow this"),
-    (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large"),
-    (StatusCode::UNSUPPORTED_MEDIA_TYPE, "no-json", "The body must be JSON"),
-    (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "What was given can't be"),
-    (StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many requests"),
-    (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something is wrong here"),
-    (StatusCode::BAD_GATEWAY, "upstream", "The tenant's cluster did not do it"),
-    (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "It can't be done now"),
-    (StatusCode::GATEWAY_TIMEOUT, "slow", "It takes longer than a request may"),
+    (
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        "The method is not for this path",
+    ),
+    (
+        StatusCode::REQUEST_TIMEOUT,
+        "slow-request",
+        "The request did not come in time",
+    ),
+    (
+        StatusCode::CONFLICT,
+        "conflict",
+        "Its state does not allow this",
+    ),
+    (
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "too-large",
+        "The request is too large",
+    ),
+    (
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "no-json",
+        "The body must be JSON",
+    ),
+    (
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "invalid",
+        "What was given can't be",
+    ),
+    (
+        StatusCode::TOO_MANY_REQUESTS,
+        "too-many",
+        "Too many requests",
+    ),
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal",
+        "Something is wrong here",
+    ),
+    (
+        StatusCode::BAD_GATEWAY,
+        "upstream",
+        "The tenant's cluster did not do it",
+    ),
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        "unavailable",
+        "It can't be done now",
+    ),
+    (
+        StatusCode::GATEWAY_TIMEOUT,
+        "slow",
+        "It takes longer than a request may",
+    ),
 ];
 
 impl Problem {
@@ -81,10 +133,9 @@ impl Problem {
     fn headers(&self) -> Option<(header::HeaderName, HeaderValue)> {
         let value = HeaderValue::from_static;
         match self.code() {
-            StatusCode::UNAUTHORIZED => Some((
-                header::WWW_AUTHENTICATE,
-                value("Bearer realm=\"pgusher\""),
-            )),
+            StatusCode::UNAUTHORIZED => {
+                Some((header::WWW_AUTHENTICATE, value("Bearer realm=\"pgusher\"")))
+            }
             StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, value("60"))),
             StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, value("1"))),
             _ => None,
@@ -114,7 +165,9 @@ impl From<ControlError> for Problem {
                 let sqlstate = error.sqlstate();
                 let sqlstate = sqlstate.as_deref().unwrap_or_default();
                 // Its end, its lack of resources, a lost connection: it may pass.
-                let is_passing = ["08", "53", "57P"].iter().any(|class| sqlstate.starts_with(class));
+                let is_passing = ["08", "53", "57P"]
+                    .iter()
+                    .any(|class| sqlstate.starts_with(class));
                 tracing::warn!(%error, sqlstate, "a request needs the registry");
                 if error.is_unavailable() || is_passing {
                     let detail = "the registry does not answer; try again";
@@ -140,11 +193,15 @@ impl IntoResponses for Problems {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
         let reference = Ref::from_schema_name(Problem::name());
         let described = |title: &str| {
-            let content = ContentBuilder::new().schema(Some(reference.clone())).build();
+            let content = ContentBuilder::new()
+                .schema(Some(reference.clone()))
+                .build();
             let response = ResponseBuilder::new().description(title);
             RefOr::T(response.content(PROBLEM_JSON, content).build())
         };
-        let entries = KINDS.iter().filter(|kind| kind.0 != StatusCode::METHOD_NOT_ALLOWED);
+        let entries = KINDS
+            .iter()
+            .filter(|kind| kind.0 != StatusCode::METHOD_NOT_ALLOWED);
         entries
             .map(|(status, _, title)| (status.as_u16().to_string(), described(title)))
             .collect()
@@ -164,7 +221,10 @@ mod tests {
     fn a_problem_says_its_kind_and_no_more_than_the_error_does() {
         let forbidden = Problem::from(ControlError::Forbidden("the role admin".into()));
         assert_eq!(forbidden.kind, "urn:pgusher:problem:forbidden");
-        assert_eq!((forbidden.status, &*forbidden.detail), (403, "this needs the role admin"));
+        assert_eq!(
+            (forbidden.status, &*forbidden.detail),
+            (403, "this needs the role admin")
+        );
         let registry = ControlError::from(sqlx::Error::PoolTimedOut);
         assert_eq!(Problem::from(registry).status, 503);
         let upstream = ControlError::Upstream {
@@ -172,6 +232,9 @@ mod tests {
             source: "password=hunter2".into(),
         };
         let told = serde_json::to_string(&Problem::from(upstream)).unwrap();
-        assert!(told.contains("does not answer") && !told.contains("hunter2"), "{told}");
+        assert!(
+            told.contains("does not answer") && !told.contains("hunter2"),
+            "{told}"
+        );
     }
 }
