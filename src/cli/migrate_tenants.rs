@@ -26,7 +26,7 @@ pub(super) struct MigrateTenantsArgs {
     /// Say what would be applied, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// This tenant alone, also when its auto_update is off; may be repeated
+    /// This tenant alone, also when it is left out of updates; may be repeated
     #[arg(long, value_name = "ID")]
     tenant: Vec<String>,
     /// The directory of the templates [default: the one that proxy.toml names]

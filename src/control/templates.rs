@@ -155,12 +155,12 @@ impl Control {
             };
             after.clone_from(&last.id);
             for row in page.into_iter().filter(is_there) {
-                let list = if row.auto_update {
+                let ids = if row.auto_update {
                     &mut chosen
                 } else {
                     &mut skipped
                 };
-                list.push(row.id);
+                ids.push(row.id);
             }
         }
     }

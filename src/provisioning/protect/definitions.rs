@@ -16,13 +16,14 @@ pub(super) fn delete_name(table: &str) -> String {
 /// Its body.
 pub(super) fn delete_body(table: &Table) -> String {
     let key = table.identity().map(|key| key.columns.as_slice());
-    let mut found = "tenant_id = OLD.tenant_id".to_owned();
+    let mut found = vec!["tenant_id = OLD.tenant_id".to_owned()];
     for column in key.unwrap_or_default() {
         if column != "tenant_id" {
             let column = quoted_name(column);
-            found += &format!(" AND {column} = OLD.{column}");
+            found.push(format!("{column} = OLD.{column}"));
         }
     }
+    let found = found.join(" AND ");
     format!(
         "BEGIN DELETE FROM data.{} WHERE {found}; IF NOT FOUND THEN RETURN NULL; END IF; RETURN OLD; END",
         quoted_name(&table.name)

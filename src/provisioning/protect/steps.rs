@@ -306,22 +306,22 @@ fn counters(table: &Table) -> Vec<Step> {
     for column in table.columns.iter().filter(|column| is_sequence(column)) {
         let (at, name) = (at(table), quoted_name(&column.name));
         let counter = quoted_literal(&definitions::counter(&table.name, &column.name));
-        let mut sql = String::new();
+        let mut sql = Vec::new();
         if column.is_identity {
-            sql += &format!("ALTER TABLE {at} ALTER {name} DROP IDENTITY; ");
+            sql.push(format!("ALTER TABLE {at} ALTER {name} DROP IDENTITY"));
         }
-        sql += &format!(
+        sql.push(format!(
             "ALTER TABLE {at} ALTER {name} SET DEFAULT ctl.next_number({counter}), ALTER {name} SET NOT NULL"
-        );
+        ));
         if let Some(sequence) = &column.sequence {
             // It went with the table.
             let bare = sequence
                 .split_once('.')
                 .map_or(&**sequence, |(_, bare)| bare);
-            sql += &format!("; DROP SEQUENCE data.{bare}");
+            sql.push(format!("DROP SEQUENCE data.{bare}"));
         }
-        sql += &format!(
-            "; DO $count$ DECLARE it record; before text := current_setting('pgusher.tenant', true); BEGIN
+        sql.push(format!(
+            "DO $count$ DECLARE it record; before text := current_setting('pgusher.tenant', true); BEGIN
                 FOR it IN SELECT tenant_id, max({name}) AS last FROM {at} GROUP BY tenant_id LOOP
                     PERFORM set_config('pgusher.tenant', it.tenant_id, true);
                     INSERT INTO data.pgusher_counter AS c (tenant_id, name, value) VALUES (it.tenant_id, {counter}, it.last)
@@ -329,13 +329,13 @@ fn counters(table: &Table) -> Vec<Step> {
                 END LOOP;
                 PERFORM set_config('pgusher.tenant', coalesce(before, ''), true);
             END $count$"
-        );
+        ));
         steps.push(Step::new(
             format!(
                 "number {}.{} by tenant, in place of a sequence: it would show how much others write",
                 table.name, column.name
             ),
-            sql,
+            sql.join("; "),
         ));
     }
     steps
@@ -475,29 +475,29 @@ fn view(table: &Table) -> Vec<Step> {
     }
     let columns = definitions::view_columns(table);
     let names: Vec<String> = columns.iter().map(|(name, _)| name.clone()).collect();
-    let mut sql = format!(
-        "CREATE VIEW {shown} WITH (security_barrier) AS SELECT {} FROM {at}; ",
+    let mut sql = vec![format!(
+        "CREATE VIEW {shown} WITH (security_barrier) AS SELECT {} FROM {at}",
         list(&names)
-    );
+    )];
     for (column, default) in &columns {
         if let Some(default) = default {
-            sql += &format!(
-                "ALTER VIEW {shown} ALTER {} SET DEFAULT {default}; ",
-                quoted_name(column)
-            );
+            let column = quoted_name(column);
+            sql.push(format!(
+                "ALTER VIEW {shown} ALTER {column} SET DEFAULT {default}"
+            ));
         }
     }
-    sql += &format!(
+    sql.push(format!(
         "CREATE TRIGGER del INSTEAD OF DELETE ON {shown} FOR EACH ROW EXECUTE FUNCTION ctl.{}(); \
          CREATE TRIGGER refuse_read_only BEFORE DELETE ON {shown} FOR EACH STATEMENT
          WHEN ({IS_READ_ONLY}) EXECUTE FUNCTION ctl.refuse_read_only(); \
          ALTER VIEW {shown} OWNER TO pgusher_view; \
          GRANT SELECT, INSERT, UPDATE, DELETE ON {shown} TO PUBLIC",
         quoted_name(&function)
-    );
+    ));
     steps.push(Step::new(
         format!("show {name} to the tenants as view app.{name}"),
-        sql,
+        sql.join("; "),
     ));
     steps
 }

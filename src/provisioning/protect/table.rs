@@ -4,6 +4,10 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of the catalogue"
+)]
 pub(super) struct Table {
     pub(super) schema: String,
     pub(super) name: String,
@@ -38,6 +42,10 @@ pub(super) struct Table {
 }
 
 #[derive(Debug, Clone, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of the catalogue"
+)]
 pub(super) struct Column {
     pub(super) name: String,
     #[serde(rename = "type")]
@@ -52,6 +60,10 @@ pub(super) struct Column {
 }
 
 #[derive(Debug, Clone, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of the catalogue"
+)]
 pub(super) struct Key {
     pub(super) name: String,
     pub(super) is_primary: bool,
@@ -80,6 +92,10 @@ pub(super) struct Index {
 }
 
 #[derive(Debug, Clone, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of the catalogue"
+)]
 pub(super) struct Reference {
     pub(super) name: String,
     pub(super) target: i64,

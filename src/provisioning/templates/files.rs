@@ -117,7 +117,7 @@ fn wrong(file: &Path, line: Option<usize>, problem: impl Into<String>) -> Templa
 
 fn line(text: &str, byte: usize) -> usize {
     let before = text.as_bytes().get(..byte).unwrap_or(text.as_bytes());
-    before.iter().filter(|byte| **byte == b'\n').count() + 1
+    memchr::memchr_iter(b'\n', before).count() + 1
 }
 
 const IS_ONE_TRANSACTION: &str =
@@ -152,7 +152,7 @@ fn fault(text: &str) -> Option<(usize, &'static str)> {
                 _,
             )
             | ("prepare", "transaction") => IS_ONE_TRANSACTION,
-            ("set" | "reset", "role") | ("set" | "reset", "session")
+            ("set" | "reset", "role" | "session")
                 if word(1) == "role" || word(2) == "authorization" =>
             {
                 HAS_ONE_ROLE
