@@ -50,6 +50,8 @@ mod pipelining;
 mod prepared;
 mod quotas;
 mod random_sessions;
+mod registry_changes;
+mod registry_outages;
 mod relay_extended;
 mod relay_simple;
 mod reload;
