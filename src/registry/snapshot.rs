@@ -125,7 +125,7 @@ mod tests {
 
     fn snapshot() -> Snapshot {
         Snapshot {
-            as_of: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+            as_of: UNIX_EPOCH + Duration::from_hours(500_000),
             clusters: Vec::new(),
             tenants: vec![("acme".into(), (*b"{\"a\": 1}").into())],
         }

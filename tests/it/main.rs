@@ -67,6 +67,8 @@ mod prepared;
 mod protect;
 mod quotas;
 mod random_sessions;
+mod registry_changes;
+mod registry_outages;
 mod relay_extended;
 mod relay_simple;
 mod reload;

@@ -1,5 +1,6 @@
 //! The actors of the tests, one file each: PostgreSQL, a place in it, the proxy, a client.
 
+pub mod books;
 pub mod bystander;
 pub mod certificates;
 pub mod client;
