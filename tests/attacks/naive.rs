@@ -311,7 +311,7 @@ pub fn stage(naive: Naive, tier: Tier, endpoint: &Endpoint) -> Option<Stage> {
         }
     };
     let label = format!("{naive:?}");
-    let mut stage = Stage::new(&label, tier, (attacker, victim), Box::new(restore));
+    let mut stage = Stage::new((&label, tier), &plan.endpoint, (attacker, victim), Box::new(restore));
     stage.is_naive = true;
     let table = match tier {
         Tier::Schema => format!("{}.accounts", plan.schema("v")),

@@ -3,7 +3,7 @@
 use crate::{
     attack::{Act, Attack, Class, Step, Tier},
     door::{Door, Session},
-    harness::{frames::Frame, request::Request},
+    harness::{frames::Frame, postgres::Endpoint, request::Request, wait::eventually},
     wire::{Answer, End},
 };
 use std::{collections::BTreeMap, fmt::Write};
@@ -32,8 +32,7 @@ pub struct Stage {
     pub names: BTreeMap<&'static str, String>,
     /// Makes both places as they were.
     pub restore: Box<dyn Fn()>,
-    /// Waits until a statement runs in the process with this id.
-    pub wait_until_running: Box<dyn Fn(&str)>,
+    endpoint: Endpoint,
     /// Whether that is needed ahead of each attack.
     pub is_naive: bool,
     sitter: Option<Session>,
@@ -61,7 +60,12 @@ const DIGEST_OWN: &str = "select concat_ws('; ', whisper(), (select last_value f
 
 impl Stage {
     /// A stage whose places are made by `restore`.
-    pub fn new(label: &str, tier: Tier, doors: (Door, Door), restore: Box<dyn Fn()>) -> Self {
+    pub fn new(
+        (label, tier): (&str, Tier),
+        endpoint: &Endpoint,
+        doors: (Door, Door),
+        restore: Box<dyn Fn()>,
+    ) -> Self {
         let (attacker, victim) = doors;
         Self {
             label: label.to_owned(),
@@ -70,7 +74,7 @@ impl Stage {
             victim,
             names: BTreeMap::new(),
             restore,
-            wait_until_running: Box::new(|_| ()),
+            endpoint: endpoint.clone(),
             is_naive: false,
             sitter: None,
             baseline: None,
@@ -112,18 +116,21 @@ impl Stage {
         for statement in crate::victim::SITTING {
             sitter.query(&self.fill(statement));
         }
-        let mut learn = |name, sql: &str| {
-            let sql = self.fill(sql);
-            if let Some(value) = sitter.query(&sql).value() {
+        let mut questions = vec![
+            ("pid", "select pg_backend_pid()"),
+            ("temp", "select nspname from pg_namespace where oid = pg_my_temp_schema()"),
+        ];
+        if self.tier.is_row() {
+            questions.push(("table_oid", "select c.oid from pg_class c join pg_namespace n on n.oid = relnamespace \
+                where relname = 'accounts' and nspname = 'data'"));
+        } else {
+            questions.push(("table_oid", "select 'accounts'::regclass::oid"));
+            questions.push(("whisper_oid", "select 'whisper'::regproc::oid"));
+        }
+        for (name, sql) in questions {
+            if let Some(value) = sitter.query(sql).value() {
                 self.names.insert(name, value);
             }
-        };
-        learn("pid", "select pg_backend_pid()");
-        learn("temp", "select nspname from pg_namespace where oid = pg_my_temp_schema()");
-        learn("table_oid", "select coalesce('{table}'::regclass::oid, 0)");
-        if !self.tier.is_row() {
-            learn("table_oid", "select 'accounts'::regclass::oid");
-            learn("whisper_oid", "select 'whisper'::regproc::oid");
         }
         sitter.query(&self.fill("select 'a query with {canary}'"));
         sitter.heard.clear();
@@ -154,9 +161,12 @@ impl Stage {
 
     /// Everything is as before any attack.
     pub fn prepare(&mut self) {
+        if self.is_naive {
+            self.sitter = None;
+        }
+        (self.restore)();
         if self.is_naive || self.baseline.is_none() {
             self.sitter = None;
-            (self.restore)();
             let mut victim = self.open_victim().unwrap_or_else(|answer| {
                 panic!("{}: the victim can't log in: {answer:?}", self.label)
             });
@@ -208,16 +218,9 @@ impl Stage {
     /// Does it, and tells what came of it.
     pub fn suffer(&mut self, attack: &Attack, in_transaction: bool) -> Verdict {
         self.prepare();
-        let attacker = match self.attacker.open() {
-            Ok(session) => session,
-            Err(_) => {
-                // Attackers may lock themselves out; that harms nobody else.
-                (self.restore)();
-                self.attacker.open().unwrap_or_else(|answer| {
-                    panic!("{}: the attacker can't log in: {answer:?}", self.label)
-                })
-            }
-        };
+        let attacker = self.attacker.open().unwrap_or_else(|answer| {
+            panic!("{}: the attacker can't log in: {answer:?}", self.label)
+        });
         let mut scene = Scene { stage: self, attacker };
         let done = scene.act(&attack.act, in_transaction);
         let leak = done.or_else(|| scene.judge(attack.class));
@@ -237,9 +240,15 @@ impl Stage {
         self.sitter.as_mut().map(|sitter| sitter.query(&sql))
     }
 
-    /// Waits until PostgreSQL says that the victim's statement runs.
+    /// Waits until PostgreSQL says that the victim's statement, which names the canary, runs.
     pub fn wait_until_victim_runs(&self) {
-        (self.wait_until_running)(&self.value("pid"));
+        let sql = format!(
+            "select count(*) from pg_stat_activity where state = 'active' \
+                and pid <> pg_backend_pid() and query ~ 'not cancelled {}'",
+            self.value("canary")
+        );
+        let mut admin = self.endpoint.admin();
+        eventually("the victim's statement runs", || admin.value(&sql) == "1");
     }
 
     /// The victim's session.
@@ -394,6 +403,9 @@ impl Scene<'_> {
 
     /// Looks at the victim's data with whatever the attacker has become.
     fn judge(&mut self, class: Class) -> Option<String> {
+        if class == Class::Bytes {
+            self.attacker.catch_up();
+        }
         for sql in ["select * from {table}", "select * from accounts", "select whisper()"] {
             if matches!(self.attacker.status(), b'I' | b'T') {
                 let in_transaction = self.attacker.status() == b'T';

@@ -93,6 +93,14 @@ impl Wire {
         self.stream.shutdown(Shutdown::Write).ok();
     }
 
+    /// All bytes up to the end of the connection.
+    pub fn raw_rest(&mut self) -> Vec<u8> {
+        self.stream.set_read_timeout(Some(PATIENCE)).ok();
+        let mut rest = std::mem::take(&mut self.unread);
+        self.stream.read_to_end(&mut rest).ok();
+        rest
+    }
+
     /// The next message: `Err` says why there is none.
     pub fn next(&mut self, patience: Duration) -> Result<Frame, End> {
         let deadline = Instant::now() + patience;

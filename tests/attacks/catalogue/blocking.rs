@@ -161,8 +161,8 @@ pub const ATTACKS: &[Attack] = &[
 
 /// A statement of the victim's, that runs while this is done, is cancelled.
 pub fn cancelled_by(scene: &mut Scene<'_>, act: impl Fn(&mut Scene<'_>)) -> Option<String> {
-    let statement = "select pg_sleep(0.7), 'not cancelled'";
-    scene.stage.sitter().send(Request::new().query(statement).bytes());
+    let statement = scene.stage.fill("select pg_sleep(0.7), 'not cancelled {canary}'");
+    scene.stage.sitter().send(Request::new().query(&statement).bytes());
     scene.stage.wait_until_victim_runs();
     act(scene);
     let answer = scene.stage.sitter().until(|frame| frame.tag == b'Z');
