@@ -16,6 +16,7 @@ use pgusher::{
     tenant::{self, Address, Login, Secret, UpstreamTls},
 };
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     fmt::Write as _,
     fs,
@@ -248,6 +249,7 @@ struct Restore {
     tier: Tier,
     attacker: Tenant,
     state: String,
+    admin: RefCell<Client>,
 }
 
 impl Restore {
@@ -257,6 +259,7 @@ impl Restore {
             tier,
             attacker: attacker.clone(),
             state: String::new(),
+            admin: RefCell::new(endpoint.admin_of(&attacker.place.database)),
         };
         restore.state = restore.state();
         restore
@@ -269,29 +272,21 @@ impl Restore {
     /// What the role could change of itself, and what it could drop.
     fn state(&self) -> String {
         let role = self.role();
-        let mut admin = self.endpoint.admin_of(&self.attacker.place.database);
-        admin.values(&format!(
+        let values = self.admin.borrow_mut().values(&format!(
             "select concat_ws(' ', rolpassword, rolconnlimit, \
-                (select array_agg(setconfig order by setdatabase) from pg_db_role_setting where setrole = a.oid), \
+                (select string_agg(setconfig::text, ' ' order by setdatabase) from pg_db_role_setting where setrole = a.oid), \
                 has_database_privilege(a.oid, current_database(), 'connect')) \
              from pg_authid a where rolname = '{role}'"
-        )).join(" ")
+        ));
+        values.join(" ")
     }
 
     fn restore(&self) {
-        let place = &self.attacker.place;
-        let role = self.role();
-        let mut database = self.endpoint.admin_of(&place.database);
         if self.state() != self.state {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let admin = admin(&self.endpoint);
-            let repaired = provisioning::repair(&admin, Profile::Strict, place);
-            runtime.block_on(repaired).unwrap();
-            // A verifier has a salt, so the state is never the same again: the role's own is put back.
-            let password = self.state.split(' ').next().unwrap();
-            database.exec(&format!("alter role {role} password '{password}'"));
-            database.exec(&format!("select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = '{role}'"));
+            self.repair_role();
         }
+        let place = &self.attacker.place;
+        let mut database = self.admin.borrow_mut();
         if self.tier.is_row() {
             database.exec(&format!(
                 "begin; select set_config('pgusher.tenant', '{0}', true); \
@@ -299,15 +294,42 @@ impl Restore {
                  insert into data.accounts (tenant_id, id, secret) values ('{0}', 101, 'mine'), ('{0}', 102, 'mine too'); commit",
                 place.token
             ));
-        } else {
-            let schema = place.schema.as_deref().unwrap();
+            return;
+        }
+        let (role, schema) = (self.role(), place.schema.as_deref().unwrap());
+        let made = database.value(&format!(
+            "select concat_ws(' ', (select count(*) from pg_class where relnamespace = n and relkind <> 'i'), \
+                (select count(*) from pg_proc where pronamespace = n), \
+                (select count(*) from pg_type where typnamespace = n), \
+                (select count(*) from pg_largeobject_metadata where lomowner = '{role}'::regrole)) \
+             from to_regnamespace('{schema}') n"
+        ));
+        if made != "2 0 4 0" {
             database.exec(&format!(
                 "drop schema if exists {schema} cascade; create schema {schema} authorization {role}; \
-                 set role {role}; set search_path = {schema}; {TABLES}; \
-                 insert into accounts values (101, 'mine'), (102, 'mine too'); reset role; \
+                 set role {role}; set search_path = {schema}; {TABLES}; reset role; \
                  select lo_unlink(oid) from pg_largeobject_metadata where lomowner = '{role}'::regrole"
             ));
         }
+        database.exec(&format!(
+            "delete from {schema}.orders; delete from {schema}.accounts; \
+             insert into {schema}.accounts values (101, 'mine'), (102, 'mine too')"
+        ));
+    }
+
+    fn repair_role(&self) {
+        let role = self.role();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let admin = admin(&self.endpoint);
+        let repaired = provisioning::repair(&admin, Profile::Strict, &self.attacker.place);
+        runtime.block_on(repaired).unwrap();
+        // A verifier has a salt, so the state is never the same again: the role's own is put back.
+        let password = self.state.split(' ').next().unwrap();
+        let mut database = self.admin.borrow_mut();
+        database.exec(&format!("alter role {role} password '{password}'"));
+        database.exec(&format!(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = '{role}'"
+        ));
     }
 }
 

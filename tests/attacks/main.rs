@@ -32,9 +32,9 @@ mod wire;
 
 use attack::{Attack, Tier};
 use guarded::Guarded;
-use harness::Postgres;
-use naive::NAIVE;
-use scene::Stage;
+use harness::{Postgres, postgres::Endpoint};
+use naive::{NAIVE, Naive};
+use scene::{Stage, Verdict};
 use std::{
     collections::BTreeMap,
     env,
@@ -49,12 +49,22 @@ use table::Table;
 /// Stages at a time: each waits for PostgreSQL most of the time.
 const THREADS: usize = 4;
 
+/// Parts of the attacks that run beside each other against naive set-ups.
+const HALVES: usize = 2;
+
 /// The attacks that were asked for.
 fn attacks() -> Vec<Attack> {
     let part = env::var("PGUSHER_ATTACK").unwrap_or_default();
     let mut attacks = catalogue::all();
     attacks.retain(|attack| attack.name.contains(&part));
     attacks
+}
+
+/// Those for a tier, or a part of them.
+fn attacks_of(tier: Tier, half: usize) -> Vec<Attack> {
+    let mut attacks = attacks();
+    attacks.retain(|attack| attack.tiers.contains(&tier));
+    attacks.into_iter().skip(half).step_by(HALVES).collect()
 }
 
 /// Runs what has a number below `count` on a few threads.
@@ -90,21 +100,43 @@ fn suffer_all(stage: &mut Stage, column: &str, table: &Mutex<Table>) {
     }
 }
 
+/// One attack, and within a transaction when that may help; whether it failed.
+fn suffer_one(stage: &mut Stage, attack: &Attack, column: &str, table: &Mutex<Table>) -> bool {
+    let variants = [("", false), ("/tx", true)];
+    let count = 1 + usize::from(attack.has_variant_in_transaction());
+    variants.iter().take(count).all(|(variant, in_transaction)| {
+        let verdict = stage.suffer(attack, *in_transaction);
+        table.lock().unwrap().note(attack, variant, column, &verdict);
+        verdict == Verdict::Blocked
+    })
+}
+
 #[test]
 fn every_attack_succeeds_where_tenants_are_kept_apart_naively() {
     let postgres = Postgres::start();
-    let mut lanes = Vec::new();
-    for tier in [Tier::Database, Tier::Schema, Tier::Row] {
-        for naive in NAIVE {
-            lanes.push((naive, tier));
-        }
-    }
     let table = Mutex::new(Table::default());
-    share(lanes.len(), |number| {
-        let (naive, tier) = lanes[number];
-        if let Some(mut stage) = naive::stage(naive, tier, postgres.endpoint()) {
-            suffer_all(&mut stage, &format!("{} {naive:?}", tier.name()), &table);
+    // For each part of the attacks on each tier: those that have failed so far.
+    let tiers = [Tier::Database, Tier::Schema, Tier::Row];
+    let lanes: Vec<_> = (0..tiers.len() * HALVES).map(|lane| (tiers[lane / HALVES], lane % HALVES)).collect();
+    let left: Vec<_> = lanes.iter().map(|(tier, half)| Mutex::new(attacks_of(*tier, *half))).collect();
+    let try_all = |naive: Naive, lane: usize, endpoint: &Endpoint| {
+        let (tier, half) = lanes[lane];
+        let mut left = left[lane].lock().unwrap();
+        let stage = (!left.is_empty()).then(|| naive::stage(naive, tier, half, endpoint));
+        let Some(mut stage) = stage.flatten() else { return };
+        stage.look();
+        let column = format!("{} {naive:?}", tier.name());
+        left.retain(|attack| suffer_one(&mut stage, attack, &column, &table));
+    };
+    share(lanes.len(), |lane| {
+        for naive in NAIVE {
+            try_all(naive, lane, postgres.endpoint());
         }
+    });
+    // Superusers can change what is everybody's: each gets a PostgreSQL of its own.
+    share(lanes.len(), |lane| {
+        let own = Postgres::start();
+        try_all(Naive::Superuser, lane, own.endpoint());
     });
     let table = table.into_inner().unwrap();
     print!("{}", table.print("naive"));

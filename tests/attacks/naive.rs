@@ -3,7 +3,11 @@
 use crate::{
     attack::Tier,
     door::Door,
-    harness::{Client, place::ROLE_PASSWORD, postgres::Endpoint},
+    harness::{
+        Client, Connect,
+        place::ROLE_PASSWORD,
+        postgres::{ADMIN, Endpoint},
+    },
     scene::Stage,
     wire::Wire,
 };
@@ -24,13 +28,12 @@ pub enum Naive {
     Turns,
 }
 
-/// All of them, the likeliest to leak first.
-pub const NAIVE: [Naive; 5] = [
+/// All of them but the superuser, who can harm the others; the likeliest to leak first.
+pub const NAIVE: [Naive; 4] = [
     Naive::SharedRole,
     Naive::OwnRoles,
     Naive::Turns,
     Naive::SetRole,
-    Naive::Superuser,
 ];
 
 /// What is the same for both tenants and what is not.
@@ -146,16 +149,18 @@ impl Plan {
 
     /// Everything in the databases, as it was.
     fn restore(&self) {
+        self.undo_renames();
         for side in SIDES {
             let database = self.database(side);
-            let mut admin = self.endpoint.admin_of(&database);
+            let mut admin = self.admin_of(&database);
             let clear = format!(
                 "select pg_terminate_backend(pid, 5000) from pg_stat_activity \
                     where datname = '{database}' and pid <> pg_backend_pid();\
                  select lo_unlink(oid) from pg_largeobject_metadata;\
                  alter database {database} reset all; alter database {database} connection limit -1"
             );
-            for statement in clear.split(';') {
+            let is_first = side == "a" || self.tier == Tier::Database;
+            for statement in clear.split(';').filter(|_| is_first) {
                 admin.exec(statement);
             }
             self.restore_role(&mut admin, side);
@@ -164,13 +169,16 @@ impl Plan {
             )) {
                 admin.exec(&format!("rollback prepared '{gid}'"));
             }
-            if side == "a" || self.tier == Tier::Database {
+            if is_first {
                 admin.exec(
                     "do $$ declare s text; begin for s in select nspname from pg_namespace \
                         where nspname !~ '^(pg_|information)' loop \
                         execute format('drop schema %I cascade', s); end loop; \
                      for s in select pubname from pg_publication loop \
                         execute format('drop publication %I', s); end loop; end $$; \
+                     do $$ declare s text; begin for s in select evtname from pg_event_trigger loop \
+                        execute format('drop event trigger %I', s); end loop; end $$; \
+                     drop cast if exists (text as bigint); \
                      create schema public; grant all on schema public to public",
                 );
                 if self.tier.is_row() {
@@ -183,12 +191,46 @@ impl Plan {
         }
     }
 
+    /// An admin's connection on which nothing that was set for all roles has an effect.
+    fn admin_of(&self, database: &str) -> Client {
+        Connect::to(self.endpoint.address())
+            .user(ADMIN)
+            .database(database)
+            .options("-c statement_timeout=0 -c default_transaction_read_only=off")
+            .login()
+    }
+
+    fn undo_renames(&self) {
+        let mut admin = self.admin_of("postgres");
+        for side in SIDES {
+            for (kind, name) in [("role", self.role(side)), ("database", self.database(side))] {
+                admin.query(&format!("alter {kind} {name}x rename to {name}"));
+            }
+        }
+        if self.naive == Naive::Superuser {
+            admin.exec("alter role all reset all");
+            admin.exec("alter system reset all");
+            admin.exec("alter database template1 reset all");
+            admin.exec("select pg_reload_conf()");
+            admin.exec("select pg_drop_replication_slot(slot_name) from pg_replication_slots");
+        }
+        for side in SIDES {
+            let database = self.database(side);
+            admin.exec(&format!("alter role all in database {database} reset all"));
+            admin.exec(&format!("alter database {database} allow_connections true"));
+        }
+    }
+
     fn restore_role(&self, admin: &mut Client, side: &str) {
         let password = ROLE_PASSWORD.replace('\'', "''");
+        let attributes = match self.naive {
+            Naive::Superuser => "superuser",
+            _ => "nosuperuser nocreatedb noreplication nobypassrls",
+        };
         for role in [self.role(side), self.login(side)] {
             admin.exec(&format!("alter role {role} reset all"));
             admin.exec(&format!(
-                "alter role {role} login connection limit 12 password '{password}' valid until 'infinity'"
+                "alter role {role} login {attributes} connection limit 12 password '{password}' valid until 'infinity'"
             ));
         }
     }
@@ -284,12 +326,12 @@ fn secrets_of(side: &str, prefix: &str) -> String {
 }
 
 /// A naive set-up for this tier, where there is one.
-pub fn stage(naive: Naive, tier: Tier, endpoint: &Endpoint) -> Option<Stage> {
+pub fn stage(naive: Naive, tier: Tier, half: usize, endpoint: &Endpoint) -> Option<Stage> {
     let has_turns = tier != Tier::Database;
     if tier == Tier::Shared || (matches!(naive, Naive::Turns | Naive::SetRole) && !has_turns) {
         return None;
     }
-    let prefix = format!("n{}{}", naive as u8, tier.name());
+    let prefix = format!("n{half}{}{}", naive as u8, tier.name());
     let endpoint = endpoint.clone();
     let plan = Rc::new(Plan { naive, tier, prefix: prefix.clone(), endpoint });
     plan.found();
@@ -333,9 +375,9 @@ pub fn stage(naive: Naive, tier: Tier, endpoint: &Endpoint) -> Option<Stage> {
         .name("table", table)
         .name("tenant", plan.tenant("v"))
         .name("port", plan.endpoint.port().to_string())
-        .name("lo", (990_000 + naive as u32).to_string())
+        .name("lo", (990_000 + 10 * half + naive as usize).to_string())
         .name("gid", format!("gid {prefix}"))
-        .name("lock", (880_000 + naive as u32).to_string());
+        .name("lock", (880_000 + 10 * half + naive as usize).to_string());
     Some(stage)
 }
 

@@ -35,14 +35,17 @@ pub struct Stage {
     endpoint: Endpoint,
     /// Whether that is needed ahead of each attack.
     pub is_naive: bool,
+    /// Whether its own look at the victim's rows, without any attack, already shows them.
+    is_open: bool,
     sitter: Option<Session>,
+    visitor: Option<Session>,
     baseline: Option<String>,
 }
 
 /// What the victim finds in a session of its own: its data, its privileges, its settings. The
 /// marks of an attacker are looked for as well.
 const DIGEST: &str = "select concat_ws('; ', \
-    (select string_agg(id || '=' || secret, ',' order by id) from accounts where id <> 7777), \
+    (select string_agg(id || '=' || secret, ',' order by id) from accounts where id < 1000), \
     (select count(*) from orders where id <> 7777), \
     (select string_agg(relname || ' ' || relowner || ' ' || coalesce(relacl::text, ''), ',' order by relname) \
         from pg_class where oid in (to_regclass('accounts'), to_regclass('orders'))), \
@@ -76,7 +79,9 @@ impl Stage {
             restore,
             endpoint: endpoint.clone(),
             is_naive: false,
+            is_open: false,
             sitter: None,
+            visitor: None,
             baseline: None,
         }
     }
@@ -142,11 +147,17 @@ impl Stage {
         door.parameter("application_name", &self.value("canary")).open()
     }
 
-    /// What the victim finds now.
-    fn digest(&self) -> Result<String, String> {
-        let mut victim = self
-            .open_victim()
-            .map_err(|answer| format!("the victim can't log in ({})", answer.code()))?;
+    /// What the victim finds now, in a new session or in one that it has had for a while.
+    fn digest(&mut self, is_new: bool) -> Result<String, String> {
+        if is_new {
+            self.visitor = None;
+        }
+        let mut victim = match self.visitor.take() {
+            Some(visitor) => visitor,
+            None => self
+                .open_victim()
+                .map_err(|answer| format!("the victim can't log in ({})", answer.code()))?,
+        };
         let mut found = String::new();
         let own = (!self.tier.is_row()).then_some(DIGEST_OWN);
         for sql in [DIGEST].into_iter().chain(own) {
@@ -156,6 +167,7 @@ impl Stage {
             };
             writeln!(found, "{value}").ok();
         }
+        self.visitor = Some(victim);
         Ok(found)
     }
 
@@ -163,16 +175,18 @@ impl Stage {
     pub fn prepare(&mut self) {
         if self.is_naive {
             self.sitter = None;
+            self.visitor = None;
         }
         (self.restore)();
         if self.is_naive || self.baseline.is_none() {
             self.sitter = None;
+            self.visitor = None;
             let mut victim = self.open_victim().unwrap_or_else(|answer| {
                 panic!("{}: the victim can't log in: {answer:?}", self.label)
             });
             self.furnish(&mut victim);
             drop(victim);
-            let baseline = self.digest();
+            let baseline = self.digest(true);
             self.baseline =
                 Some(baseline.unwrap_or_else(|error| panic!("{}: {error}", self.label)));
         }
@@ -182,10 +196,10 @@ impl Stage {
     }
 
     /// Whether the victim still can do what it could.
-    fn victim_goes_on(&mut self) -> Option<String> {
+    fn victim_goes_on(&mut self, class: Class) -> Option<String> {
         let sitter = self.sitter.as_mut()?;
         let own = ["create table probe_table (x int)", "drop table probe_table"];
-        let own = if self.tier.is_row() { &own[..0] } else { &own };
+        let own = if self.tier.is_row() || class != Class::Block { &own[..0] } else { &own };
         let common = [
             "insert into accounts (id, secret) values (7777, 'probe')",
             "insert into orders (id, account_id) values (7777, 7777)",
@@ -206,13 +220,25 @@ impl Stage {
     }
 
     /// What the victim finds that is new to it.
-    fn victim_finds(&mut self) -> Option<String> {
-        let found = match self.digest() {
+    fn victim_finds(&mut self, is_new: bool) -> Option<String> {
+        let found = match self.digest(is_new) {
             Ok(found) => found,
             Err(error) => return Some(error),
         };
         let before = self.baseline.as_deref().unwrap_or_default();
         (found != before).then(|| format!("the victim finds {found:?} instead of {before:?}"))
+    }
+
+    /// Looks without an attack. Where that shows the victim's rows already, an attack must show
+    /// them for its own reason.
+    pub fn look(&mut self) {
+        let nothing = Attack::new("nothing", Class::Read, &[], Act::Sql(&[]));
+        match self.suffer(&nothing, false) {
+            Verdict::Blocked => return,
+            Verdict::Leaked(_) => self.is_open = true,
+        }
+        let again = self.suffer(&nothing, false);
+        assert_eq!(again, Verdict::Blocked, "{} {:?}", self.label, self.tier);
     }
 
     /// Does it, and tells what came of it.
@@ -228,6 +254,7 @@ impl Stage {
             None => Verdict::Blocked,
             Some(what) => {
                 self.sitter = None;
+                self.visitor = None;
                 self.baseline = None;
                 Verdict::Leaked(what)
             }
@@ -309,8 +336,8 @@ impl Scene<'_> {
 
     /// Whether anything stops the victim.
     pub fn victim_is_served(&mut self) -> Option<String> {
-        let goes_on = self.stage.victim_goes_on();
-        goes_on.or_else(|| self.stage.victim_finds())
+        let goes_on = self.stage.victim_goes_on(Class::Block);
+        goes_on.or_else(|| self.stage.victim_finds(true))
     }
 
     /// Sends bytes on a connection of their own, and hears what comes.
@@ -368,8 +395,13 @@ impl Scene<'_> {
         let answer = self.say(sql);
         self.say("rollback");
         let mut lines = vec![answer.code()];
+        // A plan repeats the condition, which differs by the value that was asked for.
+        let plan = |line: String| match line.split_once(" Cond: ").or_else(|| line.split_once("  Filter: ")) {
+            Some((before, _)) => before.to_owned(),
+            None => line,
+        };
         let keep = |line: &String| !line.contains("Time:") && !line.contains("Buffers:");
-        lines.extend(answer.values().into_iter().filter(keep));
+        lines.extend(answer.values().into_iter().filter(keep).map(plan));
         lines
     }
 
@@ -406,7 +438,9 @@ impl Scene<'_> {
         if class == Class::Bytes {
             self.attacker.catch_up();
         }
-        for sql in ["select * from {table}", "select * from accounts", "select whisper()"] {
+        let looks = ["select * from {table}", "select * from accounts", "select whisper()"];
+        let looks = if self.stage.is_open { &looks[..0] } else { &looks };
+        for sql in looks {
             if matches!(self.attacker.status(), b'I' | b'T') {
                 let in_transaction = self.attacker.status() == b'T';
                 if in_transaction {
@@ -421,10 +455,12 @@ impl Scene<'_> {
         if self.attacker.has_heard(&canary) {
             return Some(self.where_heard(&canary));
         }
-        if let Some(what) = self.stage.victim_goes_on() {
+        if let Some(what) = self.stage.victim_goes_on(class) {
             return Some(what);
         }
-        if let Some(what) = self.stage.victim_finds() {
+        // What changes roles and databases shows in new sessions.
+        let is_new = matches!(class, Class::Write | Class::Block);
+        if let Some(what) = self.stage.victim_finds(is_new) {
             return Some(what);
         }
         let mark = self.stage.value("mark");
@@ -433,7 +469,7 @@ impl Scene<'_> {
         }
         if class == Class::Leave {
             self.come_again();
-            return self.stage.victim_finds();
+            return self.stage.victim_finds(true);
         }
         None
     }

@@ -11,6 +11,8 @@ const OWN: &[&str] = &[
     "create view glance as select '{canary}'::text as seen",
     "create materialized view memory as select '{canary}'::text as seen",
     "create sequence ticket",
+    "create sequence tally",
+    "select nextval('tally')",
     "select setval('ticket', 4711)",
     "create table drafts (id int primary key, note text default '{canary}', check (note <> 'not {canary}'))",
     "insert into drafts values (1)",

@@ -91,7 +91,7 @@ pub const ATTACKS: &[Attack] = &[
         "reset all; set app.tenant_id = '{tenant}'; select * from accounts",
         "rollback; set app.tenant_id = '{tenant}'; select * from accounts",
     ])),
-    Attack::new("leave_library", Leave, ALL, Act::Refused(&["load 'auto_explain'", "set auto_explain.log_min_duration = 0"])),
+    Attack::new("leave_library", Leave, ALL, Act::Refused(&["load 'auto_explain'"])),
     Attack::new("leave_session_preload", Leave, ALL, Act::Refused(&["alter role current_user set session_preload_libraries = 'auto_explain'"])),
     Attack::new("leave_large_object", Leave, TOGETHER, Act::Script(&[
         A("select lo_from_bytea(770011, '{mark}')"), Again, V("select convert_from(lo_get(770011), 'UTF8')"), A("select lo_unlink(770011)"),

@@ -74,11 +74,11 @@ pub const ATTACKS: &[Attack] = &[
             "delete from accounts where id between 8000 and 9500",
         ],
     )),
-    Attack::new("sequence_moves", Observe, SCHEMA, Act::Gauge("select last_value from {schema}.ticket", &["select nextval('ticket')"])),
+    Attack::new("sequence_moves", Observe, SCHEMA, Act::Gauge("select last_value from {schema}.tally", &["select nextval('tally')"])),
     Attack::new("sequence_by_function", Observe, SCHEMA, Act::Refused(&["select pg_sequence_last_value('{schema}.ticket'::regclass)"])),
     Attack::new("sequences_view", Observe, SCHEMA, Act::Gauge(
-        "select sequencename || ' ' || last_value from pg_sequences where sequencename = 'ticket'",
-        &["select nextval('ticket')"],
+        "select sequencename || ' ' || last_value from pg_sequences where sequencename = 'tally'",
+        &["select nextval('tally')"],
     )),
     Attack::new("rate_by_shared_sequence", Observe, ROWS, Act::Gauge(
         "select last_value from data.ids",
