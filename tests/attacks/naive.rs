@@ -217,6 +217,11 @@ impl Plan {
         for side in SIDES {
             let database = self.database(side);
             admin.exec(&format!("alter role all in database {database} reset all"));
+            admin.exec(&format!("grant connect, temporary on database {database} to public"));
+            for role in [self.role(side), self.login(side)] {
+                admin.exec(&format!("grant connect on database {database} to {role}"));
+                admin.exec(&format!("alter role {role} in database {database} reset all"));
+            }
             admin.exec(&format!("alter database {database} allow_connections true"));
         }
     }

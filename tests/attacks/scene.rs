@@ -109,7 +109,11 @@ impl Stage {
     /// What makes the victim's place worth a look, said by the victim itself.
     fn furnish(&self, victim: &mut Session) {
         for statement in crate::victim::furniture(self.tier) {
-            victim.query(&self.fill(statement));
+            let answer = victim.query(&self.fill(statement));
+            // The first is looked at all the time; others may be refused.
+            if statement.starts_with("create function whisper") {
+                assert!(answer.is_ok(), "{} {:?}: {statement}: {answer:?}", self.label, self.tier);
+            }
         }
     }
 
@@ -173,14 +177,15 @@ impl Stage {
 
     /// Everything is as before any attack.
     pub fn prepare(&mut self) {
-        if self.is_naive {
+        let is_changed = self.baseline.is_none() || self.attacker.turnstile.is_some();
+        if is_changed {
             self.sitter = None;
             self.visitor = None;
         }
-        (self.restore)();
-        if self.is_naive || self.baseline.is_none() {
-            self.sitter = None;
-            self.visitor = None;
+        if is_changed || !self.is_naive {
+            (self.restore)();
+        }
+        if is_changed {
             let mut victim = self.open_victim().unwrap_or_else(|answer| {
                 panic!("{}: the victim can't log in: {answer:?}", self.label)
             });
@@ -248,8 +253,16 @@ impl Stage {
             panic!("{}: the attacker can't log in: {answer:?}", self.label)
         });
         let mut scene = Scene { stage: self, attacker };
+        let start = std::time::Instant::now();
+        if std::env::var_os("PGUSHER_ATTACK_TRACE").is_some() {
+            eprintln!("{:?} {} {:?} {}", std::thread::current().id(), scene.stage.label, scene.stage.tier, attack.name);
+        }
         let done = scene.act(&attack.act, in_transaction);
+        let acted = start.elapsed();
         let leak = done.or_else(|| scene.judge(attack.class));
+        if start.elapsed().as_secs() > 2 {
+            eprintln!("slow: {} {} {:?} {acted:?} {:?}", attack.name, scene.stage.label, scene.stage.tier, start.elapsed());
+        }
         match leak {
             None => Verdict::Blocked,
             Some(what) => {
