@@ -57,7 +57,10 @@ const MODULES: [(&str, &[&str]); 23] = [
     // The control plane.
     ("registry", &["tenant", "sql", "config", "crypto"]),
     ("provisioning", &["tenant", "sql"]),
-    ("control", &["tenant", "config", "registry"]),
+    (
+        "control",
+        &["tenant", "crypto", "config", "registry", "provisioning"],
+    ),
     ("api", &["telemetry"]),
     // Everything put together.
     (
@@ -77,7 +80,20 @@ const MODULES: [(&str, &[&str]); 23] = [
         ],
     ),
     ("demo", &["tenant", "app"]),
-    ("cli", &["tenant", "config", "telemetry", "app", "demo"]),
+    (
+        "cli",
+        &[
+            "tenant",
+            "config",
+            "crypto",
+            "telemetry",
+            "registry",
+            "provisioning",
+            "control",
+            "app",
+            "demo",
+        ],
+    ),
 ];
 
 /// What relays bytes. It gets everything by value from `app`: it knows no file and no operator.

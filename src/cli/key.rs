@@ -1,19 +1,47 @@
 //! `pgusher key`.
 
-use super::{Io, UsageError, api_key, verifier};
-use crate::tenant::{ScramVerifier, Secret};
+use super::{ConfigFile, Io, UsageError, control, table};
+use crate::{
+    control::{CreatedKey, KeyView, NewKey, mint, verifier},
+    tenant::{ScramVerifier, Secret},
+};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use std::io::{BufRead, Read};
+use std::{
+    io::{BufRead, Read},
+    time::Duration,
+};
+use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 /// Longer ones are no keys: a client's password message is limited, too.
 const KEY_BYTES_MAX: usize = 1024;
 
+const CREATE_HELP: &str = "\
+Examples:
+  pgusher key create acme                              another key for a tenant of the registry
+  pgusher key create acme --name reports --scope read_only --allow 10.0.0.0/8 --expires 90d
+  pgusher key create                                   without a registry: the line for proxy.toml
+  pgusher key create --like 'SCRAM-SHA-256$4096:…'      another key of the same tenant, for proxy.toml
+
+The key is printed once.";
+
+const ROTATE_HELP: &str = "\
+Makes a new key like the old one, which goes on working for the grace. Example:
+  pgusher key rotate acme k3v9x2ab --grace 1d";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum KeyCommand {
-    /// Make a new random key, its verifier, and the line for proxy.toml
-    Create(CreateArgs),
+    /// Make a new random key: for a tenant of the registry, or a line for proxy.toml
+    #[command(after_help = CREATE_HELP)]
+    Create(Box<CreateArgs>),
+    /// List a tenant's keys
+    List(ListArgs),
+    /// Revoke a key: its sessions end at once
+    Revoke(RevokeArgs),
+    /// Replace a key by a new one
+    #[command(after_help = ROTATE_HELP)]
+    Rotate(RotateArgs),
     /// Print the verifier of a key, read from stdin or the environment
     #[command(after_help = "\
 Examples:
@@ -35,8 +63,74 @@ struct Like {
 
 #[derive(Debug, Args)]
 pub(super) struct CreateArgs {
+    /// A tenant of the registry; without one, the key is for proxy.toml
+    #[arg(conflicts_with = "like")]
+    tenant: Option<String>,
     #[command(flatten)]
     like: Like,
+    /// For people
+    #[arg(long, requires = "tenant")]
+    name: Option<String>,
+    /// read_write, or read_only: it lands on a role that can't write
+    #[arg(long, requires = "tenant")]
+    scope: Option<String>,
+    /// A network that it may be used from, such as 10.0.0.0/8; can be given more than once
+    #[arg(long, requires = "tenant", value_name = "NETWORK")]
+    allow: Vec<String>,
+    /// What the tenant's own applications make of it; can be given more than once
+    #[arg(long, requires = "tenant", value_name = "WORD")]
+    permission: Vec<String>,
+    /// It ends after this time, such as 90d
+    #[arg(long, requires = "tenant", value_parser = humantime::parse_duration)]
+    expires: Option<Duration>,
+    /// Logins in an hour
+    #[arg(long, requires = "tenant", value_name = "N")]
+    rate_limit_per_hour: Option<i32>,
+    /// Clients that use it at the same time
+    #[arg(long, requires = "tenant", value_name = "N")]
+    max_client_connections: Option<i32>,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// The tenant
+    tenant: String,
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RevokeArgs {
+    /// The tenant
+    tenant: String,
+    /// The key's id: what stands between "pgu_" and the next "_"
+    key: String,
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RotateArgs {
+    /// The tenant
+    tenant: String,
+    /// The key's id
+    key: String,
+    /// How long the old one goes on working
+    #[arg(long, default_value = "1d", value_parser = humantime::parse_duration)]
+    grace: Duration,
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -53,15 +147,121 @@ pub(super) struct VerifierArgs {
 
 pub(super) fn run(command: KeyCommand, io: &mut Io<'_>) -> anyhow::Result<()> {
     match command {
-        KeyCommand::Create(args) => create(&args.like, io),
+        KeyCommand::Create(args) => match args.tenant.clone() {
+            Some(tenant) => create_for(tenant, *args, io),
+            None => create(&args.like, io),
+        },
+        KeyCommand::List(args) => list(args, io),
+        KeyCommand::Revoke(args) => revoke(args, io),
+        KeyCommand::Rotate(args) => rotate(args, io),
         KeyCommand::Verifier(args) => print_verifier(args, io),
     }
 }
 
+fn create_for(tenant: String, args: CreateArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
+    let expires = args.expires.map(|time| {
+        let time = time::Duration::try_from(time).ok();
+        let end = time.and_then(|time| OffsetDateTime::now_utc().checked_add(time));
+        end.ok_or_else(|| UsageError::Change("--expires".to_owned(), "it is too long".to_owned()))
+    });
+    let new = NewKey {
+        name: args.name.unwrap_or_default(),
+        scope: args.scope,
+        permissions: args.permission,
+        allow: args.allow,
+        rate_limit_per_hour: args.rate_limit_per_hour,
+        max_client_connections: args.max_client_connections,
+        not_before: None,
+        expires_at: expires.transpose()?,
+    };
+    let made = control::run(&args.config, |control, actor| async move {
+        Ok(control.create_key(&actor, &tenant, new).await?)
+    });
+    created(&made?, args.like.json, io)
+}
+
+fn created(made: &CreatedKey, is_json: bool, io: &mut Io<'_>) -> anyhow::Result<()> {
+    if is_json {
+        return table::json(io, &made.reveal());
+    }
+    writeln!(io.output, "id            {}", made.key.id)?;
+    writeln!(io.output, "key           {}", made.secret.expose())?;
+    writeln!(io.output, "DATABASE_URL  {}", made.url.expose())?;
+    writeln!(io.talk, "The key is shown only now.")?;
+    Ok(())
+}
+
+fn list(args: ListArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
+    let tenant = args.tenant;
+    let keys = control::run(&args.config, |control, actor| async move {
+        Ok(control.list_keys(&actor, &tenant).await?)
+    })?;
+    if args.json {
+        return table::json(io, &keys);
+    }
+    let mut table = table::table(&[
+        "key",
+        "name",
+        "scope",
+        "status",
+        "from",
+        "expires",
+        "last used",
+    ]);
+    let now = OffsetDateTime::now_utc();
+    for key in keys {
+        let status = status(&key, now).to_owned();
+        let from = key.allow.join(", ");
+        let ends = table::maybe_time(key.expires_at);
+        let used = table::maybe_time(key.last_used_at);
+        table.add_row([key.id, key.name, key.scope, status, from, ends, used]);
+    }
+    table::print(io, &table)
+}
+
+fn status(key: &KeyView, now: OffsetDateTime) -> &'static str {
+    if key.status == "revoked" {
+        "revoked"
+    } else if key.expires_at.is_some_and(|end| end <= now) {
+        "expired"
+    } else if key.not_before.is_some_and(|begin| begin > now) {
+        "not yet"
+    } else {
+        "active"
+    }
+}
+
+fn revoke(args: RevokeArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
+    let (tenant, key) = (args.tenant, args.key);
+    let key = control::run(&args.config, |control, actor| async move {
+        Ok(control.revoke_key(&actor, &tenant, &key).await?)
+    })?;
+    if args.json {
+        return table::json(io, &key);
+    }
+    writeln!(
+        io.output,
+        "key {} of tenant {} is revoked",
+        key.id, key.tenant
+    )?;
+    Ok(())
+}
+
+fn rotate(args: RotateArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
+    let (tenant, old, grace) = (args.tenant, args.key.clone(), args.grace);
+    let made = control::run(&args.config, |control, actor| async move {
+        Ok(control.rotate_key(&actor, &tenant, &old, grace).await?)
+    })?;
+    created(&made, args.json, io)?;
+    let ends = humantime::format_duration(args.grace);
+    writeln!(io.talk, "Key {} ends in {ends}.", args.key)?;
+    Ok(())
+}
+
 fn create(args: &Like, io: &mut Io<'_>) -> anyhow::Result<()> {
-    let key = api_key::create()?;
+    let key = mint()?;
     let text = key.text.expose();
-    let verifier = verifier::verifier(text, args.like.as_ref())?.to_string();
+    let verifier = verifier(text, args.like.as_ref())?.to_string();
     let id = key.id.as_str();
     let line = format!("{{ id = \"{id}\", verifier = \"{verifier}\" }},");
     if args.json {
@@ -91,7 +291,7 @@ fn print_verifier(args: VerifierArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
         }
         None => checked(read_key(io)?, UsageError::NoKey)?,
     };
-    let verifier = verifier::verifier(key.expose(), args.like.like.as_ref())?.to_string();
+    let verifier = verifier(key.expose(), args.like.like.as_ref())?.to_string();
     if args.like.json {
         writeln!(io.output, "{:#}", json!({ "verifier": verifier }))?;
     } else {

@@ -3,16 +3,26 @@
 //! stdout is data, stderr is talk. It ends with 0, with 1 when something went wrong, and with 2
 //! when the command or the configuration is wrong.
 
-mod api_key;
+mod audit;
 mod check;
+mod cluster;
+mod control;
 mod health;
 mod key;
+mod migrate;
+mod migrate_registry;
+mod migrate_tenants;
 mod output;
-mod verifier;
+mod protect;
+mod secrets;
+mod table;
+mod tenant;
+mod tuning;
 
 use crate::{
     app,
     config::{Config, ConfigError, Log, LogFormat, LogLevel},
+    control::ControlError,
     demo::DemoArgs,
     telemetry::logs,
 };
@@ -34,6 +44,11 @@ Start:
   psql postgres://TENANT:KEY@127.0.0.1:6432/TENANT
   pgusher demo                            all of it, with a PostgreSQL of its own
 
+With a [registry] in proxy.toml:
+  pgusher migrate                         create the registry's tables
+  pgusher cluster add main --primary postgres://db --admin-role admin --admin-password-env PW
+  pgusher tenant create acme --tier schema
+
 A change of proxy.toml is noticed by itself (or at SIGHUP); a file with an error changes nothing.
 Exit status: 0 well, 1 something went wrong, 2 wrong command or configuration.";
 
@@ -54,9 +69,25 @@ enum Command {
     Demo(DemoArgs),
     /// Check proxy.toml and print what it means, defaults filled in, secrets redacted
     Check(check::CheckArgs),
-    /// Make API keys and their verifiers
+    /// Create the registry's tables, or bring them up to date; with `tenants`: the tenants' tables
+    Migrate(migrate::MigrateArgs),
+    /// Turn tables into tables of tier row: each tenant finds its own rows in them
+    Protect(protect::ProtectArgs),
+    /// Tenants: make, change, end them; what happened to them
+    #[command(subcommand)]
+    Tenant(tenant::TenantCommand),
+    /// API keys of a tenant, and verifiers for proxy.toml
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// PostgreSQL clusters that tenants are made in
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Master keys: make one, seal everything anew
+    #[command(subcommand)]
+    Secrets(secrets::SecretsCommand),
+    /// The log of events: is it whole?
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Ask a running pgusher whether it is well; for a container's health check
     Health(health::HealthArgs),
 }
@@ -91,6 +122,20 @@ enum UsageError {
     /// The variable is not there.
     #[error("the environment variable {0:?} is not set or is empty")]
     Environment(String),
+    /// A change of a tenant that can't be read.
+    #[error("{0:?}: {1}")]
+    Change(String, String),
+    /// Nothing is to be changed.
+    #[error("nothing is to be changed; give at least one option, such as {0}")]
+    Nothing(&'static str),
+    /// A file with a secret.
+    #[error("can't read {0}: {1}")]
+    SecretFile(String, String),
+    /// Neither an address nor a cluster of that name in the file.
+    #[error(
+        "give --primary postgres://host[:port]; {0} has no cluster {1:?} whose address could be taken"
+    )]
+    NoPrimary(String, String),
     /// Not a URL that we can ask.
     #[error("{0:?} is no URL; write \"http://127.0.0.1:6433/healthz\"")]
     Url(String),
@@ -136,7 +181,13 @@ fn run(cli: Cli, io: &mut Io<'_>) -> anyhow::Result<()> {
         Command::Serve(file) => serve(file.config)?,
         Command::Demo(args) => demo(args)?,
         Command::Check(args) => check::run(&args, io)?,
+        Command::Migrate(args) => migrate::run(args, io)?,
+        Command::Protect(args) => protect::run(args, io)?,
+        Command::Tenant(command) => tenant::run(command, io)?,
         Command::Key(command) => key::run(command, io)?,
+        Command::Cluster(command) => cluster::run(command, io)?,
+        Command::Secrets(command) => secrets::run(&command, io)?,
+        Command::Audit(command) => audit::run(&command, io)?,
         Command::Health(args) => health::run(&args, io)?,
     }
     io.output.flush()?;
@@ -166,7 +217,11 @@ fn demo(args: DemoArgs) -> anyhow::Result<()> {
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    if error.is::<ConfigError>() || error.is::<UsageError>() {
+    let is_wrong = error.is::<ConfigError>()
+        || error.is::<UsageError>()
+        || error.is::<control::NoRegistry>()
+        || matches!(error.downcast_ref(), Some(ControlError::Invalid { .. }));
+    if is_wrong {
         ExitCode::from(2)
     } else {
         ExitCode::FAILURE

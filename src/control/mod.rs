@@ -2,13 +2,50 @@
 //! call these use cases. Each takes an [`Actor`], checks that it may, does it, and writes an event.
 
 mod actor;
+mod api_key;
+mod audit;
+mod change;
+mod clusters;
+mod dump;
 mod error;
+mod history;
+mod keys;
+mod lifecycle;
+mod names;
+mod place;
+mod probe;
+mod secret;
+mod secrets;
+mod sweep;
+mod templates;
+mod tenants;
+mod turn;
+mod verifier;
+mod view;
 
 pub use actor::{Actor, Role};
+pub use api_key::{MintError, Minted, mint};
+pub use audit::{Break, Head, Verified};
+pub use change::{Patch, PoolChange, TenantChange};
+pub use clusters::NewCluster;
 pub use error::ControlError;
+pub use keys::{CreatedKey, NewKey};
+pub use lifecycle::Termination;
+pub use secrets::Rotated;
+pub use sweep::Swept;
+pub use templates::{
+    FailedTenant, MigratedTenant, Migration, MigrationOutcome, Progress, Protection,
+};
+pub use tenants::{CreatedTenant, NewTenant};
+pub use verifier::verifier;
+pub use view::{
+    ClusterView, EventView, KeyView, Listed, Page, TenantView, cluster_record, key_record,
+    tenant_record,
+};
 
 use crate::{config::Config, registry::Registry};
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
+use tokio::sync::Semaphore;
 
 /// The use cases. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -19,6 +56,7 @@ pub struct Control {
     pub templates: Option<PathBuf>,
     /// Where clients connect, for the URLs that are shown: `127.0.0.1:6432`.
     pub proxy: String,
+    turns: Arc<Semaphore>,
 }
 
 impl Control {
@@ -46,6 +84,7 @@ impl Control {
             registry,
             templates: config.templates.clone(),
             proxy,
+            turns: Arc::new(Semaphore::new(turn::TURNS)),
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use crate::tenant::Secret;
 use aes_gcm::{Aes256Gcm, Key, KeyInit as _};
+use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rand::{TryRng as _, rngs::SysRng};
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 use zeroize::Zeroizing;
 
 /// Bytes of a master key.
@@ -29,14 +30,18 @@ pub enum KeyringError {
     Randomness,
 }
 
-/// The master keys by number. The one with the highest number seals; all of them open.
+/// Keys by number.
+pub(super) type Keys = BTreeMap<u32, Aes256Gcm>;
+
+/// The master keys by number. The one with the highest number seals; all of them open. They can be
+/// replaced while in use, so that a new key needs no restart.
 pub struct Keyring {
-    pub(super) keys: BTreeMap<u32, Aes256Gcm>,
+    keys: ArcSwap<Keys>,
 }
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.keys.keys()).finish()
+        f.debug_set().entries(self.keys.load().keys()).finish()
     }
 }
 
@@ -62,7 +67,9 @@ impl Keyring {
         if keys.is_empty() {
             return Err(KeyringError::Empty);
         }
-        Ok(Self { keys })
+        Ok(Self {
+            keys: ArcSwap::from_pointee(keys),
+        })
     }
 
     /// A line with a new key of this number, for the operator to keep.
@@ -80,7 +87,18 @@ impl Keyring {
 
     /// The number of the key that seals.
     pub fn current(&self) -> u32 {
-        self.keys.last_key_value().map_or(0, |(number, _)| *number)
+        let keys = self.keys.load();
+        keys.last_key_value().map_or(0, |(number, _)| *number)
+    }
+
+    /// Takes the keys of another keyring over, in place of its own.
+    pub fn replace(&self, other: &Self) {
+        self.keys.store(other.keys.load_full());
+    }
+
+    /// The keys as they are now.
+    pub(super) fn keys(&self) -> Arc<Keys> {
+        self.keys.load_full()
     }
 }
 

@@ -92,7 +92,8 @@ impl Keyring {
     /// # Errors
     /// [`SealError`].
     pub fn seal(&self, purpose: Purpose<'_>, value: &[u8]) -> Result<Vec<u8>, SealError> {
-        let (number, key) = self.keys.last_key_value().ok_or(SealError::Randomness)?;
+        let keys = self.keys();
+        let (number, key) = keys.last_key_value().ok_or(SealError::Randomness)?;
         let mut nonce = [0; NONCE_BYTES];
         SysRng
             .try_fill_bytes(&mut nonce)
@@ -121,7 +122,8 @@ impl Keyring {
         sealed: Sealed<'_>,
     ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         let number = sealed.key()?;
-        let key = self.keys.get(&number).ok_or(OpenError::Key(number))?;
+        let keys = self.keys();
+        let key = keys.get(&number).ok_or(OpenError::Key(number))?;
         let rest = sealed.0.get(HEAD_BYTES..).unwrap_or_default();
         let (nonce, body) = rest.split_first_chunk().ok_or(OpenError::Form)?;
         let payload = Payload {
@@ -215,6 +217,8 @@ mod tests {
         let alone = Keyring::parse(new.expose()).unwrap();
         let opened = alone.open(ACME, Sealed(&sealed));
         assert_eq!(opened.unwrap_err(), OpenError::Key(1));
+        alone.replace(&both);
+        assert!(alone.open(ACME, Sealed(&sealed)).is_ok());
         let (other, _) = keyring(&[1]);
         let opened = other.open(ACME, Sealed(&sealed));
         assert_eq!(opened.unwrap_err(), OpenError::Tag(1));

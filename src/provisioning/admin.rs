@@ -252,6 +252,11 @@ impl Session {
         }
     }
 
+    /// What an error of [`Session::db`] means.
+    pub(super) fn error(&self, step: &'static str, error: &sqlx::Error) -> ProvisioningError {
+        ProvisioningError::of(step, &self.address, error)
+    }
+
     /// Says goodbye, so that the place is free before the next step.
     pub(super) async fn end(self) {
         if let Err(error) = in_time(self.db.close()).await {

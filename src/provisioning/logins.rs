@@ -224,8 +224,12 @@ async fn run(admin: &Admin, step: &'static str, statements: &str) -> Result<(), 
 
 /// The names of the tenant's roles as an SQL array of texts.
 pub(super) fn role_array(place: &Place) -> String {
-    let names: Vec<String> = logins(place)
-        .map(|(login, _)| quoted_literal(&login.role))
+    // Also who applied templates in a run that was killed.
+    let visitor = format!("m_{}", place.token);
+    let roles = logins(place).map(|(login, _)| &*login.role);
+    let names: Vec<String> = roles
+        .chain(std::iter::once(visitor.as_str()))
+        .map(quoted_literal)
         .collect();
     format!("ARRAY[{}]::text[]", names.join(", "))
 }

@@ -5,14 +5,25 @@
 //! [`Registry::migrate`] under PostgreSQL's advisory lock, so that several starts at once are one.
 
 mod assemble;
+mod clusters;
 mod error;
 mod event;
+mod events;
+mod keys;
 mod rows;
+mod tenants;
 
 pub use assemble::{Assembled, cluster_of, tenant_of};
+pub use clusters::{cluster, clusters, insert_cluster, set_cluster_holes, set_replicas};
 pub use error::RegistryError;
 pub use event::{Changes, NewEvent, append};
+pub use events::{EventRow, last_event_at, newest_events, oldest_events};
+pub use keys::{KeyEnd, end_key, insert_key, keys, lock_key};
 pub use rows::{ClusterRow, KeyRow, SlotKeyRow, TenantRow};
+pub use tenants::{
+    TenantSeed, change_tenant, delete_tenant, insert_tenant, lock_tenant, set_tenant_passwords,
+    tenant, tenants, unfinished_tenants,
+};
 
 use crate::{config, crypto::Keyring};
 use sqlx::{
@@ -60,6 +71,12 @@ impl Registry {
     pub async fn migrate(&self) -> Result<(), RegistryError> {
         Ok(MIGRATIONS.run(&self.pool).await?)
     }
+}
+
+/// The version that [`Registry::migrate`] brings a registry to.
+pub fn version() -> i64 {
+    let versions = MIGRATIONS.iter().map(|migration| migration.version);
+    versions.max().unwrap_or(0)
 }
 
 /// How to connect, for the pool and for who listens.

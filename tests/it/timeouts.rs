@@ -44,11 +44,7 @@ fn a_login_has_its_time() {
         "{:?}",
         start.elapsed()
     );
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < DEADLINE, "{:?}", start.elapsed());
     connect.login().is_in_step();
 }
 
@@ -61,7 +57,7 @@ fn a_query_has_its_time() {
         client.exec("select pg_sleep(0.1)");
         let start = Instant::now();
         assert_eq!(client.fails("select pg_sleep(30)").code(), "57014");
-        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(start.elapsed() < DEADLINE);
         client.is_in_step();
         let frames = client.ask(&Request::new().run("select pg_sleep(30)", &[]).sync());
         assert_eq!(code(&frames), "57014");
@@ -188,7 +184,7 @@ fn a_postgresql_that_does_not_answer_is_given_up() {
         ["08006", "08001", "57P03", "53300", "58000"].contains(&refusal.code()),
         "{refusal:?}"
     );
-    assert!(start.elapsed() < Duration::from_secs(8));
+    assert!(start.elapsed() < DEADLINE);
 }
 
 #[test]

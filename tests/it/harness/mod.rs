@@ -10,6 +10,7 @@ pub mod errors;
 pub mod frames;
 pub mod login;
 pub mod neighbour;
+pub mod office;
 pub mod place;
 pub mod port;
 pub mod postgres;

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// How long any test waits for anything.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Returns when the condition holds.
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {

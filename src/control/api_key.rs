@@ -19,30 +19,43 @@ const SECRET_LENGTH: usize = 43;
 /// 62^6 > 2^32.
 const CHECKSUM_LENGTH: usize = 6;
 
+/// Why no key or verifier could be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MintError {
+    /// No randomness.
+    #[error("the system has no randomness")]
+    Randomness,
+    /// The SCRAM library made something else.
+    #[error("the SCRAM library made no verifier")]
+    Library,
+}
+
 /// A new key.
-pub(super) struct NewKey {
+#[derive(Debug)]
+pub struct Minted {
     /// Not secret.
-    pub(super) id: KeyId,
+    pub id: KeyId,
     /// The whole key.
-    pub(super) text: Secret,
+    pub text: Secret,
 }
 
 /// Makes a key with 256 random bits.
 ///
 /// # Errors
-/// When the system has no randomness.
-pub(super) fn create() -> anyhow::Result<NewKey> {
+/// [`MintError::Randomness`].
+pub fn mint() -> Result<Minted, MintError> {
     let mut id_bytes = [0; 8];
-    SysRng.try_fill_bytes(&mut id_bytes)?;
     let mut secret = Zeroizing::new([0; SECRET_BYTES]);
-    SysRng.try_fill_bytes(&mut *secret)?;
+    let filled = SysRng.try_fill_bytes(&mut id_bytes);
+    let filled = filled.and_then(|()| SysRng.try_fill_bytes(&mut *secret));
+    filled.map_err(|_error| MintError::Randomness)?;
     // 36^8 ids out of 2^64: the bias is far below anything that matters for a name.
     let id = encode(&mut id_bytes, ID_ALPHABET, ID_LENGTH);
     let secret = Zeroizing::new(encode(&mut *secret, ALPHABET, SECRET_LENGTH));
     let mut text = format!("{PREFIX}{id}_{}", *secret);
     text.push_str(&checksum(&text));
-    Ok(NewKey {
-        id: KeyId::new(&id)?,
+    Ok(Minted {
+        id: KeyId::new(&id).map_err(|_error| MintError::Randomness)?,
         text: Secret::new(text),
     })
 }
@@ -104,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_key_names_itself_and_proves_its_form() {
-        let key = create().unwrap();
+        let key = mint().unwrap();
         let text = key.text.expose();
         let rest = text.strip_prefix("pgu_").unwrap();
         let (id, secret) = rest.split_once('_').unwrap();
@@ -114,6 +127,6 @@ mod tests {
         assert!(secret.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         let (body, sum) = text.split_at(text.len() - CHECKSUM_LENGTH);
         assert_eq!(checksum(body), sum);
-        assert_ne!(create().unwrap().text, key.text);
+        assert_ne!(mint().unwrap().text, key.text);
     }
 }

@@ -1,5 +1,6 @@
 //! From a key to what proves it.
 
+use super::api_key::MintError;
 use crate::tenant::ScramVerifier;
 use pgwire::api::auth::sasl::scram::{ScramSecret, gen_salted_password};
 use rand::{TryRng, rngs::SysRng};
@@ -11,17 +12,30 @@ const SALT_BYTES: usize = 16;
 /// The verifier of a key: with the salt and iteration count of `like`, else a new salt.
 ///
 /// # Errors
-/// When the system has no randomness.
-pub(super) fn verifier(key: &str, like: Option<&ScramVerifier>) -> anyhow::Result<ScramVerifier> {
+/// [`MintError`].
+pub fn verifier(key: &str, like: Option<&ScramVerifier>) -> Result<ScramVerifier, MintError> {
     let (salt, iterations) = if let Some(like) = like {
         (like.salt.clone(), like.iterations)
     } else {
         let mut salt = [0; SALT_BYTES];
-        SysRng.try_fill_bytes(&mut salt)?;
+        let filled = SysRng.try_fill_bytes(&mut salt);
+        filled.map_err(|_error| MintError::Randomness)?;
         (salt.into(), ITERATIONS)
     };
+    salted(key, &salt, iterations)
+}
+
+/// The verifier of a key with this salt and PostgreSQL's usual iteration count.
+///
+/// # Errors
+/// [`MintError`].
+pub(super) fn verifier_with(key: &str, salt: &[u8]) -> Result<ScramVerifier, MintError> {
+    salted(key, salt, ITERATIONS)
+}
+
+fn salted(key: &str, salt: &[u8], iterations: u32) -> Result<ScramVerifier, MintError> {
     let rounds = iterations as usize;
-    let salted = gen_salted_password(key, &salt, rounds);
+    let salted = gen_salted_password(key, salt, rounds);
     let secret = ScramSecret::verifier_from_salted_password(salt.to_vec(), salted, rounds);
     let ScramSecret::Verifier {
         stored_key,
@@ -29,14 +43,12 @@ pub(super) fn verifier(key: &str, like: Option<&ScramVerifier>) -> anyhow::Resul
         ..
     } = secret
     else {
-        anyhow::bail!("the SCRAM library made no verifier");
+        return Err(MintError::Library);
     };
-    let bytes = |key: Vec<u8>| {
-        <[u8; 32]>::try_from(key).map_err(|key| anyhow::anyhow!("a key of {} bytes", key.len()))
-    };
+    let bytes = |key: Vec<u8>| <[u8; 32]>::try_from(key).map_err(|_key| MintError::Library);
     Ok(ScramVerifier {
         iterations,
-        salt,
+        salt: salt.into(),
         stored_key: bytes(stored_key)?,
         server_key: bytes(server_key)?,
     })

@@ -1,0 +1,379 @@
+//! Use cases for clusters.
+
+use super::{
+    Actor, ClusterView, Control, ControlError, Role, names,
+    place::{Ground, holes_value, upstream},
+    secret,
+    view::cluster_record,
+};
+use crate::{
+    config::cluster_url,
+    provisioning::Report,
+    registry::{self, Changes, ClusterRow, NewEvent},
+    tenant::Secret,
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use sqlx::{PgConnection, types::Json};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+const REPLICAS_MAX: usize = 16;
+
+/// A cluster to be added.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NewCluster {
+    /// 1 to 63 of `a-z`, `0-9`, `_`, `-`.
+    pub name: String,
+    /// `postgres://host[:port]`, without user and password.
+    pub primary_url: String,
+    /// Its hot standbys, the same way.
+    pub replica_urls: Vec<String>,
+    /// For people.
+    pub region: Option<String>,
+    /// Who makes and removes tenants there: a superuser, or CREATEROLE and CREATEDB.
+    pub admin_role: String,
+    /// Its password; `None` where PostgreSQL trusts us. Never read from JSON of an argument.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub admin_password: Option<Secret>,
+    /// `disable`, `require`, `verify-ca`, `verify-full`; `disable` where nothing is said.
+    pub tls: Option<String>,
+    /// Path of the CA's certificate.
+    pub tls_ca: Option<String>,
+    /// `strict` (where nothing is said) or `compatible`.
+    pub profile: Option<String>,
+    /// Server connections of all tenants together: 90 where nothing is said.
+    pub max_server_connections: Option<i32>,
+    /// Server connections being opened at the same time: 8 where nothing is said.
+    pub max_parallel_connects: Option<i32>,
+    /// Milliseconds: 5000 where nothing is said.
+    pub connect_timeout_ms: Option<i64>,
+    /// The database that tenants of the tier schema share.
+    pub schema_database: Option<String>,
+    /// The database that tenants of the tier row share.
+    pub row_database: Option<String>,
+}
+
+impl NewCluster {
+    fn check(&self) -> Result<(), ControlError> {
+        let wrong = |field: &str, problem: String| {
+            Err(ControlError::Invalid {
+                field: field.to_owned(),
+                problem,
+            })
+        };
+        names::cluster_name(&self.name)?;
+        check_url("primary_url", &self.primary_url)?;
+        for url in &self.replica_urls {
+            check_url("replica_urls", url)?;
+        }
+        if self.replica_urls.len() > REPLICAS_MAX {
+            return wrong("replica_urls", format!("more than {REPLICAS_MAX}"));
+        }
+        let databases = [
+            self.schema_database.as_deref(),
+            self.row_database.as_deref(),
+        ];
+        let names = databases
+            .into_iter()
+            .flatten()
+            .chain([self.admin_role.as_str()]);
+        for name in names {
+            if name.is_empty() || name.len() > 63 || name.contains('\0') {
+                return wrong("admin_role", format!("{name:?} is no name in PostgreSQL"));
+            }
+        }
+        if let [Some(one), Some(other)] = databases
+            && one == other
+        {
+            let problem = "it must be another database than schema_database".to_owned();
+            return wrong("row_database", problem);
+        }
+        let tls = self.tls.as_deref().unwrap_or("disable");
+        if !["disable", "require", "verify-ca", "verify-full"].contains(&tls) {
+            let problem = "it must be \"disable\", \"require\", \"verify-ca\" or \"verify-full\"";
+            return wrong("tls", problem.to_owned());
+        }
+        if self.tls_ca.is_some() && !tls.starts_with("verify") {
+            return wrong(
+                "tls_ca",
+                "it needs tls \"verify-ca\" or \"verify-full\"".to_owned(),
+            );
+        }
+        if !matches!(
+            self.profile.as_deref(),
+            None | Some("strict" | "compatible")
+        ) {
+            return wrong(
+                "profile",
+                "it must be \"strict\" or \"compatible\"".to_owned(),
+            );
+        }
+        let counts = [
+            (
+                "max_server_connections",
+                self.max_server_connections,
+                100_000,
+            ),
+            ("max_parallel_connects", self.max_parallel_connects, 10_000),
+        ];
+        for (field, value, most) in counts {
+            if value.is_some_and(|value| value < 1 || value > most) {
+                return wrong(field, format!("it must be 1 to {most}"));
+            }
+        }
+        if self
+            .connect_timeout_ms
+            .is_some_and(|value| !(1..=600_000).contains(&value))
+        {
+            return wrong("connect_timeout_ms", "it must be 1 to 600000".to_owned());
+        }
+        Ok(())
+    }
+
+    fn row(self, admin_password: Option<Vec<u8>>) -> ClusterRow {
+        let now = OffsetDateTime::now_utc();
+        let or = |text: Option<String>, default: &str| text.unwrap_or_else(|| default.to_owned());
+        ClusterRow {
+            name: self.name,
+            primary_url: self.primary_url,
+            replica_urls: self.replica_urls,
+            region: self.region,
+            admin_role: self.admin_role,
+            admin_password,
+            tls: or(self.tls, "disable"),
+            tls_ca: self.tls_ca,
+            max_server_connections: self.max_server_connections.unwrap_or(90),
+            max_parallel_connects: self.max_parallel_connects.unwrap_or(8),
+            connect_timeout_ms: self.connect_timeout_ms.unwrap_or(5000),
+            profile: or(self.profile, "strict"),
+            schema_database: or(self.schema_database, "pgusher_schemas"),
+            row_database: or(self.row_database, "pgusher_rows"),
+            open_holes: Json(json!([])),
+            generation: 0,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}
+
+fn check_url(field: &str, url: &str) -> Result<(), ControlError> {
+    let parsed = cluster_url(url);
+    parsed.map(drop).map_err(|error| ControlError::Invalid {
+        field: field.to_owned(),
+        problem: error.to_string(),
+    })
+}
+
+impl Control {
+    /// Adds a cluster: its admin is tried, it is hardened, then it is written. Needs an operator
+    /// with the role `admin`.
+    ///
+    /// # Errors
+    /// [`ControlError`]. A cluster that was hardened and not written is hardened all the same.
+    ///
+    /// # Cancel safety
+    /// It is added then, or it is not.
+    pub async fn add_cluster(
+        &self,
+        actor: &Actor,
+        mut new: NewCluster,
+    ) -> Result<ClusterView, ControlError> {
+        actor.may_operate(Role::Admin)?;
+        new.check()?;
+        let password = new.admin_password.take();
+        let owner = format!("cluster:{}", new.name);
+        let keyring = &self.registry.keyring;
+        let sealed = password.as_ref();
+        let sealed = sealed.map(|password| secret::seal(keyring, &owner, secret::ADMIN, password));
+        let mut row = new.row(sealed.transpose()?);
+        {
+            let mut db = self.registry.pool.acquire().await?;
+            if registry::cluster(&mut db, &row.name).await?.is_some() {
+                return Err(taken(&row.name));
+            }
+        }
+        let ground = Ground::with(&row, password)?;
+        ground.probe().await?;
+        row.open_holes = Json(harden(&ground).await?);
+        let mut tx = self.registry.pool.begin().await?;
+        if !registry::insert_cluster(&mut tx, &row).await? {
+            return Err(taken(&row.name));
+        }
+        let stands = one(&mut tx, &row.name).await?;
+        let changes = Changes::between(&Map::new(), &cluster_record(&stands));
+        tell(&mut tx, actor, "ClusterAdded", (&row.name, changes)).await?;
+        tx.commit().await?;
+        Ok(ClusterView::from(&stands))
+    }
+
+    /// All clusters by name. Needs an operator with the role `viewer`.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn clusters(&self, actor: &Actor) -> Result<Vec<ClusterView>, ControlError> {
+        actor.may_operate(Role::Viewer)?;
+        let mut db = self.registry.pool.acquire().await?;
+        let rows = registry::clusters(&mut db).await?;
+        Ok(rows.iter().map(ClusterView::from).collect())
+    }
+
+    /// A cluster. Needs an operator with the role `viewer`.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn cluster(&self, actor: &Actor, name: &str) -> Result<ClusterView, ControlError> {
+        actor.may_operate(Role::Viewer)?;
+        let mut db = self.registry.pool.acquire().await?;
+        Ok(ClusterView::from(&one(&mut db, name).await?))
+    }
+
+    /// Hardens a cluster again, after an upgrade for example. Needs an operator with the role
+    /// `admin`.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    ///
+    /// # Cancel safety
+    /// Can be done again.
+    pub async fn harden_cluster(
+        &self,
+        actor: &Actor,
+        name: &str,
+    ) -> Result<ClusterView, ControlError> {
+        actor.may_operate(Role::Admin)?;
+        let before = self.cluster_row(name).await?;
+        let ground = Ground::new(&before, &self.registry.keyring)?;
+        ground.probe().await?;
+        let holes = harden(&ground).await?;
+        let mut tx = self.registry.pool.begin().await?;
+        let after = registry::set_cluster_holes(&mut tx, name, holes).await?;
+        let changes = Changes::between(&cluster_record(&before), &cluster_record(&after));
+        tell(&mut tx, actor, "ClusterHardened", (name, changes)).await?;
+        tx.commit().await?;
+        Ok(ClusterView::from(&after))
+    }
+
+    /// Attacks a cluster as a tenant would, and reports what held. Needs an operator with the role
+    /// `viewer`.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    ///
+    /// # Cancel safety
+    /// Canaries may be left; the next run removes them.
+    pub async fn verify_cluster(&self, actor: &Actor, name: &str) -> Result<Report, ControlError> {
+        actor.may_operate(Role::Viewer)?;
+        let row = self.cluster_row(name).await?;
+        let ground = Ground::new(&row, &self.registry.keyring)?;
+        ground.probe().await?;
+        let report = ground.verify().await;
+        report.map_err(|cause| upstream(format!("cluster {name:?} could not be verified"), cause))
+    }
+
+    /// Adds a hot standby. Needs an operator with the role `admin`.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    ///
+    /// # Cancel safety
+    /// It is added then, or it is not.
+    pub async fn add_replica(
+        &self,
+        actor: &Actor,
+        name: &str,
+        url: &str,
+    ) -> Result<ClusterView, ControlError> {
+        actor.may_operate(Role::Admin)?;
+        check_url("replica_url", url)?;
+        let mut tx = self.registry.pool.begin().await?;
+        let before = one(&mut tx, name).await?;
+        if before.replica_urls.iter().any(|other| other == url) || before.primary_url == url {
+            return Err(ControlError::Conflict(format!(
+                "{url} is a server of cluster {name:?} already"
+            )));
+        }
+        let mut urls = before.replica_urls.clone();
+        urls.push(url.to_owned());
+        if urls.len() > REPLICAS_MAX {
+            return Err(ControlError::Conflict(format!(
+                "cluster {name:?} has {REPLICAS_MAX} replicas already"
+            )));
+        }
+        let after = registry::set_replicas(&mut tx, name, &urls).await?;
+        let changes = Changes::between(&cluster_record(&before), &cluster_record(&after));
+        tell(&mut tx, actor, "ReadReplicaAdded", (name, changes)).await?;
+        tx.commit().await?;
+        Ok(ClusterView::from(&after))
+    }
+
+    async fn cluster_row(&self, name: &str) -> Result<ClusterRow, ControlError> {
+        let mut db = self.registry.pool.acquire().await?;
+        one(&mut db, name).await
+    }
+
+    /// The cluster for a new tenant: the one that is named, or the only one.
+    pub(super) async fn cluster_for(
+        &self,
+        db: &mut PgConnection,
+        name: Option<&str>,
+    ) -> Result<ClusterRow, ControlError> {
+        if let Some(name) = name {
+            return one(db, name).await;
+        }
+        let invalid = |problem: String| ControlError::Invalid {
+            field: "cluster".to_owned(),
+            problem,
+        };
+        let mut rows = registry::clusters(db).await?;
+        match (rows.pop(), rows.len()) {
+            (Some(row), 0) => Ok(row),
+            (None, _) => Err(invalid(
+                "there is no cluster yet; add one: pgusher cluster add NAME --primary postgres://host".to_owned(),
+            )),
+            (Some(last), _) => {
+                let names = rows.iter().take(5).map(|row| row.name.as_str());
+                let names = names.chain([last.name.as_str()]).collect::<Vec<_>>().join(", ");
+                Err(invalid(format!("there are several clusters; name one of {names}")))
+            }
+        }
+    }
+}
+
+fn taken(name: &str) -> ControlError {
+    ControlError::Conflict(format!("there is a cluster {name:?} already"))
+}
+
+async fn harden(ground: &Ground) -> Result<Value, ControlError> {
+    let holes = ground.harden().await;
+    let what = || format!("cluster {:?} could not be hardened", ground.name);
+    let holes = holes.map_err(|cause| upstream(what(), cause))?;
+    Ok(holes_value(&holes))
+}
+
+async fn one(db: &mut PgConnection, name: &str) -> Result<ClusterRow, ControlError> {
+    let row = registry::cluster(db, name).await?;
+    row.ok_or_else(|| ControlError::NotFound {
+        what: "cluster",
+        id: name.to_owned(),
+    })
+}
+
+async fn tell(
+    db: &mut PgConnection,
+    actor: &Actor,
+    kind: &str,
+    (name, changes): (&str, Changes),
+) -> Result<(), ControlError> {
+    let event = NewEvent {
+        tenant: None,
+        kind,
+        actor: &actor.name,
+        address: &actor.address,
+        changes,
+        facts: json!({ "cluster": name }),
+    };
+    Ok(registry::append(db, event).await?)
+}

@@ -1,0 +1,402 @@
+//! Use cases for API keys.
+
+use super::{
+    Actor, Control, ControlError, KeyView, MintError, Role, api_key::mint, names::no_randomness,
+    verifier::verifier_with, view::key_record,
+};
+use crate::{
+    registry::{self, Changes, KeyEnd, KeyRow, NewEvent, TenantRow},
+    tenant::Secret,
+};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+use sqlx::PgConnection;
+use std::{net::IpAddr, time::Duration};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+/// Keys of one tenant that are neither revoked nor expired: a login is held against each.
+const KEYS_MAX: usize = 100;
+const NAME_BYTES_MAX: usize = 200;
+const LIST_MAX: usize = 100;
+
+/// A key to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NewKey {
+    /// For people.
+    pub name: String,
+    /// `read_write` (where nothing is said) or `read_only`: it lands on a role that can't write.
+    pub scope: Option<String>,
+    /// What the tenant's own applications make of it.
+    pub permissions: Vec<String>,
+    /// Networks from which it may be used (`10.0.0.0/8`, `192.0.2.7`); empty: everywhere.
+    pub allow: Vec<String>,
+    /// Logins in an hour.
+    pub rate_limit_per_hour: Option<i32>,
+    /// Clients that use it at the same time.
+    pub max_client_connections: Option<i32>,
+    /// Not valid before.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub not_before: Option<OffsetDateTime>,
+    /// Not valid from then on.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// A key just made: the only time that it is seen.
+#[derive(Debug, Clone)]
+pub struct CreatedKey {
+    /// What is kept of it.
+    pub key: KeyView,
+    /// The key itself.
+    pub secret: Secret,
+    /// The `DATABASE_URL`, which holds the key.
+    pub url: Secret,
+}
+
+impl CreatedKey {
+    /// All of it, the key too, to be shown once to who asked for it.
+    pub fn reveal(&self) -> Value {
+        let mut value = serde_json::to_value(&self.key).unwrap_or_default();
+        if let Some(map) = value.as_object_mut() {
+            map.insert("key".to_owned(), json!(self.secret.expose()));
+            map.insert("url".to_owned(), json!(self.url.expose()));
+        }
+        value
+    }
+}
+
+impl NewKey {
+    /// One that only reads.
+    pub(super) fn reader() -> Self {
+        Self {
+            name: "read-only".to_owned(),
+            scope: Some("read_only".to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// That everything in it can be.
+    ///
+    /// # Errors
+    /// [`ControlError::Invalid`].
+    fn check(&self, now: OffsetDateTime) -> Result<(), ControlError> {
+        let wrong = |field: &str, problem: String| {
+            Err(ControlError::Invalid {
+                field: field.to_owned(),
+                problem,
+            })
+        };
+        if self.name.len() > NAME_BYTES_MAX {
+            return wrong("name", format!("it has more than {NAME_BYTES_MAX} bytes"));
+        }
+        if !matches!(
+            self.scope.as_deref(),
+            None | Some("read_write" | "read_only")
+        ) {
+            return wrong(
+                "scope",
+                "it must be \"read_write\" or \"read_only\"".to_owned(),
+            );
+        }
+        if self.permissions.len() > LIST_MAX || self.allow.len() > LIST_MAX {
+            return wrong("allow", format!("more than {LIST_MAX} entries"));
+        }
+        if let Some(bad) = self.allow.iter().find(|text| network(text).is_none()) {
+            return wrong(
+                "allow",
+                format!("{bad:?} is no network such as \"10.0.0.0/8\""),
+            );
+        }
+        let numbers = [
+            ("rate_limit_per_hour", self.rate_limit_per_hour),
+            ("max_client_connections", self.max_client_connections),
+        ];
+        for (field, value) in numbers {
+            if value.is_some_and(|value| value < 1) {
+                return wrong(field, "it must be at least 1".to_owned());
+            }
+        }
+        if self.expires_at.is_some_and(|expires| expires <= now) {
+            return wrong("expires_at", "it is in the past".to_owned());
+        }
+        match (self.not_before, self.expires_at) {
+            (Some(from), Some(to)) if from >= to => {
+                wrong("expires_at", "it is not after not_before".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A network, or one address.
+fn network(text: &str) -> Option<IpNet> {
+    let one = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse().ok().or_else(one)
+}
+
+impl From<MintError> for ControlError {
+    fn from(_error: MintError) -> Self {
+        no_randomness()
+    }
+}
+
+impl Control {
+    /// Makes a key for a tenant that is active or suspended. Needs the role `manager`.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    ///
+    /// # Cancel safety
+    /// There is one then, or none; one that nobody has seen can be revoked.
+    pub async fn create_key(
+        &self,
+        actor: &Actor,
+        tenant: &str,
+        new: NewKey,
+    ) -> Result<CreatedKey, ControlError> {
+        actor.may(Role::Manager, tenant)?;
+        new.check(OffsetDateTime::now_utc())?;
+        let mut tx = self.registry.pool.begin().await?;
+        let row = served(lock(&mut tx, tenant).await?)?;
+        let made = self.write_key(&mut tx, &row, &new).await?;
+        grant(&mut tx, actor, &made.1, json!({})).await?;
+        tx.commit().await?;
+        Ok(made.0)
+    }
+
+    /// All keys of a tenant, the oldest first, revoked ones too. Needs the role `viewer`.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn list_keys(
+        &self,
+        actor: &Actor,
+        tenant: &str,
+    ) -> Result<Vec<KeyView>, ControlError> {
+        actor.may(Role::Viewer, tenant)?;
+        let mut db = self.registry.pool.acquire().await?;
+        known(registry::tenant(&mut db, tenant).await?, tenant)?;
+        let keys = registry::keys(&mut db, tenant).await?;
+        Ok(keys.iter().map(KeyView::from).collect())
+    }
+
+    /// Revokes a key: its sessions end as soon as the proxies hear of it. Done again, it changes
+    /// nothing. Needs the role `manager`.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    ///
+    /// # Cancel safety
+    /// It is revoked then, or it is not.
+    pub async fn revoke_key(
+        &self,
+        actor: &Actor,
+        tenant: &str,
+        key: &str,
+    ) -> Result<KeyView, ControlError> {
+        actor.may(Role::Manager, tenant)?;
+        let mut tx = self.registry.pool.begin().await?;
+        lock(&mut tx, tenant).await?;
+        let before = lock_key(&mut tx, tenant, key).await?;
+        if before.status == "revoked" {
+            return Ok(KeyView::from(&before));
+        }
+        let after = registry::end_key(&mut tx, key, KeyEnd::Now).await?;
+        end(&mut tx, actor, (&before, &after), json!({})).await?;
+        tx.commit().await?;
+        Ok(KeyView::from(&after))
+    }
+
+    /// Makes a new key like an old one, which expires after a grace (at once, without one). Needs
+    /// the role `manager`.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    ///
+    /// # Cancel safety
+    /// Both is done then, or nothing.
+    pub async fn rotate_key(
+        &self,
+        actor: &Actor,
+        tenant: &str,
+        key: &str,
+        grace: Duration,
+    ) -> Result<CreatedKey, ControlError> {
+        actor.may(Role::Manager, tenant)?;
+        let now = OffsetDateTime::now_utc();
+        let mut tx = self.registry.pool.begin().await?;
+        let row = served(lock(&mut tx, tenant).await?)?;
+        let before = lock_key(&mut tx, tenant, key).await?;
+        if before.status == "revoked" || before.expires_at.is_some_and(|time| time <= now) {
+            return Err(ControlError::Conflict(format!(
+                "key {key:?} is revoked or has expired; make a new one: pgusher key create {tenant}"
+            )));
+        }
+        let new = NewKey {
+            name: before.name.clone(),
+            scope: Some(before.scope.clone()),
+            permissions: before.permissions.clone(),
+            allow: before.allow.clone(),
+            rate_limit_per_hour: before.rate_limit_per_hour,
+            max_client_connections: before.max_client_connections,
+            not_before: before.not_before.filter(|from| *from > now),
+            expires_at: before.expires_at,
+        };
+        // The old one goes first: a tenant that has as many keys as it may can rotate them all.
+        let until = now.checked_add(grace.try_into().unwrap_or(time::Duration::MAX));
+        let until = until.ok_or_else(|| ControlError::Invalid {
+            field: "grace".to_owned(),
+            problem: "it is too long".to_owned(),
+        })?;
+        let until = before
+            .expires_at
+            .map_or(until, |expires| expires.min(until));
+        let ends = if grace.is_zero() {
+            KeyEnd::Now
+        } else {
+            KeyEnd::At(until)
+        };
+        let after = registry::end_key(&mut tx, key, ends).await?;
+        let made = self.write_key(&mut tx, &row, &new).await?;
+        grant(&mut tx, actor, &made.1, json!({ "replaces": key })).await?;
+        let facts = json!({ "replaced_by": made.1.id });
+        end(&mut tx, actor, (&before, &after), facts).await?;
+        tx.commit().await?;
+        Ok(made.0)
+    }
+
+    /// Makes and writes a key; the event is the caller's.
+    pub(super) async fn write_key(
+        &self,
+        db: &mut PgConnection,
+        tenant: &TenantRow,
+        new: &NewKey,
+    ) -> Result<(CreatedKey, KeyRow), ControlError> {
+        let now = OffsetDateTime::now_utc();
+        let others = registry::keys(db, &tenant.id).await?;
+        let opens = |key: &&KeyRow| {
+            key.status == "active" && key.expires_at.is_none_or(|expires| expires > now)
+        };
+        if others.iter().filter(opens).count() >= KEYS_MAX {
+            return Err(ControlError::Conflict(format!(
+                "tenant {:?} has {KEYS_MAX} keys already; revoke one that is not used: pgusher key list {}",
+                tenant.id, tenant.id
+            )));
+        }
+        let minted = mint()?;
+        let row = row(tenant, new, &minted)?;
+        registry::insert_key(db, &row).await?;
+        let text = minted.text.expose();
+        let (id, proxy) = (&tenant.id, &self.proxy);
+        let url = Secret::new(format!("postgres://{id}:{text}@{proxy}/{id}"));
+        let created = CreatedKey {
+            key: KeyView::from(&row),
+            secret: minted.text,
+            url,
+        };
+        Ok((created, row))
+    }
+}
+
+fn row(tenant: &TenantRow, new: &NewKey, minted: &super::Minted) -> Result<KeyRow, ControlError> {
+    let text = minted.text.expose();
+    let networks = new.allow.iter().filter_map(|text| network(text));
+    let now = OffsetDateTime::now_utc();
+    Ok(KeyRow {
+        id: minted.id.as_str().to_owned(),
+        tenant: tenant.id.clone(),
+        name: new.name.clone(),
+        sha256: Some(Sha256::digest(text.as_bytes()).to_vec()),
+        verifier: verifier_with(text, &tenant.scram_salt)?.to_string(),
+        scope: new.scope.clone().unwrap_or_else(|| "read_write".to_owned()),
+        permissions: new.permissions.clone(),
+        allow: networks.map(|network| network.to_string()).collect(),
+        rate_limit_per_hour: new.rate_limit_per_hour,
+        max_client_connections: new.max_client_connections,
+        not_before: new.not_before.map(whole),
+        expires_at: new.expires_at.map(whole),
+        status: "active".to_owned(),
+        last_used_at: None,
+        created_at: whole(now),
+        revoked_at: None,
+    })
+}
+
+/// As PostgreSQL keeps it: whole microseconds. A record is compared with its events.
+fn whole(time: OffsetDateTime) -> OffsetDateTime {
+    let microsecond = time.microsecond();
+    time.replace_microsecond(microsecond)
+        .unwrap_or(time)
+        .to_offset(time::UtcOffset::UTC)
+}
+
+/// The event of a new key.
+pub(super) async fn grant(
+    db: &mut PgConnection,
+    actor: &Actor,
+    key: &KeyRow,
+    facts: Value,
+) -> Result<(), ControlError> {
+    let event = NewEvent {
+        tenant: Some(&key.tenant),
+        kind: "AccessGranted",
+        actor: &actor.name,
+        address: &actor.address,
+        changes: Changes::between(&Map::new(), &key_record(key)),
+        facts,
+    };
+    Ok(registry::append(db, event).await?)
+}
+
+/// The event of a key that ends.
+async fn end(
+    db: &mut PgConnection,
+    actor: &Actor,
+    (before, after): (&KeyRow, &KeyRow),
+    facts: Value,
+) -> Result<(), ControlError> {
+    let event = NewEvent {
+        tenant: Some(&after.tenant),
+        kind: "AccessRevoked",
+        actor: &actor.name,
+        address: &actor.address,
+        changes: Changes::between(&key_record(before), &key_record(after)),
+        facts,
+    };
+    Ok(registry::append(db, event).await?)
+}
+
+/// A tenant that is there.
+pub(super) fn known(row: Option<TenantRow>, id: &str) -> Result<TenantRow, ControlError> {
+    row.ok_or_else(|| ControlError::NotFound {
+        what: "tenant",
+        id: id.to_owned(),
+    })
+}
+
+async fn lock(db: &mut PgConnection, id: &str) -> Result<TenantRow, ControlError> {
+    known(registry::lock_tenant(db, id).await?, id)
+}
+
+async fn lock_key(db: &mut PgConnection, tenant: &str, id: &str) -> Result<KeyRow, ControlError> {
+    let row = registry::lock_key(db, tenant, id).await?;
+    row.ok_or_else(|| ControlError::NotFound {
+        what: "key",
+        id: id.to_owned(),
+    })
+}
+
+/// A tenant that keys may be made for.
+fn served(row: TenantRow) -> Result<TenantRow, ControlError> {
+    match row.status.as_str() {
+        "active" | "suspended" => Ok(row),
+        status => Err(ControlError::Conflict(format!(
+            "tenant {:?} is {status}: it gets no keys",
+            row.id
+        ))),
+    }
+}

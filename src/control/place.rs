@@ -1,0 +1,195 @@
+//! What is made in a cluster, and with whose rights: from rows to [`crate::provisioning`].
+
+use super::{Control, ControlError, secret};
+use crate::{
+    crypto::Keyring,
+    provisioning::{self, Admin, Hole, Place, Profile, Report, Variant},
+    registry::{ClusterRow, RegistryError, TenantRow, cluster_of},
+    tenant::{Login, Secret, Tier},
+};
+use serde_json::Value;
+use std::{error::Error, path::Path};
+
+/// Why something was not done in a cluster. It says no secret.
+pub(super) type Cause = Box<dyn Error + Send + Sync>;
+
+const NOT_YET: &str = "this build can't do it yet";
+
+/// A cluster as who makes and removes tenants there.
+pub(super) struct Ground {
+    pub(super) name: String,
+    pub(super) admin: Admin,
+    pub(super) profile: Profile,
+}
+
+impl Ground {
+    /// The cluster of a row.
+    pub(super) fn new(row: &ClusterRow, keyring: &Keyring) -> Result<Self, ControlError> {
+        let sealed = row.admin_password.as_deref();
+        let owner = format!("cluster:{}", row.name);
+        let password = sealed.map(|sealed| secret::open(keyring, &owner, secret::ADMIN, sealed));
+        Self::with(row, password.transpose()?)
+    }
+
+    /// The cluster of a row, whose password is known.
+    pub(super) fn with(row: &ClusterRow, password: Option<Secret>) -> Result<Self, ControlError> {
+        let cluster = cluster_of(row)?;
+        Ok(Self {
+            name: row.name.clone(),
+            admin: Admin {
+                address: cluster.primary,
+                tls: cluster.tls,
+                role: row.admin_role.as_str().into(),
+                password,
+                connect_timeout: cluster.connect_timeout,
+            },
+            profile: match row.profile.as_str() {
+                "compatible" => Profile::Compatible,
+                _ => Profile::Strict,
+            },
+        })
+    }
+}
+
+/// The place of a tenant, with its passwords.
+pub(super) fn place_of(row: &TenantRow, keyring: &Keyring) -> Result<Place, ControlError> {
+    let owner = format!("tenant:{}", row.id);
+    let login = |role: &str, what: &str, sealed: Option<&[u8]>| {
+        let password = sealed.map(|sealed| secret::open(keyring, &owner, what, sealed));
+        Ok::<_, ControlError>(Login {
+            role: role.into(),
+            password: password.transpose()?,
+        })
+    };
+    let variant = match row.variant.as_str() {
+        "shared" => Variant::Shared,
+        _ => Variant::Own,
+    };
+    let has_logins = variant == Variant::Own;
+    let (password, reader) = (row.password.as_deref(), row.read_only_password.as_deref());
+    let own = has_logins.then(|| login(&row.role, secret::PASSWORD, password));
+    let reads = row.read_only_role.as_deref().filter(|_| has_logins);
+    let reads = reads.map(|role| login(role, secret::READ_ONLY_PASSWORD, reader));
+    Ok(Place {
+        tier: tier_of(row)?,
+        variant,
+        database: row.database_name.as_str().into(),
+        schema: row.schema_name.as_deref().map(Into::into),
+        token: row.token.as_str().into(),
+        login: own.transpose()?,
+        read_only_login: reads.transpose()?,
+        connection_limit: -1,
+    })
+}
+
+/// The tier of a row.
+pub(super) fn tier_of(row: &TenantRow) -> Result<Tier, ControlError> {
+    let unusable = |problem: crate::tenant::UnknownName| RegistryError::Row {
+        what: format!("tier of tenant {}", row.id),
+        problem: problem.to_string(),
+    };
+    Ok(row.tier.parse().map_err(unusable)?)
+}
+
+/// Holes as they stand in a row.
+pub(super) fn holes_value(holes: &[Hole]) -> Value {
+    serde_json::to_value(holes).unwrap_or_default()
+}
+
+/// An error of the cluster.
+pub(super) fn upstream(what: impl Into<String>, source: Cause) -> ControlError {
+    ControlError::Upstream {
+        what: what.into(),
+        source,
+    }
+}
+
+impl Control {
+    /// The place of a tenant and the cluster it is in.
+    pub(super) async fn site(
+        &self,
+        db: &mut sqlx::PgConnection,
+        row: &TenantRow,
+    ) -> Result<Site, ControlError> {
+        let cluster = crate::registry::cluster(db, &row.cluster).await?;
+        let cluster = cluster.ok_or_else(|| ControlError::NotFound {
+            what: "cluster",
+            id: row.cluster.clone(),
+        })?;
+        let keyring = &self.registry.keyring;
+        Ok(Site {
+            ground: Ground::new(&cluster, keyring)?,
+            place: place_of(row, keyring)?,
+        })
+    }
+}
+
+/// A place on its ground.
+pub(super) struct Site {
+    pub(super) ground: Ground,
+    pub(super) place: Place,
+}
+
+impl Site {
+    /// Makes the place and attacks it; run again, it goes on.
+    pub(super) async fn make(&self) -> Result<Vec<Hole>, Cause> {
+        let Ground { admin, profile, .. } = &self.ground;
+        Ok(Box::pin(provisioning::make(admin, *profile, &self.place)).await?)
+    }
+
+    /// Removes the place, whatever there is of it.
+    pub(super) async fn unmake(&self) -> Result<(), Cause> {
+        Ok(Box::pin(provisioning::unmake(&self.ground.admin, &self.place)).await?)
+    }
+
+    /// Ends the sessions of its roles, and lets none of them log in.
+    pub(super) async fn lock_out(&self) -> Result<(), Cause> {
+        Ok(Box::pin(provisioning::lock_out(&self.ground.admin, &self.place)).await?)
+    }
+
+    /// Lets its roles log in again.
+    pub(super) async fn let_in(&self) -> Result<(), Cause> {
+        Ok(Box::pin(provisioning::let_in(&self.ground.admin, &self.place)).await?)
+    }
+
+    /// Makes the roles' passwords those of the place.
+    pub(super) async fn set_passwords(&self) -> Result<(), Cause> {
+        Ok(Box::pin(provisioning::set_passwords(&self.ground.admin, &self.place)).await?)
+    }
+
+    /// Attacks the place.
+    pub(super) async fn verify(&self) -> Result<Report, Cause> {
+        Err(NOT_YET.into())
+    }
+
+    /// Applies the templates; the versions before and after.
+    pub(super) async fn apply_templates(&self, directory: &Path) -> Result<(i64, i64), Cause> {
+        let admin = &self.ground.admin;
+        let applying = provisioning::templates::apply(admin, &self.place, directory);
+        let applied = Box::pin(applying).await?;
+        Ok((applied.from, applied.to))
+    }
+
+    /// The same place with other passwords.
+    pub(super) fn with_passwords(mut self, password: Secret, reader: Secret) -> Self {
+        let logins = [&mut self.place.login, &mut self.place.read_only_login];
+        for (login, password) in logins.into_iter().zip([password, reader]) {
+            if let Some(login) = login {
+                login.password = Some(password);
+            }
+        }
+        self
+    }
+}
+
+impl Ground {
+    /// Hardens the cluster.
+    pub(super) async fn harden(&self) -> Result<Vec<Hole>, Cause> {
+        Ok(Box::pin(provisioning::harden_cluster(&self.admin, self.profile)).await?)
+    }
+
+    /// Attacks the cluster.
+    pub(super) async fn verify(&self) -> Result<Report, Cause> {
+        Err(NOT_YET.into())
+    }
+}

@@ -1,0 +1,88 @@
+//! Reading and writing `pgusher.cluster`.
+
+use super::{ClusterRow, RegistryError};
+use sqlx::{PgConnection, types::Json};
+
+/// Writes a cluster; `false` when there is one of this name.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn insert_cluster(
+    db: &mut PgConnection,
+    cluster: &ClusterRow,
+) -> Result<bool, RegistryError> {
+    let done = sqlx::query(
+        "INSERT INTO pgusher.cluster (name, primary_url, replica_urls, region, admin_role,
+             admin_password, tls, tls_ca, max_server_connections, max_parallel_connects,
+             connect_timeout_ms, profile, schema_database, row_database, open_holes)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+         ON CONFLICT (name) DO NOTHING",
+    )
+    .bind(&cluster.name)
+    .bind(&cluster.primary_url)
+    .bind(&cluster.replica_urls)
+    .bind(&cluster.region)
+    .bind(&cluster.admin_role)
+    .bind(&cluster.admin_password)
+    .bind(&cluster.tls)
+    .bind(&cluster.tls_ca)
+    .bind(cluster.max_server_connections)
+    .bind(cluster.max_parallel_connects)
+    .bind(cluster.connect_timeout_ms)
+    .bind(&cluster.profile)
+    .bind(&cluster.schema_database)
+    .bind(&cluster.row_database)
+    .bind(&cluster.open_holes)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The cluster of this name.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn cluster(
+    db: &mut PgConnection,
+    name: &str,
+) -> Result<Option<ClusterRow>, RegistryError> {
+    let query = sqlx::query_as("SELECT * FROM pgusher.cluster WHERE name = $1");
+    Ok(query.bind(name).fetch_optional(db).await?)
+}
+
+/// All clusters by name. There are few.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn clusters(db: &mut PgConnection) -> Result<Vec<ClusterRow>, RegistryError> {
+    let query = sqlx::query_as("SELECT * FROM pgusher.cluster ORDER BY name LIMIT 10000");
+    Ok(query.fetch_all(db).await?)
+}
+
+/// Writes what hardening could not close.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn set_cluster_holes(
+    db: &mut PgConnection,
+    name: &str,
+    holes: serde_json::Value,
+) -> Result<ClusterRow, RegistryError> {
+    let query =
+        sqlx::query_as("UPDATE pgusher.cluster SET open_holes = $2 WHERE name = $1 RETURNING *");
+    Ok(query.bind(name).bind(Json(holes)).fetch_one(db).await?)
+}
+
+/// Writes the addresses of the replicas.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn set_replicas(
+    db: &mut PgConnection,
+    name: &str,
+    urls: &[String],
+) -> Result<ClusterRow, RegistryError> {
+    let query =
+        sqlx::query_as("UPDATE pgusher.cluster SET replica_urls = $2 WHERE name = $1 RETURNING *");
+    Ok(query.bind(name).bind(urls).fetch_one(db).await?)
+}

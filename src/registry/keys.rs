@@ -1,0 +1,90 @@
+//! Reading and writing `pgusher.api_key`.
+
+use super::{KeyRow, RegistryError};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+/// Writes a new key.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn insert_key(db: &mut PgConnection, key: &KeyRow) -> Result<(), RegistryError> {
+    sqlx::query(
+        "INSERT INTO pgusher.api_key (id, tenant, name, sha256, verifier, scope, permissions, allow,
+             rate_limit_per_hour, max_client_connections, not_before, expires_at, status, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+    )
+    .bind(&key.id)
+    .bind(&key.tenant)
+    .bind(&key.name)
+    .bind(&key.sha256)
+    .bind(&key.verifier)
+    .bind(&key.scope)
+    .bind(&key.permissions)
+    .bind(&key.allow)
+    .bind(key.rate_limit_per_hour)
+    .bind(key.max_client_connections)
+    .bind(key.not_before)
+    .bind(key.expires_at)
+    .bind(&key.status)
+    .bind(key.created_at)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// All keys of a tenant, the oldest first.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn keys(db: &mut PgConnection, tenant: &str) -> Result<Vec<KeyRow>, RegistryError> {
+    let query =
+        sqlx::query_as("SELECT * FROM pgusher.api_key WHERE tenant = $1 ORDER BY created_at, id");
+    Ok(query.bind(tenant).fetch_all(db).await?)
+}
+
+/// A tenant's key, locked until the transaction ends.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn lock_key(
+    db: &mut PgConnection,
+    tenant: &str,
+    id: &str,
+) -> Result<Option<KeyRow>, RegistryError> {
+    let query =
+        sqlx::query_as("SELECT * FROM pgusher.api_key WHERE tenant = $1 AND id = $2 FOR UPDATE");
+    Ok(query.bind(tenant).bind(id).fetch_optional(db).await?)
+}
+
+/// A key's last moment, or its end right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyEnd {
+    /// It is revoked.
+    Now,
+    /// It expires then.
+    At(OffsetDateTime),
+}
+
+/// Ends a key.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn end_key(
+    db: &mut PgConnection,
+    id: &str,
+    end: KeyEnd,
+) -> Result<KeyRow, RegistryError> {
+    let query = match end {
+        KeyEnd::Now => sqlx::query_as(
+            "UPDATE pgusher.api_key SET status = 'revoked', revoked_at = now() WHERE id = $1 RETURNING *",
+        )
+        .bind(id),
+        KeyEnd::At(time) => sqlx::query_as(
+            "UPDATE pgusher.api_key SET expires_at = $2 WHERE id = $1 RETURNING *",
+        )
+        .bind(id)
+        .bind(time),
+    };
+    Ok(query.fetch_one(db).await?)
+}
