@@ -145,6 +145,9 @@ impl Relay<'_> {
             if traces::names_own(bytes.get(..here).unwrap_or_default()) && !self.tell_own() {
                 return Ok(Step::MustWait);
             }
+            if self.pool.uses_slots() {
+                self.note_resets(header, here);
+            }
         }
         match header.tag {
             tag::BIND if shared => return self.bind(header),
@@ -184,6 +187,20 @@ impl Relay<'_> {
             other => return Err(RelayError::ClientMessage(other)),
         }
         Ok(Step::Done)
+    }
+
+    /// A slot does not start with what its client said at startup: what a text resets, as far as it is
+    /// here, has to be put back in session mode, too.
+    fn note_resets(&mut self, header: Header, here: usize) {
+        let bytes = self.client.to_server.unscanned();
+        let text = bytes.get(HEADER_BYTES..here).unwrap_or_default();
+        let text = match header.tag {
+            // Behind the name.
+            tag::PARSE => read::cstr(text).map_or(&[][..], |(_, rest)| rest),
+            _ => text,
+        };
+        let text = read::cstr(text).map_or(text, |(text, _)| text);
+        self.resets.extend(super::resets::resets(text));
     }
 
     /// A function that is called by its number may leave anything, but for those of large objects

@@ -1,6 +1,6 @@
 //! What a server answers: held against the queue, forwarded in place.
 
-use super::{Relay, RelayError, Rest, listening::Fence, shapes, tags};
+use super::{Relay, RelayError, Rest, listening::Fence, refuse, shapes, tags};
 use crate::{
     net::SMALL_BYTES,
     sessions::{Activity, Counters},
@@ -205,6 +205,10 @@ impl Relay<'_> {
         let verdict = self.server.replies.observe(header.tag);
         self.server.status = status;
         self.may_change_settings = false;
+        if self.listens_in_vain {
+            let refusal = refuse::no_listening().into_fatal();
+            return Err(RelayError::NotAvailable(Box::new(refusal)));
+        }
         let has_reset = !self.resets.is_empty() && verdict == Verdict::Forward;
         if has_reset && !self.server.replies.owes_ready() {
             self.return_to_startup();
@@ -372,6 +376,7 @@ impl Relay<'_> {
         let may_leave_channels = self.client.listens != 0 && tags::may_leave_channels(tag);
         let takes_numbers = tag.starts_with(b"INSERT");
         let forgets_settings = tag.starts_with(b"DISCARD ALL");
+        let listens_in_vain = self.server.binding.is_some() && tag == b"LISTEN\0";
         let unbinds = forgets_settings || tag.starts_with(b"RESET");
         let forgets_names = forgets_settings || tag.starts_with(b"DEALLOCATE ALL");
         let deallocates = tag.starts_with(b"DEALLOCATE\0");
@@ -391,6 +396,7 @@ impl Relay<'_> {
         if unbinds {
             self.server.unbind();
         }
+        self.listens_in_vain |= listens_in_vain;
         if takes_numbers && self.client.asks_for_numbers {
             self.server.suspicion |= Suspicion::SEQUENCES;
         }

@@ -1,6 +1,7 @@
 //! What a session has of its own stays with it, whatever slot it is served by.
 
 use super::{Stage, ids, token};
+use crate::harness::Request;
 use pgusher::tenant::PoolMode;
 
 #[test]
@@ -66,6 +67,8 @@ fn in_session_mode_a_slot_is_one_tenants_until_the_session_ends() {
             assert_eq!(client.value("show work_mem"), "4MB");
             assert_eq!(client.value("show timezone"), "Asia/Tokyo");
             assert_eq!(client.server_pid(), pid);
+            client.send(&Request::new().query("listen x"));
+            client.ends_with("0A000");
             drop(client);
             stage.is_idle(1);
         }
