@@ -38,6 +38,7 @@ pub fn tenant(verifiers: Vec<ScramVerifier>) -> Arc<Tenant> {
                 password: None,
             },
             read_only_login: None,
+            slots: None,
         },
         pool_mode: PoolMode::Transaction,
         pinning: pgusher::tenant::Pinning::Allow,

@@ -29,6 +29,7 @@ impl Collect for Gauges {
             waiting += occupancy.waiting;
             pinned += pool.pinned();
         }
+        idle += self.0.pools.idle_slots();
         gauge!(names::SERVER_CONNECTIONS, names::STATE => names::ACTIVE).set(active as f64);
         gauge!(names::SERVER_CONNECTIONS, names::STATE => names::IDLE).set(idle as f64);
         gauge!(names::CLIENTS_WAITING).set(waiting as f64);

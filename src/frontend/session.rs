@@ -9,7 +9,7 @@ use crate::{
     admission::Admitted,
     net::{Flow, Peer, Stream},
     pool::{Checkout, CheckoutError, TenantPool},
-    relay::{Client, End, Farewell, Relay, RelayError},
+    relay::{Client, End, Farewell, Relay, RelayError, suspects},
     sessions::{Activity, Order, SessionHandle},
     tenant::PoolMode,
     upstream::{AskError, Said, Settings, UpstreamError, Welcome},
@@ -174,7 +174,11 @@ async fn greet(
         .pools
         .pool(&tenant, &cluster, handle.scope)
         .map_err(|error: UpstreamError| error.refusal())?;
-    let wanted = Arc::new(arrival.wishes.settings.clone());
+    // Of two with one name the client's counts: where it may not, it was refused.
+    let usual = tenant.settings_of_sessions().iter().cloned();
+    let own = arrival.wishes.settings.iter();
+    let own = own.map(|(name, value)| (name.into(), value.into()));
+    let wanted = Arc::new(Settings::new(usual.chain(own)));
     let (settings, said) = settle(&pool, handle, &wanted).await?;
     // A reload in this moment leaves the new pool without a server to ask.
     let welcome = if let Some(welcome) = pool.welcome() {
@@ -333,6 +337,7 @@ impl Session {
         {
             return Some(self.end(&error.refusal(), "no server"));
         }
+        self.pool.catch_up(suspects);
         let mut pin = Pin::default();
         loop {
             let lease = self.lease(&pin);

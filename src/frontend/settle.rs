@@ -3,7 +3,7 @@
 use super::{channels::MoveError, session::Session};
 use crate::{
     pool::{Checkout, PinPlace},
-    relay::{Lease, not_allowed, suspects, too_many},
+    relay::{Lease, no_listening, not_allowed, suspects, too_many},
     sessions::Activity,
     tenant::{Pinning, Tier},
     upstream::{AskError, Inventory, Report, Server, Settings, Sight, SurveyScope, Suspicion},
@@ -104,6 +104,10 @@ impl Session {
         let landed = tokio::time::timeout(TIMEOUT, identity.cancels_landed()).await;
         landed.map_err(|_elapsed| MoveError::from(AskError::Timeout))?;
         let mut suspicion = std::mem::take(&mut server.suspicion);
+        if suspicion.intersects(Suspicion::SETTINGS | Suspicion::UNSEEN) {
+            // A reset of all settings takes a slot's tenant away, too, wherever it was hidden.
+            server.unbind();
+        }
         if suspicion.intersects(Suspicion::SEQUENCES) {
             self.pool.note_sequences();
         }
@@ -126,6 +130,7 @@ impl Session {
             match server.ask(RESET, TIMEOUT).await {
                 Ok(report) => {
                     server.applied = Settings::none();
+                    server.unbind();
                     self.tell_outdated(server, &report);
                 }
                 // The client's own timeout struck, for one: it is cleaned like one that was left.
@@ -158,7 +163,6 @@ impl Session {
         pin: &mut Pin,
     ) -> Result<(), MoveError> {
         metrics::counter!("pgusher_state_checks_total").increment(1);
-        let config = self.pool.config();
         self.pool.note_customs(server.applied.customs());
         let mut customs = self.pool.customs();
         let own = self.client.settings.customs();
@@ -167,10 +171,10 @@ impl Session {
             .map(Into::into)
             .collect();
         customs.extend(missing);
+        let identity = Arc::clone(server.identity());
         let sight = Sight {
-            login: config
-                .login(self.pool.scope())
-                .map_or("", |login| &login.role),
+            login: &identity.role,
+            is_slot: server.binding.is_some(),
             locks: self.pool.survey().sees_locks,
             customs: &customs,
         };
@@ -183,6 +187,10 @@ impl Session {
             },
             Err(error) => return Err(error.into()),
         };
+        let hears = found.channels.as_ref().is_some_and(|c| !c.is_empty());
+        if hears && self.pool.uses_slots() {
+            return Err(MoveError::Client(no_listening().into_fatal()));
+        }
         let is_kept = pin.kinds.intersects(Suspicion::CHANNELS);
         self.move_channels(server, &mut found, is_kept).await?;
         pin.kinds = found.fixed;

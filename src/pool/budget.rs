@@ -1,6 +1,6 @@
 //! The server connections of a cluster, shared by all its pools.
 
-use super::{TenantPool, pids::Pids};
+use super::pids::Pids;
 use parking_lot::Mutex;
 use std::{
     sync::{
@@ -14,6 +14,15 @@ use tokio::sync::{Notify, Semaphore};
 /// Connects at the same time, where the cluster says nothing usable.
 const CONNECTS_MIN: usize = 1;
 
+/// Idle servers that can be closed for somebody else.
+pub(super) trait Spare: Send + Sync {
+    /// How many there are.
+    fn surplus(&self) -> usize;
+
+    /// Closes up to so many.
+    fn close_idle(&self, count: usize);
+}
+
 /// How many server connections a cluster may have, and has.
 pub struct Budget {
     max: AtomicU32,
@@ -21,7 +30,7 @@ pub struct Budget {
     freed: Notify,
     waiting: AtomicU32,
     connects: Semaphore,
-    pools: Mutex<Vec<Weak<TenantPool>>>,
+    pools: Mutex<Vec<Weak<dyn Spare>>>,
     pids: Arc<Pids>,
 }
 
@@ -125,12 +134,13 @@ impl Budget {
     }
 
     /// Makes a pool's idle servers known.
-    pub(super) fn join(&self, pool: &Arc<TenantPool>) {
+    pub(super) fn join<T: Spare + 'static>(&self, pool: &Arc<T>) {
         let mut pools = self.pools.lock();
         if pools.len() == pools.capacity() {
             pools.retain(|pool| pool.strong_count() > 0);
         }
-        pools.push(Arc::downgrade(pool));
+        let pool: Weak<T> = Arc::downgrade(pool);
+        pools.push(pool);
     }
 
     /// Closes one idle server of the pool that has most of them.

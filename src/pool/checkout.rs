@@ -1,6 +1,6 @@
 //! A server, lent to one session.
 
-use super::{TenantPool, dialer::Pooled};
+use super::{TenantPool, dialer::Pooled, slots::SlotPool};
 use crate::{
     sessions::{Order, SessionHandle},
     tenant::{Scope, TenantId},
@@ -127,7 +127,13 @@ impl Checkout {
             return;
         }
         server.returned_at = Instant::now();
-        drop(self.object.take());
+        if self.pooled().lent.is_some() {
+            if let Some(object) = self.object.take() {
+                SlotPool::give_back(Object::take(object));
+            }
+        } else {
+            drop(self.object.take());
+        }
         pool.returned();
     }
 

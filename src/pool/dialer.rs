@@ -1,6 +1,11 @@
 //! deadpool's view of a server connection: how it is made, and whether it may be lent again.
 
-use super::{Budget, budget::Place, pids::OwnPid};
+use super::{
+    Budget,
+    budget::Place,
+    pids::OwnPid,
+    slots::{Lent, SlotPool},
+};
 use crate::{
     notify::Lender,
     tenant::{Cluster, Scope, Tenant},
@@ -30,7 +35,9 @@ pub(super) struct Route {
     pub(super) scope: Scope,
     pub(super) budget: Arc<Budget>,
     /// What the newest server said about itself.
-    pub(super) welcome: ArcSwapOption<Welcome>,
+    pub(super) welcome: Arc<ArcSwapOption<Welcome>>,
+    /// Where its servers come from, for a tenant without a login of its own.
+    pub(super) slots: Option<Arc<SlotPool>>,
 }
 
 /// Makes and checks server connections.
@@ -44,9 +51,12 @@ pub(super) struct Pooled {
     pub(super) server: Server,
     /// What it said about itself when it was logged in.
     pub(super) welcome: Arc<Welcome>,
-    expires: Option<Instant>,
-    own_pid: OwnPid,
-    _place: Place,
+    pub(super) expires: Option<Instant>,
+    /// Its process id, for notifications; a slot's is nobody's.
+    pub(super) own_pid: Option<OwnPid>,
+    pub(super) place: Place,
+    /// A slot goes back to where it came from, never to the tenant's own pool.
+    pub(super) lent: Option<Lent>,
 }
 
 impl Lender for Pooled {
@@ -63,10 +73,14 @@ impl Pooled {
         route: &Route,
         own: &Arc<Settings>,
     ) -> Result<(), UpstreamError> {
+        // A slot can't start with them: they are put on it like any others.
+        if self.lent.is_some() {
+            return Ok(());
+        }
         let (mut server, _) = dial(&route.endpoint, &route.tenant, (route.scope, own)).await?;
         server.applied = Arc::clone(own);
         server.is_dedicated = true;
-        self.own_pid = route.own(&server);
+        self.own_pid = Some(route.own(&server));
         self.server = server;
         Ok(())
     }
@@ -94,7 +108,21 @@ impl Route {
 }
 
 impl Dialer {
+    /// A server of the tenant's own, or a slot that serves it.
+    async fn make(route: Arc<Route>) -> Result<Pooled, UpstreamError> {
+        let Some(slots) = &route.slots else {
+            return Self::dial(route).await;
+        };
+        let pooled = slots.take(&route.tenant, route.scope).await;
+        let pooled = pooled.inspect_err(|error| warn(&route, error))?;
+        route.welcome.store(Some(Arc::clone(&pooled.welcome)));
+        Ok(pooled)
+    }
+
     pub(super) async fn dial(route: Arc<Route>) -> Result<Pooled, UpstreamError> {
+        if route.slots.is_some() {
+            return Err(UpstreamError::Login("slots don't listen"));
+        }
         let place = route
             .budget
             .take_or_reclaim()
@@ -109,26 +137,17 @@ impl Dialer {
         drop(turn);
         let result = if dialled.is_ok() { "ok" } else { "failed" };
         metrics::counter!("pgusher_upstream_connects_total", "result" => result).increment(1);
-        let (server, welcome) = dialled.inspect_err(|error| {
-            let cause = std::error::Error::source(error).map(ToString::to_string);
-            tracing::warn!(
-                tenant = %route.tenant.id, upstream = %route.endpoint.address, %error,
-                cause = cause.as_deref().unwrap_or_default(),
-                "server connection failed"
-            );
-        })?;
+        let (server, welcome) = dialled.inspect_err(|error| warn(&route, error))?;
         let welcome = Arc::new(welcome);
         route.welcome.store(Some(Arc::clone(&welcome)));
-        let expires =
-            route.tenant.timeouts.server_lifetime.map(|lifetime| {
-                Instant::now() + lifetime.mul_f64(rand::rng().random_range(0.8..=1.0))
-            });
+        let expires = expiry(route.tenant.timeouts.server_lifetime);
         Ok(Pooled {
-            own_pid: route.own(&server),
+            own_pid: Some(route.own(&server)),
             server,
             welcome,
             expires,
-            _place: place,
+            place,
+            lent: None,
         })
     }
 
@@ -166,7 +185,7 @@ impl Manager for Dialer {
     fn create(&self) -> impl Future<Output = Result<Pooled, UpstreamError>> + Send {
         // Boxed: dialling is rare, and its state would make every session's future large.
         let dialling: Pin<Box<dyn Future<Output = _> + Send>> =
-            Box::pin(Self::dial(Arc::clone(&self.0)));
+            Box::pin(Self::make(Arc::clone(&self.0)));
         dialling
     }
 
@@ -178,9 +197,26 @@ impl Manager for Dialer {
     }
 }
 
+fn warn(route: &Route, error: &UpstreamError) {
+    if matches!(error, UpstreamError::Budget) {
+        return;
+    }
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    tracing::warn!(
+        tenant = %route.tenant.id, upstream = %route.endpoint.address, %error,
+        cause = cause.as_deref().unwrap_or_default(),
+        "server connection failed"
+    );
+}
+
+/// When a server that is made now is too old; not all at the same time.
+pub(super) fn expiry(lifetime: Option<Duration>) -> Option<Instant> {
+    lifetime.map(|lifetime| Instant::now() + lifetime.mul_f64(rand::rng().random_range(0.8..=1.0)))
+}
+
 /// Whether an idle server has closed or sent something. A look at readiness that is already
 /// known: no system call unless there is something to read.
-async fn has_something_to_say(server: &mut Server) -> bool {
+pub(super) async fn has_something_to_say(server: &mut Server) -> bool {
     let mut byte = [0; 1];
     // Unconstrained: the look must be a real one, even at the end of the task's budget.
     tokio::task::coop::unconstrained(std::future::poll_fn(|cx| {

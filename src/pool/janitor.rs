@@ -24,5 +24,6 @@ pub async fn run(pools: Arc<Pools>, lanes: Lanes) {
             }
         }
         pools.forget_unused();
+        pools.close_stale_slots();
     }
 }

@@ -1,7 +1,7 @@
 //! What a pool has learned about the state that its tenant's sessions leave on servers.
 
+use super::surveyed::Surveyed;
 use crate::upstream::{Settings, Survey};
-use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use std::{
     collections::{HashSet, VecDeque},
@@ -9,11 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
 };
-
-/// A survey of functions is made again after this: what is changed past us is noticed then.
-const SURVEY_LIFETIME: Duration = Duration::from_secs(30);
 
 /// Names of the tenant's own settings that are remembered, the newest; once there were more, a reset of
 /// all follows where one of them may have been set.
@@ -22,10 +18,8 @@ const CUSTOMS_MAX: usize = 500;
 /// What is known.
 #[derive(Debug)]
 pub(super) struct Known {
-    survey: ArcSwap<Survey>,
-    surveyed_at: Mutex<Option<Instant>>,
-    is_survey_due: AtomicBool,
-    forgets: AtomicU64,
+    surveyed: Arc<Surveyed>,
+    judged_by: AtomicU64,
     customs: Mutex<VecDeque<Box<str>>>,
     has_more_customs: AtomicBool,
     uses_sequences: AtomicBool,
@@ -34,13 +28,12 @@ pub(super) struct Known {
     settings: Mutex<HashSet<Arc<Settings>>>,
 }
 
-impl Default for Known {
-    fn default() -> Self {
+impl Known {
+    /// Nothing is known but what others that share the survey know of functions.
+    pub(super) fn new(surveyed: Arc<Surveyed>) -> Self {
         Self {
-            survey: ArcSwap::from_pointee(Survey::unknown()),
-            surveyed_at: Mutex::new(None),
-            is_survey_due: AtomicBool::new(true),
-            forgets: AtomicU64::new(0),
+            judged_by: AtomicU64::new(surveyed.count()),
+            surveyed,
             customs: Mutex::default(),
             has_more_customs: AtomicBool::new(false),
             uses_sequences: AtomicBool::new(false),
@@ -63,55 +56,24 @@ impl Drop for PinPlace {
 }
 
 impl Known {
-    pub(super) fn survey(&self) -> Guard<Arc<Survey>> {
-        self.survey.load()
-    }
-
-    /// Whether a server should be asked for functions before it goes back.
-    #[inline]
-    pub(super) fn is_survey_due(&self) -> bool {
-        self.is_survey_due.load(Relaxed)
-    }
-
-    /// Takes it upon the caller to make the survey, if nobody else has.
-    pub(super) fn claim_survey(&self) -> bool {
-        self.is_survey_due.swap(false, Relaxed)
-    }
-
-    /// How often functions have changed.
-    #[inline]
-    pub(super) fn forgets(&self) -> u64 {
-        self.forgets.load(Relaxed)
+    /// What is known of functions.
+    pub(super) fn surveyed(&self) -> &Surveyed {
+        &self.surveyed
     }
 
     /// Takes over what was found when functions had changed so often; if they have changed again, it
     /// is true no more.
     pub(super) fn learn_survey(&self, survey: Survey, forgets: u64) {
         self.note_customs(survey.customs.iter().map(|name| &**name));
-        if self.forgets() != forgets {
-            self.is_survey_due.store(true, Relaxed);
-            return;
-        }
-        self.survey.store(Arc::new(survey));
-        *self.surveyed_at.lock() = Some(Instant::now());
+        self.surveyed.learn(survey, forgets);
     }
 
-    /// What is known of functions is not true any more.
-    pub(super) fn forget_survey(&self) {
-        self.forgets.fetch_add(1, Relaxed);
-        let sees_locks = self.survey.load().sees_locks;
-        let mut unknown = Survey::unknown();
-        unknown.sees_locks = sees_locks;
-        self.survey.store(Arc::new(unknown));
-        self.is_survey_due.store(true, Relaxed);
-    }
-
-    /// Has the survey made again when it is old.
-    pub(super) fn age(&self) {
-        let is_old = |at: &Instant| at.elapsed() >= SURVEY_LIFETIME;
-        if self.surveyed_at.lock().as_ref().is_none_or(is_old) {
-            self.is_survey_due.store(true, Relaxed);
-        }
+    /// Whether statements were judged by an older survey than the one that is known: another pool
+    /// that shares it has made one. Told once.
+    #[inline]
+    pub(super) fn is_behind(&self) -> bool {
+        let newest = self.surveyed.count();
+        self.judged_by.load(Relaxed) != newest && self.judged_by.swap(newest, Relaxed) != newest
     }
 
     pub(super) fn note_customs<'a>(&self, names: impl Iterator<Item = &'a str>) {
@@ -194,25 +156,10 @@ mod tests {
 
     #[test]
     fn a_pinned_server_has_its_place_until_it_is_let_go() {
-        let known = Known::default();
+        let known = Known::new(Arc::default());
         let first = known.pin(1).unwrap();
         assert!(known.pin(1).is_none());
         drop(first);
         assert_eq!(known.pinned(), 0);
-    }
-
-    #[test]
-    fn a_survey_is_made_by_one_and_again_when_it_is_forgotten() {
-        let known = Known::default();
-        assert!(known.is_survey_due() && known.claim_survey());
-        assert!(!known.claim_survey());
-        known.learn_survey(Survey::unknown(), known.forgets());
-        known.age();
-        assert!(!known.is_survey_due());
-        let forgets = known.forgets();
-        known.forget_survey();
-        assert!(known.is_survey_due() && known.claim_survey());
-        known.learn_survey(Survey::unknown(), forgets);
-        assert!(known.is_survey_due(), "what changed meanwhile was not seen");
     }
 }

@@ -14,6 +14,8 @@ mod known;
 mod lanes;
 mod pids;
 mod pools;
+mod slots;
+mod surveyed;
 mod tenant_pool;
 
 pub use budget::Budget;

@@ -1,6 +1,6 @@
 //! All pools, made at first use.
 
-use super::{Budget, TenantPool};
+use super::{Budget, TenantPool, slots::SlotPool, tenant_pool::Source};
 use crate::{
     tenant::{Cluster, ClusterName, Directory, Scope, Tenant, TenantId},
     upstream::UpstreamError,
@@ -13,6 +13,7 @@ use std::{collections::HashMap, sync::Arc};
 pub struct Pools {
     pools: Mutex<HashMap<(TenantId, Scope), Arc<TenantPool>>>,
     budgets: Mutex<HashMap<ClusterName, Arc<Budget>>>,
+    slots: Mutex<Vec<Arc<SlotPool>>>,
 }
 
 impl Pools {
@@ -26,16 +27,58 @@ impl Pools {
         cluster: &Arc<Cluster>,
         scope: Scope,
     ) -> Result<Arc<TenantPool>, UpstreamError> {
-        let budget = self.budget(cluster);
+        let source = self.source(tenant, cluster)?;
         let mut pools = self.pools.lock();
         let key = (tenant.id.clone(), scope);
         if let Some(pool) = pools.get(&key) {
-            pool.reconfigure(tenant, cluster, &budget)?;
+            pool.reconfigure(tenant, cluster, &source)?;
             return Ok(Arc::clone(pool));
         }
-        let pool = TenantPool::new(tenant, cluster, &budget, scope)?;
+        let pool = TenantPool::new(tenant, cluster, &source, scope)?;
         pools.insert(key, Arc::clone(&pool));
         Ok(pool)
+    }
+
+    /// Where a tenant's servers come from.
+    fn source(&self, tenant: &Tenant, cluster: &Arc<Cluster>) -> Result<Source, UpstreamError> {
+        let budget = self.budget(cluster);
+        let Some(slots) = &tenant.placement.slots else {
+            return Ok(Source {
+                budget,
+                slots: None,
+            });
+        };
+        let database = &tenant.placement.database;
+        let mut pools = self.slots.lock();
+        let known = pools
+            .iter()
+            .find(|p| p.is_for(cluster, database, &slots.key));
+        if let Some(known) = known.cloned() {
+            return Ok(Source {
+                budget,
+                slots: Some(known),
+            });
+        }
+        let new = SlotPool::new(cluster, database, &slots.key, &budget)?;
+        pools.push(Arc::clone(&new));
+        Ok(Source {
+            budget,
+            slots: Some(new),
+        })
+    }
+
+    /// Slots that serve nobody just now.
+    pub fn idle_slots(&self) -> usize {
+        self.slots.lock().iter().map(|slots| slots.idle()).sum()
+    }
+
+    /// Closes slots that were idle for too long.
+    pub(super) fn close_stale_slots(&self) {
+        let mut pools = self.slots.lock();
+        pools.retain(|slots| {
+            slots.close_stale();
+            Arc::strong_count(slots) > 1 || slots.idle() > 0
+        });
     }
 
     /// The budget of a cluster.
@@ -74,8 +117,9 @@ impl Pools {
                 self.remove(&pool);
                 continue;
             };
-            let budget = self.budget(&cluster);
-            if let Err(error) = pool.reconfigure(&tenant, &cluster, &budget) {
+            let source = self.source(&tenant, &cluster);
+            let followed = source.and_then(|source| pool.reconfigure(&tenant, &cluster, &source));
+            if let Err(error) = followed {
                 tracing::error!(tenant = %tenant.id, %error, "the change can't be used");
             }
         }

@@ -2,8 +2,10 @@
 
 use super::{
     Budget, Checkout, CheckoutError,
+    budget::Spare,
     dialer::{Dialer, Route},
     known::{Known, PinPlace},
+    slots::SlotPool,
 };
 use crate::{
     notify::{Bounds, Dial, Hub, Lender},
@@ -12,7 +14,7 @@ use crate::{
     tls,
     upstream::{Endpoint, Said, Settings, Statements, Survey, Suspicion, UpstreamError, Welcome},
 };
-use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use arc_swap::{ArcSwap, Guard};
 use deadpool::{
     Runtime,
     managed::{Pool, PoolConfig, PoolError, QueueMode, Timeouts},
@@ -50,6 +52,7 @@ pub struct Occupancy {
 pub struct TenantPool {
     tenant: TenantId,
     scope: Scope,
+    uses_slots: bool,
     inside: ArcSwap<Inside>,
     /// Shared names of prepared statements.
     pub statements: Statements,
@@ -58,8 +61,16 @@ pub struct TenantPool {
     is_closed: AtomicBool,
 }
 
+/// Where a pool's servers come from.
+pub(super) struct Source {
+    /// The cluster's connections.
+    pub(super) budget: Arc<Budget>,
+    /// The slots of its database, for a tenant without a login of its own.
+    pub(super) slots: Option<Arc<SlotPool>>,
+}
+
 /// What a server made of a client's settings: those to carry, and what it said of them.
-type Confirmed = (Arc<Settings>, Said);
+pub(super) type Confirmed = (Arc<Settings>, Said);
 
 /// Sets of settings that are remembered as confirmed.
 const CONFIRMED_MAX: u64 = 1000;
@@ -84,22 +95,28 @@ impl TenantPool {
     ///
     /// # Errors
     /// When the cluster's TLS files can't be used.
-    pub fn new(
+    pub(super) fn new(
         tenant: &Arc<Tenant>,
         cluster: &Arc<Cluster>,
-        budget: &Arc<Budget>,
+        source: &Source,
         scope: Scope,
     ) -> Result<Arc<Self>, UpstreamError> {
+        let slots = source.slots.as_ref();
+        let surveyed = slots.map(|slots| slots.common(scope).surveyed.clone());
         let pool = Arc::new(Self {
             tenant: tenant.id.clone(),
             scope,
-            inside: ArcSwap::from_pointee(Inside::new(tenant, cluster, budget, scope)?),
+            uses_slots: slots.is_some(),
+            inside: ArcSwap::from_pointee(Inside::new(tenant, cluster, source, scope)?),
             statements: Statements::default(),
-            known: Known::default(),
+            known: Known::new(surveyed.unwrap_or_default()),
             hub: OnceLock::new(),
             is_closed: AtomicBool::new(false),
         });
-        budget.join(&pool);
+        // Idle slots are not its own.
+        if slots.is_none() {
+            source.budget.join(&pool);
+        }
         Ok(pool)
     }
 
@@ -140,24 +157,24 @@ impl TenantPool {
     /// What may be left by the tenant's functions, as far as it is known.
     #[inline]
     pub fn survey(&self) -> Guard<Arc<Survey>> {
-        self.known.survey()
+        self.known.surveyed().survey()
     }
 
     /// Whether a server should be asked for functions before it goes back.
     #[inline]
     pub fn is_survey_due(&self) -> bool {
-        self.known.is_survey_due()
+        self.known.surveyed().is_due()
     }
 
     /// Takes it upon the caller to make the survey, if nobody else has.
     pub fn claim_survey(&self) -> bool {
-        self.known.claim_survey()
+        self.known.surveyed().claim()
     }
 
     /// How often the tenant's functions have changed, as far as was seen.
     #[inline]
     pub fn function_changes(&self) -> u64 {
-        self.known.forgets()
+        self.known.surveyed().forgets()
     }
 
     /// Takes over a survey that began after so many changes of functions; statements that are known
@@ -174,9 +191,30 @@ impl TenantPool {
             .suspect_again(|text| suspects(text, &survey));
     }
 
-    /// Functions have changed: until the next survey any statement may leave anything.
+    /// Takes over a survey that another pool has made, if there is a newer one: statements that are
+    /// known already are looked at again.
+    #[inline]
+    pub fn catch_up(&self, suspects: impl Fn(&[u8], &Survey) -> Suspicion) {
+        if self.known.is_behind() {
+            let survey = self.survey();
+            self.note_customs(survey.customs.iter().map(|name| &**name));
+            self.statements
+                .suspect_again(|text| suspects(text, &survey));
+        }
+    }
+
+    /// Functions have changed: until the next survey any statement may leave anything. Tenants that
+    /// use slots can change none, and what one of them does must not cost the others.
     pub fn forget_survey(&self) {
-        self.known.forget_survey();
+        if !self.uses_slots() {
+            self.known.surveyed().forget();
+        }
+    }
+
+    /// Whether its servers are slots that serve other tenants, too.
+    #[inline]
+    pub fn uses_slots(&self) -> bool {
+        self.uses_slots
     }
 
     /// Remembers what may be names of the tenant's own settings.
@@ -264,17 +302,17 @@ impl TenantPool {
     ///
     /// # Errors
     /// When the cluster's TLS files can't be used; the old settings stay.
-    pub fn reconfigure(
+    pub(super) fn reconfigure(
         &self,
         tenant: &Arc<Tenant>,
         cluster: &Arc<Cluster>,
-        budget: &Arc<Budget>,
+        source: &Source,
     ) -> Result<(), UpstreamError> {
         let old = self.inside.load_full();
         if Arc::ptr_eq(&old.route.tenant, tenant) && Arc::ptr_eq(&old.route.cluster, cluster) {
             return Ok(());
         }
-        let new = Inside::new(tenant, cluster, budget, self.scope)?;
+        let new = Inside::new(tenant, cluster, source, self.scope)?;
         let is_elsewhere = new.route.leads_elsewhere_than(&old.route);
         self.inside.store(Arc::new(new));
         old.servers.close();
@@ -377,8 +415,9 @@ impl TenantPool {
     pub fn hears(&self, pid: u32) -> bool {
         let inside = self.inside.load();
         let route = &inside.route;
+        // A slot's process has been other tenants': nothing tells whose a notification is.
         !route.tenant.placement.tier.shares_database()
-            || route.budget.pids().is_of(pid, &self.tenant)
+            || !self.uses_slots && route.budget.pids().is_of(pid, &self.tenant)
     }
 
     /// How many servers there are.
@@ -389,14 +428,6 @@ impl TenantPool {
             idle: status.available,
             waiting: status.waiting,
         }
-    }
-
-    /// Idle servers beyond the minimum that is kept.
-    pub(super) fn surplus(&self) -> usize {
-        let inside = self.inside.load();
-        let status = inside.servers.status();
-        let minimum = inside.route.tenant.limits.min_pool_size as usize;
-        status.available.min(status.size.saturating_sub(minimum))
     }
 
     /// Closes up to `count` idle servers.
@@ -411,7 +442,7 @@ impl TenantPool {
 
     /// Closes servers that were idle for too long, beyond the minimum that is kept.
     pub(super) fn close_stale(&self) {
-        self.known.age();
+        self.known.surveyed().age();
         let inside = self.inside.load();
         let tenant = &inside.route.tenant;
         let mut spare = inside
@@ -436,6 +467,9 @@ impl TenantPool {
     /// # Cancel safety
     /// Cancel safe: what is being made is closed.
     pub(super) async fn fill(&self) {
+        if self.uses_slots {
+            return;
+        }
         let servers = self.inside.load().servers.clone();
         let minimum = self.config().limits.min_pool_size as usize;
         let mut made = Vec::new();
@@ -453,28 +487,40 @@ impl TenantPool {
     }
 }
 
+impl Spare for TenantPool {
+    /// Idle servers beyond the minimum that is kept.
+    fn surplus(&self) -> usize {
+        let inside = self.inside.load();
+        let status = inside.servers.status();
+        let minimum = inside.route.tenant.limits.min_pool_size as usize;
+        status.available.min(status.size.saturating_sub(minimum))
+    }
+
+    fn close_idle(&self, count: usize) {
+        Self::close_idle(self, count);
+    }
+}
+
 impl Inside {
     fn new(
         tenant: &Arc<Tenant>,
         cluster: &Arc<Cluster>,
-        budget: &Arc<Budget>,
+        source: &Source,
         scope: Scope,
     ) -> Result<Self, UpstreamError> {
-        let connector = tls::connector(cluster)
-            .map_err(|error| UpstreamError::TlsSettings(error.to_string()))?;
-        let endpoint = Arc::new(Endpoint {
-            address: cluster.primary.clone(),
-            tls: cluster.tls.clone(),
-            connector,
-            connect_timeout: cluster.connect_timeout,
-        });
+        let endpoint = match &source.slots {
+            Some(slots) => slots.endpoint(),
+            None => endpoint(cluster)?,
+        };
+        let common = source.slots.as_ref().map(|slots| slots.common(scope));
         let route = Arc::new(Route {
             tenant: Arc::clone(tenant),
             cluster: Arc::clone(cluster),
             endpoint,
             scope,
-            budget: Arc::clone(budget),
-            welcome: ArcSwapOption::empty(),
+            budget: Arc::clone(&source.budget),
+            welcome: common.map(|c| c.welcome.clone()).unwrap_or_default(),
+            slots: source.slots.clone(),
         });
         let config = PoolConfig {
             queue_mode: QueueMode::Lifo,
@@ -485,11 +531,28 @@ impl Inside {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|_error| UpstreamError::Login("the pool could not be made"))?;
-        let confirmed = Cache::builder().max_capacity(CONFIRMED_MAX).build();
+        let confirmed = common.map_or_else(confirmed, |common| common.confirmed.clone());
         Ok(Self {
             route,
             servers,
             confirmed,
         })
     }
+}
+
+/// What was confirmed of settings; nothing yet.
+pub(super) fn confirmed() -> Cache<Arc<Settings>, Confirmed> {
+    Cache::builder().max_capacity(CONFIRMED_MAX).build()
+}
+
+/// Where a cluster's primary is.
+pub(super) fn endpoint(cluster: &Cluster) -> Result<Arc<Endpoint>, UpstreamError> {
+    let connector =
+        tls::connector(cluster).map_err(|error| UpstreamError::TlsSettings(error.to_string()))?;
+    Ok(Arc::new(Endpoint {
+        address: cluster.primary.clone(),
+        tls: cluster.tls.clone(),
+        connector,
+        connect_timeout: cluster.connect_timeout,
+    }))
 }

@@ -21,6 +21,7 @@ mod report;
 mod row;
 mod schema;
 mod shared;
+mod slots;
 pub mod templates;
 mod text;
 
@@ -35,3 +36,4 @@ pub use protect::{Obstacle, ProtectError, Step as ProtectStep, plan_protection, 
 pub use remove::unmake;
 pub use report::{Check, Outcome, Report};
 pub use shared::prepare_database;
+pub use slots::{forget_slot_key, prepare_slots};

@@ -139,6 +139,7 @@ fn placement(row: &TenantRow, keyring: &Keyring) -> Result<Placement, RegistryEr
         schema: row.schema_name.as_deref().map(Into::into),
         login: login(&row.role, "password", row.password.as_deref())?,
         read_only_login: reader.transpose()?,
+        slots: None,
     })
 }
 

@@ -87,7 +87,8 @@ impl Relay<'_> {
     /// Puts settings back that the client's own RESET took from the server. In a transaction that is
     /// part of it, as the reset was.
     fn restores_settings(&mut self) -> bool {
-        let differs = !Arc::ptr_eq(&self.client.settings, &self.server.applied);
+        let is_bound = self.server.binding.as_ref().is_none_or(|b| b.is_bound);
+        let differs = !is_bound || !Arc::ptr_eq(&self.client.settings, &self.server.applied);
         if differs && self.server.replies.is_settled() {
             match self.server.status {
                 TxStatus::Idle => self.apply_settings(),
@@ -99,7 +100,12 @@ impl Relay<'_> {
     }
 
     fn restore_in_transaction(&mut self) {
-        let sql = self.server.applied.sql_towards(&self.client.settings);
+        let mut sql = self.server.missing_binding().unwrap_or_default();
+        let settings = self.server.applied.sql_towards(&self.client.settings);
+        if !sql.is_empty() && !settings.is_empty() {
+            sql.push(';');
+        }
+        sql += &settings;
         if !sql.is_empty() {
             frontend::query(self.client.to_server.insertion(), &sql);
             self.server.replies.push(Expect::Injected);
@@ -138,6 +144,9 @@ impl Relay<'_> {
             let here = header.message_bytes.min(bytes.len());
             if traces::names_own(bytes.get(..here).unwrap_or_default()) && !self.tell_own() {
                 return Ok(Step::MustWait);
+            }
+            if self.pool.uses_slots() {
+                self.note_resets(header, here);
             }
         }
         match header.tag {
@@ -178,6 +187,20 @@ impl Relay<'_> {
             other => return Err(RelayError::ClientMessage(other)),
         }
         Ok(Step::Done)
+    }
+
+    /// A slot does not start with what its client said at startup: what a text resets, as far as it is
+    /// here, has to be put back in session mode, too.
+    fn note_resets(&mut self, header: Header, here: usize) {
+        let bytes = self.client.to_server.unscanned();
+        let text = bytes.get(HEADER_BYTES..here).unwrap_or_default();
+        let text = match header.tag {
+            // Behind the name.
+            tag::PARSE => read::cstr(text).map_or(&[][..], |(_, rest)| rest),
+            _ => text,
+        };
+        let text = read::cstr(text).map_or(text, |(text, _)| text);
+        self.resets.extend(super::resets::resets(text));
     }
 
     /// A function that is called by its number may leave anything, but for those of large objects

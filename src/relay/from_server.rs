@@ -1,6 +1,6 @@
 //! What a server answers: held against the queue, forwarded in place.
 
-use super::{Relay, RelayError, Rest, listening::Fence, shapes, tags};
+use super::{Relay, RelayError, Rest, listening::Fence, refuse, shapes, tags};
 use crate::{
     net::SMALL_BYTES,
     sessions::{Activity, Counters},
@@ -22,6 +22,9 @@ const CHANGES: [&[u8]; 6] = [
 
 /// Command tags of what [`super::resets::resets`] reads from a text.
 const PLAIN: [&[u8]; 3] = [b"SET\0", b"RESET", b"DISCARD"];
+
+/// What a slot says that has lost its tenant (`ctl.unbound`).
+const UNBOUND: &[u8] = b"PU002";
 
 /// How often a pinned server is asked whether it must stay so, where no text tells.
 const PINNED_ASK_INTERVAL_MS: u64 = 1000;
@@ -202,6 +205,10 @@ impl Relay<'_> {
         let verdict = self.server.replies.observe(header.tag);
         self.server.status = status;
         self.may_change_settings = false;
+        if self.listens_in_vain {
+            let refusal = refuse::no_listening().into_fatal();
+            return Err(RelayError::NotAvailable(Box::new(refusal)));
+        }
         let has_reset = !self.resets.is_empty() && verdict == Verdict::Forward;
         if has_reset && !self.server.replies.owes_ready() {
             self.return_to_startup();
@@ -312,6 +319,10 @@ impl Relay<'_> {
         }
         self.resets.clear();
         let body = self.body(header);
+        if read::error_field(body, b'C') == Some(UNBOUND) {
+            self.server.unbind();
+        }
+        let body = self.body(header);
         // Whoever is told no number has none to keep, unless it has taken one itself.
         let has_no_number = read::error_field(body, b'C') == Some(b"55000");
         if has_no_number && !self.client.takes_numbers {
@@ -365,6 +376,8 @@ impl Relay<'_> {
         let may_leave_channels = self.client.listens != 0 && tags::may_leave_channels(tag);
         let takes_numbers = tag.starts_with(b"INSERT");
         let forgets_settings = tag.starts_with(b"DISCARD ALL");
+        let listens_in_vain = self.server.binding.is_some() && tag == b"LISTEN\0";
+        let unbinds = forgets_settings || tag.starts_with(b"RESET");
         let forgets_names = forgets_settings || tag.starts_with(b"DEALLOCATE ALL");
         let deallocates = tag.starts_with(b"DEALLOCATE\0");
 
@@ -380,6 +393,10 @@ impl Relay<'_> {
         self.server.suspicion |= left;
         self.client.may_have_left |= may_leave_channels;
         self.client.takes_numbers |= takes_numbers;
+        if unbinds {
+            self.server.unbind();
+        }
+        self.listens_in_vain |= listens_in_vain;
         if takes_numbers && self.client.asks_for_numbers {
             self.server.suspicion |= Suspicion::SEQUENCES;
         }

@@ -35,7 +35,7 @@ mod unnamed_requests;
 pub use client::Client;
 pub use depart::Farewell;
 pub use names::Names;
-pub use refuse::{not_allowed, too_many};
+pub use refuse::{no_listening, not_allowed, too_many};
 pub use traces::suspects_with as suspects;
 pub use unnamed::Unnamed;
 
@@ -141,6 +141,9 @@ pub enum RelayError {
     /// The client did not take its notifications.
     #[error("the client did not take its notifications")]
     Lagged(Box<Refusal>),
+    /// The client has made state that its tenant can't have.
+    #[error("the client has made state that is not available")]
+    NotAvailable(Box<Refusal>),
     /// The session was told to end.
     #[error("the session was told to end")]
     Ordered(Order),
@@ -178,7 +181,7 @@ impl RelayError {
                 "transaction blocks are not allowed in statement mode",
             )
             .with_detail("The tenant's pool_mode is \"statement\"."),
-            Self::Lagged(refusal) => (**refusal).clone(),
+            Self::Lagged(refusal) | Self::NotAvailable(refusal) => (**refusal).clone(),
             Self::Ordered(order) => order.refusal().into_fatal(),
         })
     }
@@ -192,6 +195,7 @@ impl RelayError {
             | Self::ClientMalformed(_)
             | Self::TransactionBlock
             | Self::Lagged(_)
+            | Self::NotAvailable(_)
             | Self::Ordered(_) => true,
             Self::Server(_) | Self::ServerGone { .. } | Self::OutOfStep | Self::Settings { .. } => {
                 false
@@ -207,6 +211,7 @@ impl RelayError {
             | Self::ClientMessage(_)
             | Self::ClientMalformed(_)
             | Self::Lagged(_)
+            | Self::NotAvailable(_)
             | Self::TransactionBlock => "client",
             Self::Server(_) | Self::ServerGone { .. } | Self::OutOfStep => "target",
             Self::Settings { .. } => "proxy",
@@ -251,6 +256,8 @@ pub struct Relay<'a> {
     function_changes: u64,
     /// A command since the last ReadyForQuery may have changed settings.
     may_change_settings: bool,
+    /// A LISTEN has run on a slot, which can hear nothing.
+    listens_in_vain: bool,
     /// Settings that the client resets in what is not answered yet.
     resets: Vec<resets::Reset>,
     /// Commands that may set or undo anything ran beside those.
@@ -350,6 +357,7 @@ impl<'a> Relay<'a> {
             may_change_path: AtomicBool::new(false),
             changes_shapes: false,
             may_change_settings: false,
+            listens_in_vain: false,
             resets: Vec::new(),
             resets_are_unsure: false,
             is_flushed: false,
@@ -368,9 +376,13 @@ impl<'a> Relay<'a> {
         let wanted = &self.client.settings;
         let session = self.client.handle.key.pid;
         self.server.numbers = self.server.numbers.shared_with(session);
-        let mut sql = String::new();
+        // First: what it would be without a tenant, it must not be told.
+        let mut sql = self.server.missing_binding().unwrap_or_default();
         if !Arc::ptr_eq(wanted, &self.server.applied) {
-            sql = self.server.applied.guarded_sql_towards(wanted);
+            if !sql.is_empty() {
+                sql.push(';');
+            }
+            sql += &self.server.applied.guarded_sql_towards(wanted);
         }
         let forgets_numbers = self.server.numbers == Numbers::Mixed && self.pool.uses_sequences();
         if forgets_numbers {

@@ -25,6 +25,10 @@ const PLAIN: Suspicion = Suspicion::TEMP
 impl Relay<'_> {
     /// What is said instead of running a text that would keep the server; `None` when it may run.
     pub(super) fn refusal_for(&self, text: &[u8], suspicion: Suspicion) -> Option<Refusal> {
+        let listens = self.pool.uses_slots() && suspicion.intersects(Suspicion::CHANNELS);
+        if listens && plainly_listens(text) {
+            return Some(no_listening());
+        }
         if !suspicion.intersects(PLAIN) || !self.pinned.is_empty() {
             return None;
         }
@@ -41,6 +45,28 @@ impl Relay<'_> {
             too_many(limit, reason)
         })
     }
+}
+
+/// Where the tenant uses slots (0A000): a notification's sender is known by its process, and that of
+/// a slot has been other tenants'.
+pub fn no_listening() -> Refusal {
+    Refusal::error(
+        SqlState::UNSUPPORTED,
+        "LISTEN is not available to a tenant that shares its server connections",
+    )
+    .with_detail("Its variant is \"shared\"; a tenant with a login of its own may.")
+}
+
+/// Whether a statement of the text begins with LISTEN.
+fn plainly_listens(text: &[u8]) -> bool {
+    let tokens: Vec<Token> = tokens(text).significant().collect();
+    (0..tokens.len()).any(|at| {
+        let is_first = at == 0 || tokens.get(at - 1).is_some_and(|t| t.of(text) == b";");
+        is_first
+            && tokens
+                .get(at)
+                .is_some_and(|token| token.is_word(text, b"listen"))
+    })
 }
 
 /// Where the tenant's `pin` is "refuse" (0A000).

@@ -1,6 +1,6 @@
 //! API keys: what opens a tenant, for whom, until when.
 
-use super::KeyId;
+use super::{KeyId, Secret};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ipnet::IpNet;
 use std::{fmt, net::IpAddr, str::FromStr, time::SystemTime};
@@ -38,6 +38,35 @@ pub struct ScramVerifier {
     pub stored_key: [u8; 32],
     /// For the server's own proof.
     pub server_key: [u8; 32],
+}
+
+impl ScramVerifier {
+    /// Of a password that is random and has at least 128 bits: nobody finds such a one by trying, so
+    /// one round is enough.
+    ///
+    /// # Panics
+    /// Never: HMAC takes keys of any length.
+    pub fn of_random(password: &Secret) -> Self {
+        use hmac::{Hmac, KeyInit as _, Mac as _};
+        use rand::Rng as _;
+        use sha2::{Digest as _, Sha256};
+        let mac = |key: &[u8], parts: &[&[u8]]| -> [u8; 32] {
+            let mut mac =
+                Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+            parts.iter().for_each(|part| mac.update(part));
+            mac.finalize().into_bytes().into()
+        };
+        let mut salt = [0; 16];
+        rand::rng().fill_bytes(&mut salt);
+        let first_block = 1_u32.to_be_bytes();
+        let salted = mac(password.expose().as_bytes(), &[&salt, &first_block]);
+        Self {
+            iterations: 1,
+            salt: salt.into(),
+            stored_key: Sha256::digest(mac(&salted, &[b"Client Key"])).into(),
+            server_key: mac(&salted, &[b"Server Key"]),
+        }
+    }
 }
 
 /// Why a text is not a verifier.

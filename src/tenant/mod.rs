@@ -13,6 +13,7 @@ mod limits;
 mod place;
 mod record;
 mod secret;
+mod slots;
 
 pub use cluster::{Address, Cluster, UpstreamTls};
 pub use directory::{Directory, DirectoryError, Lookup};
@@ -22,3 +23,4 @@ pub use limits::{Limits, Timeouts};
 pub use place::{Login, Pinning, Placement, PoolMode, Tier, UnknownName};
 pub use record::{Status, Tenant};
 pub use secret::Secret;
+pub use slots::{SlotKey, SlotKeyError, Slots};

@@ -1,6 +1,6 @@
 //! Where a tenant's data lives, and as whom we log in there.
 
-use super::{ClusterName, Secret};
+use super::{ClusterName, Secret, Slots};
 use std::{fmt, str::FromStr};
 
 /// A name that is none of the allowed ones.
@@ -136,4 +136,6 @@ pub struct Placement {
     pub login: Login,
     /// The login for keys that only read: a role without write privilege.
     pub read_only_login: Option<Login>,
+    /// Set for a tenant without a login of its own: then the logins above are not used.
+    pub slots: Option<Slots>,
 }

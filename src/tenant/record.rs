@@ -49,6 +49,14 @@ impl Tenant {
         }
     }
 
+    /// Settings that its sessions start with beyond those of their servers: slots start with nobody's.
+    pub fn settings_of_sessions(&self) -> &[(Box<str>, Box<str>)] {
+        match self.placement.slots {
+            Some(_) => &self.settings,
+            None => &[],
+        }
+    }
+
     /// What a session of this scope may know of itself before it has done anything: the names and
     /// values of `pgusher.*`.
     pub fn facts(&self, scope: Scope) -> Vec<(&'static str, String)> {
@@ -96,6 +104,7 @@ impl Tenant {
                 place.tier,
                 place.database.clone(),
                 place.schema.clone(),
+                place.slots.as_ref().map(|slots| slots.token.clone()),
             )
         };
         new.status == Status::Active

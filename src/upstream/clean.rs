@@ -123,6 +123,18 @@ impl Server {
             .map_err(|_elapsed| AskError::Timeout)?
     }
 
+    /// The one text that SQL of our own returns.
+    pub(super) async fn ask_text(
+        &mut self,
+        sql: &str,
+        timeout: Duration,
+    ) -> Result<Box<str>, AskError> {
+        let answer = self.ask_rows(sql, timeout).await?;
+        let cell = answer.rows.into_iter().flatten().flatten().next();
+        let text = String::from_utf8(cell.ok_or(AskError::Protocol)?.into());
+        text.map(Into::into).map_err(|_error| AskError::Protocol)
+    }
+
     /// Runs SQL of our own, and returns the notifications and changed parameters that came before it
     /// was answered, as they came.
     ///

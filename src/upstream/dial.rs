@@ -68,17 +68,28 @@ async fn dial_unbounded(
     let login = tenant
         .login(scope)
         .ok_or(UpstreamError::Login("the tenant has no such role"))?;
-    let mut stream = endpoint.connect().await?;
-    let mut out = Vec::with_capacity(256);
     let facts = tenant.facts(scope);
     let facts = facts.iter().map(|(name, value)| (*name, &**value));
     let parameters = startup_parameters(tenant, login, scope);
-    frontend::startup(&mut out, parameters.chain(facts).chain(own.iter()));
+    let parameters = parameters.chain(facts).chain(own.iter());
+    let (stream, key, welcome) = log_in(endpoint, login, parameters).await?;
+    let identity = Identity::new((tenant.id.clone(), scope), &login.role, key, endpoint);
+    Ok((Server::new(stream, identity), welcome))
+}
+
+/// Connects and logs in; no time limit of its own.
+pub(super) async fn log_in<'a>(
+    endpoint: &Endpoint,
+    login: &Login,
+    parameters: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<(Stream, CancelKey, Welcome), UpstreamError> {
+    let mut stream = endpoint.connect().await?;
+    let mut out = Vec::with_capacity(256);
+    frontend::startup(&mut out, parameters);
     send(&mut stream, &out).await?;
     authenticate(&mut stream, login).await?;
     let (key, welcome) = await_ready(&mut stream).await?;
-    let identity = Identity::new(tenant.id.clone(), scope, key, Arc::clone(endpoint));
-    Ok((Server::new(stream, identity), welcome))
+    Ok((stream, key, welcome))
 }
 
 fn startup_parameters<'a>(

@@ -43,6 +43,8 @@ pub struct Inventory {
 pub struct Sight<'a> {
     /// The role that the server is logged in as.
     pub login: &'a str,
+    /// It is a slot: the setting that names its tenant is not the client's.
+    pub is_slot: bool,
     /// `pg_locks` can be read.
     pub locks: bool,
     /// Names of the tenant's own settings: PostgreSQL does not list them.
@@ -203,11 +205,16 @@ const FIXED: [(Suspicion, &str, &str); 4] = [
 /// Settings that PostgreSQL lists, who the session is, and the tenant's own settings.
 fn settings_parts(sight: Sight<'_>) -> Vec<String> {
     let (name, setting, value) = (hex("s.name"), hex("s.setting"), hex("s.value"));
+    let tenant = if sight.is_slot {
+        "|backtrace_functions"
+    } else {
+        ""
+    };
     let mut parts = vec![
         format!(
             "SELECT 'setting',{name},{setting} FROM pg_catalog.pg_show_all_settings() s \
              WHERE s.source OPERATOR(pg_catalog.=) 'session' AND s.name OPERATOR(pg_catalog.!~) \
-             '^(pgusher[.].*|transaction_(isolation|read_only|deferrable)|is_superuser|in_hot_standby)$'"
+             '^(pgusher[.].*|transaction_(isolation|read_only|deferrable)|is_superuser|in_hot_standby{tenant})$'"
         ),
         format!(
             "SELECT 'setting',{name},{value} FROM (VALUES \
@@ -252,6 +259,7 @@ mod tests {
             Suspicion::TEMP | Suspicion::CHANNELS,
             Sight {
                 login: "acme",
+                is_slot: false,
                 locks: true,
                 customs: &[],
             },

@@ -1,7 +1,7 @@
 //! A logged-in server connection and all that is known of its state.
 
 use super::{
-    Endpoint, Prepared, Replies, Settings, Suspicion, UpstreamError,
+    Binding, Endpoint, Prepared, Replies, Settings, Suspicion, UpstreamError,
     replies::{Change, Lost},
 };
 use crate::{
@@ -73,6 +73,8 @@ pub struct Identity {
     pub tenant: TenantId,
     /// With which privileges.
     pub scope: Scope,
+    /// The role itself.
+    pub role: Box<str>,
     /// What cancels its statement.
     pub key: CancelKey,
     /// Where to send that.
@@ -85,12 +87,18 @@ pub struct Identity {
 
 impl Identity {
     /// Nobody is cancelling yet.
-    pub fn new(tenant: TenantId, scope: Scope, key: CancelKey, endpoint: Arc<Endpoint>) -> Self {
+    pub fn new(
+        (tenant, scope): (TenantId, Scope),
+        role: &str,
+        key: CancelKey,
+        endpoint: &Arc<Endpoint>,
+    ) -> Self {
         Self {
             tenant,
             scope,
+            role: role.into(),
             key,
-            endpoint,
+            endpoint: Arc::clone(endpoint),
             cancels_in_flight: AtomicU32::new(0),
             cancels_done: Notify::new(),
             is_poisoned: AtomicBool::new(false),
@@ -187,6 +195,8 @@ pub struct Server {
     pub is_dedicated: bool,
     /// Whether its configuration has changed since it was logged in: it is not lent again.
     pub is_outdated: bool,
+    /// A slot's: what binds it to its tenant, and whether it is.
+    pub binding: Option<Binding>,
     /// When it was logged in.
     pub born: Instant,
     /// When it was last given back.
@@ -212,6 +222,7 @@ impl Server {
             notifies_for: 0,
             is_dedicated: false,
             is_outdated: false,
+            binding: None,
             born: now,
             returned_at: now,
             identity: Arc::new(identity),
@@ -277,5 +288,22 @@ impl Server {
         self.suspicion = Suspicion::NONE;
         self.is_unsurveyed = false;
         self.numbers = Numbers::Nobodys;
+        self.unbind();
+    }
+
+    /// Notes that a slot may have lost its tenant: RESET takes it away like any other setting.
+    #[inline]
+    pub fn unbind(&mut self) {
+        if let Some(binding) = &mut self.binding {
+            binding.is_bound = false;
+        }
+    }
+
+    /// What binds a slot to its tenant again; `None` when it is bound or no slot.
+    #[inline]
+    pub fn missing_binding(&mut self) -> Option<String> {
+        let binding = self.binding.as_mut().filter(|b| !b.is_bound)?;
+        binding.is_bound = true;
+        Some(binding.sql(&self.identity))
     }
 }

@@ -190,7 +190,7 @@ pub(super) fn literal(text: &str) -> String {
 
 /// Appends a string literal in pure ASCII: it means the same whatever
 /// `standard_conforming_strings` and `client_encoding` the server has at the moment.
-fn push_literal(sql: &mut String, text: &str) {
+pub(super) fn push_literal(sql: &mut String, text: &str) {
     let is_plain = |c: char| c.is_ascii() && c != '\\';
     sql.push_str(if text.chars().all(is_plain) {
         "'"

@@ -61,6 +61,7 @@ mod server_voice;
 mod setting_values;
 mod settings;
 mod shutdown;
+mod slots;
 mod sql_prepare;
 mod startup;
 mod templates;

@@ -123,6 +123,7 @@ fn tenant(place: &Place) -> Arc<Tenant> {
                 password: Some(Secret::new(ROLE_PASSWORD.into())),
             },
             read_only_login: None,
+            slots: None,
         },
         pool_mode: PoolMode::Transaction,
         limits: Limits::default(),

@@ -129,6 +129,7 @@ impl Check<'_> {
             schema: schema?,
             login: login?,
             read_only_login: read_only_login?,
+            slots: None,
         })
     }
 

@@ -1,0 +1,413 @@
+//! The slots of a database: server connections that many tenants use in turn.
+//!
+//! It stands below the tenants' own pools, which keep no idle server then: what a tenant gives back
+//! is here, still bound to it. Who comes again finds it so, and nothing is to be done; who comes
+//! first takes the one that was idle longest, which is reset and bound in one round trip.
+
+use super::{
+    Budget,
+    budget::{Place, Spare},
+    dialer::{Pooled, expiry, has_something_to_say},
+    surveyed::Surveyed,
+    tenant_pool::{Confirmed, confirmed, endpoint},
+};
+use crate::{
+    net::Socket,
+    tenant::{Cluster, Scope, SlotKey, Tenant, TenantId, Timeouts},
+    upstream::{Endpoint, Server, Settings, Slot, SlotPlace, UpstreamError, Welcome},
+};
+use arc_swap::ArcSwapOption;
+use moka::sync::Cache;
+use parking_lot::Mutex;
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{
+    runtime,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+
+/// A slot that was idle for less is not taken from its tenant while a new one can be made.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// What all tenants know that use slots with the same privileges.
+pub(super) struct Common {
+    /// What slots said of themselves at login.
+    pub(super) welcome: Arc<ArcSwapOption<Welcome>>,
+    /// What one made of settings.
+    pub(super) confirmed: Cache<Arc<Settings>, Confirmed>,
+    /// What functions may leave.
+    pub(super) surveyed: Arc<Surveyed>,
+}
+
+/// The slots of a database.
+pub(super) struct SlotPool {
+    cluster: Arc<Cluster>,
+    place: SlotPlace,
+    budget: Arc<Budget>,
+    max: usize,
+    /// One permit for each slot that may be lent.
+    turns: Arc<Semaphore>,
+    made: Arc<AtomicUsize>,
+    /// Those given back last are last.
+    idle: Mutex<VecDeque<Idle>>,
+    writers: Common,
+    readers: Common,
+}
+
+/// A slot that serves nobody just now, but is bound still.
+struct Idle {
+    server: Server,
+    welcome: Arc<Welcome>,
+    expires: Option<Instant>,
+    place: Place,
+    made: Made,
+    /// The thread that last used it.
+    lane: runtime::Id,
+}
+
+/// A lent slot's place.
+#[derive(Debug)]
+pub(super) struct Lent {
+    slots: Arc<SlotPool>,
+    made: Made,
+    // Last: whoever gets the permit finds the place free.
+    _turn: OwnedSemaphorePermit,
+}
+
+/// A slot that exists.
+#[derive(Debug)]
+struct Made(Arc<AtomicUsize>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+/// What to do for who has its turn.
+enum Step {
+    /// Take this one from its tenant.
+    Take(Box<Idle>),
+    /// Make one.
+    Make(Made),
+    /// Wait: others are just being closed.
+    Wait,
+}
+
+impl std::fmt::Debug for SlotPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SlotPool")
+            .field("database", &self.place.database)
+            .field("max", &self.max)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Common {
+    fn new() -> Self {
+        Self {
+            welcome: Arc::default(),
+            confirmed: confirmed(),
+            surveyed: Arc::default(),
+        }
+    }
+}
+
+impl SlotPool {
+    /// None is made yet.
+    ///
+    /// # Errors
+    /// When the cluster's TLS files can't be used.
+    pub(super) fn new(
+        cluster: &Arc<Cluster>,
+        database: &str,
+        key: &Arc<SlotKey>,
+        budget: &Arc<Budget>,
+    ) -> Result<Arc<Self>, UpstreamError> {
+        let max = (key.connections as usize).clamp(1, Semaphore::MAX_PERMITS);
+        let pool = Arc::new(Self {
+            cluster: Arc::clone(cluster),
+            place: SlotPlace {
+                endpoint: endpoint(cluster)?,
+                database: database.into(),
+                key: Arc::clone(key),
+            },
+            budget: Arc::clone(budget),
+            max,
+            turns: Arc::new(Semaphore::new(max)),
+            made: Arc::default(),
+            idle: Mutex::default(),
+            writers: Common::new(),
+            readers: Common::new(),
+        });
+        budget.join(&pool);
+        Ok(pool)
+    }
+
+    /// Whether it is this database's, reached and opened like this.
+    pub(super) fn is_for(&self, cluster: &Arc<Cluster>, database: &str, key: &SlotKey) -> bool {
+        *self.place.database == *database
+            && (Arc::ptr_eq(&self.cluster, cluster) || *self.cluster == **cluster)
+            && *self.place.key == *key
+    }
+
+    pub(super) fn endpoint(&self) -> Arc<Endpoint> {
+        Arc::clone(&self.place.endpoint)
+    }
+
+    pub(super) fn common(&self, scope: Scope) -> &Common {
+        match scope {
+            Scope::ReadWrite => &self.writers,
+            Scope::ReadOnly => &self.readers,
+        }
+    }
+
+    /// How many serve nobody just now.
+    pub(super) fn idle(&self) -> usize {
+        self.idle.lock().len()
+    }
+
+    /// A slot that serves this tenant. Who comes first gets the first that is free.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; [`UpstreamError::Budget`] where the cluster has no place for one. No time
+    /// limit of its own while it waits for its turn.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: the turn is given up, and what was being bound is closed.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        tenant: &Tenant,
+        scope: Scope,
+    ) -> Result<Pooled, UpstreamError> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let turn = turn.map_err(|_closed| UpstreamError::Login("the slots are closed"))?;
+        while let Some(mut own) = self.take_own(&tenant.id, scope) {
+            if own.server.binding.as_ref().is_none_or(|b| !b.is_bound) {
+                // It was reset, or may have been.
+                if let Some(own) = self.hand_over(own, tenant).await? {
+                    return Ok(self.lend(own, turn));
+                }
+            } else if own.is_usable().await {
+                return Ok(self.lend(own, turn));
+            } else {
+                // It may have told of a changed setting: the next client hears it from a new server.
+                self.common(scope).welcome.store(None);
+            }
+        }
+        loop {
+            match self.next(scope) {
+                Step::Take(idle) => {
+                    if let Some(idle) = self.hand_over(*idle, tenant).await? {
+                        return Ok(self.lend(idle, turn));
+                    }
+                }
+                Step::Make(made) => {
+                    let idle = self.make(made, tenant, scope).await?;
+                    return Ok(self.lend(idle, turn));
+                }
+                Step::Wait => return Err(UpstreamError::Budget),
+            }
+        }
+    }
+
+    /// Takes a slot back that its tenant has given up: it must be clean.
+    pub(super) fn give_back(pooled: Pooled) {
+        let Pooled {
+            server,
+            welcome,
+            expires,
+            place,
+            lent,
+            ..
+        } = pooled;
+        let (Some(lent), Ok(lane)) = (lent, runtime::Handle::try_current()) else {
+            return;
+        };
+        let Lent { slots, made, _turn } = lent;
+        slots.idle.lock().push_back(Idle {
+            server,
+            welcome,
+            expires,
+            place,
+            made,
+            lane: lane.id(),
+        });
+    }
+
+    /// Closes those that were idle for too long, or are too old.
+    pub(super) fn close_stale(&self) {
+        let limit = Timeouts::default().server_idle;
+        let is_stale = |idle: &Idle| {
+            let since = idle.server.returned_at.elapsed();
+            limit.is_some_and(|limit| since >= limit) || idle.is_old()
+        };
+        self.idle.lock().retain(|idle| !is_stale(idle));
+    }
+
+    /// The one that served this tenant last.
+    fn take_own(&self, tenant: &TenantId, scope: Scope) -> Option<Idle> {
+        let mut idle = self.idle.lock();
+        let at = idle.iter().rposition(|idle| {
+            let identity = idle.server.identity();
+            identity.tenant == *tenant && identity.scope == scope
+        })?;
+        idle.remove(at)
+    }
+
+    fn next(&self, scope: Scope) -> Step {
+        let mut idle = self.idle.lock();
+        let oldest = idle
+            .iter()
+            .position(|idle| idle.server.identity().scope == scope);
+        let is_fresh = |at: usize| {
+            let idle = idle.get(at);
+            idle.is_some_and(|idle| idle.server.returned_at.elapsed() < FRESH)
+        };
+        let more = |made: usize| (made < self.max).then_some(made + 1);
+        let can_make = || self.made.fetch_update(SeqCst, SeqCst, more).is_ok();
+        match oldest {
+            Some(at) if is_fresh(at) && can_make() => Step::Make(Made(Arc::clone(&self.made))),
+            Some(at) => match idle.remove(at) {
+                Some(idle) => Step::Take(Box::new(idle)),
+                None => Step::Wait,
+            },
+            None if can_make() => Step::Make(Made(Arc::clone(&self.made))),
+            // One with other privileges goes for it.
+            None => match idle.pop_front() {
+                Some(other) => {
+                    drop(other);
+                    match can_make() {
+                        true => Step::Make(Made(Arc::clone(&self.made))),
+                        false => Step::Wait,
+                    }
+                }
+                None => Step::Wait,
+            },
+        }
+    }
+
+    /// Gives a slot to another tenant; `None` when it can only be closed.
+    async fn hand_over(
+        &self,
+        mut idle: Idle,
+        tenant: &Tenant,
+    ) -> Result<Option<Idle>, UpstreamError> {
+        if !idle.is_usable().await {
+            return Ok(None);
+        }
+        let Idle {
+            server,
+            welcome,
+            expires,
+            place,
+            made,
+            lane,
+        } = idle;
+        let Some(slot) = server.into_slot() else {
+            return Ok(None);
+        };
+        match bind(slot, tenant).await {
+            Ok(server) => Ok(Some(Idle {
+                server,
+                welcome,
+                expires,
+                place,
+                made,
+                lane,
+            })),
+            // It is the key, not the slot.
+            Err(UpstreamError::Refused { sqlstate, message }) if sqlstate == "28000" => {
+                Err(UpstreamError::Refused { sqlstate, message })
+            }
+            Err(error) => {
+                tracing::debug!(tenant = %tenant.id, %error, "a slot could not be reset");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn make(&self, made: Made, tenant: &Tenant, scope: Scope) -> Result<Idle, UpstreamError> {
+        let place = self.budget.take_or_reclaim();
+        let place = place.ok_or(UpstreamError::Budget)?;
+        let turn = self.budget.connects().acquire().await;
+        let dialled = Slot::dial(&self.place, scope).await;
+        drop(turn);
+        let result = if dialled.is_ok() { "ok" } else { "failed" };
+        metrics::counter!("pgusher_upstream_connects_total", "result" => result).increment(1);
+        let (slot, welcome) = dialled?;
+        Ok(Idle {
+            server: bind(slot, tenant).await?,
+            welcome: Arc::new(welcome),
+            expires: expiry(Timeouts::default().server_lifetime),
+            place,
+            made,
+            lane: runtime::Handle::current().id(),
+        })
+    }
+
+    fn lend(self: &Arc<Self>, idle: Idle, turn: OwnedSemaphorePermit) -> Pooled {
+        Pooled {
+            server: idle.server,
+            welcome: idle.welcome,
+            expires: idle.expires,
+            own_pid: None,
+            place: idle.place,
+            lent: Some(Lent {
+                slots: Arc::clone(self),
+                made: idle.made,
+                _turn: turn,
+            }),
+        }
+    }
+}
+
+async fn bind(slot: Slot, tenant: &Tenant) -> Result<Server, UpstreamError> {
+    let bound = slot.bind(tenant).await;
+    let result = if bound.is_ok() { "ok" } else { "failed" };
+    metrics::counter!("pgusher_slot_binds_total", "result" => result).increment(1);
+    bound
+}
+
+impl Spare for SlotPool {
+    fn surplus(&self) -> usize {
+        self.idle()
+    }
+
+    fn close_idle(&self, count: usize) {
+        let mut idle = self.idle.lock();
+        let count = count.min(idle.len());
+        drop(idle.drain(..count));
+    }
+}
+
+impl Idle {
+    fn is_old(&self) -> bool {
+        self.expires.is_some_and(|at| Instant::now() >= at)
+    }
+
+    /// Moves it to this thread and looks whether it may be lent.
+    async fn is_usable(&mut self) -> bool {
+        if !self.server.is_clean() || self.is_old() || self.attach().is_err() {
+            return false;
+        }
+        !has_something_to_say(&mut self.server).await
+    }
+
+    fn attach(&mut self) -> io::Result<()> {
+        let here = runtime::Handle::current().id();
+        if self.lane != here {
+            let socket = self.server.stream.socket_mut();
+            *socket = Socket::attach(socket.detach()?)?;
+            self.lane = here;
+        }
+        Ok(())
+    }
+}
