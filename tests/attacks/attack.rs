@@ -35,6 +35,8 @@ impl Tier {
 
 /// Every tier.
 pub const ALL: &[Tier] = &[Tier::Database, Tier::Schema, Tier::Row, Tier::Shared];
+/// A login role of one's own: slots refuse LISTEN.
+pub const LOGINS: &[Tier] = &[Tier::Database, Tier::Schema, Tier::Row];
 /// A schema or a database of one's own.
 pub const OWN: &[Tier] = &[Tier::Database, Tier::Schema];
 /// Shared tables.
@@ -131,7 +133,8 @@ pub struct Attack {
     pub tiers: &'static [Tier],
     /// What is done.
     pub act: Act,
-    /// Which of the limits stated in ISOLATION.md it shows. It is told, and is no leak.
+    /// Which of the limits stated in ISOLATION.md, or which hole that provisioning tells, it shows.
+    /// It is printed, and is no leak. `OPEN`: neither; provisioning has yet to close it.
     pub residual: Option<&'static str>,
     /// Why it succeeds in no naive set-up.
     pub unproven: Option<&'static str>,

@@ -54,7 +54,10 @@ impl Door {
 
     /// The startup packet.
     pub fn packet(&self) -> Vec<u8> {
-        let pairs = self.parameters.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+        let pairs = self
+            .parameters
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()));
         startup(V3_0, &pairs.collect::<Vec<_>>())
     }
 
@@ -80,7 +83,10 @@ impl Door {
         let wire = if let Some(shared) = &self.turnstile {
             Rc::clone(shared)
         } else {
-            let closed = |_| Answer { frames: Vec::new(), end: End::Closed };
+            let closed = |_| Answer {
+                frames: Vec::new(),
+                end: End::Closed,
+            };
             let mut wire = Wire::open(self.port).map_err(closed)?;
             wire.log_in(packet, &self.password)?;
             Rc::new(RefCell::new(wire))
@@ -114,8 +120,12 @@ impl Session {
     /// Sends bytes and reads up to ReadyForQuery.
     pub fn ask(&mut self, bytes: &[u8]) -> Answer {
         for statement in &self.entry {
-            self.wire.borrow_mut().send(Request::new().query(statement).bytes());
-            self.wire.borrow_mut().until(PATIENCE, |frame| frame.tag == b'Z');
+            self.wire
+                .borrow_mut()
+                .send(Request::new().query(statement).bytes());
+            self.wire
+                .borrow_mut()
+                .until(PATIENCE, |frame| frame.tag == b'Z');
         }
         self.wire.borrow_mut().send(bytes);
         self.until(|frame| frame.tag == b'Z')
@@ -142,7 +152,10 @@ impl Session {
     /// What comes up to ReadyForQuery, when it comes soon.
     pub fn within_a_second(&mut self) -> Option<Answer> {
         let second = Duration::from_secs(1);
-        let answer = self.wire.borrow_mut().until(second, |frame| frame.tag == b'Z');
+        let answer = self
+            .wire
+            .borrow_mut()
+            .until(second, |frame| frame.tag == b'Z');
         (answer.end == End::Ready).then_some(answer)
     }
 
@@ -172,9 +185,8 @@ impl Session {
     /// Whether this was heard, as it is or in hexadecimal.
     pub fn has_heard(&self, mark: &str) -> bool {
         let hex: String = mark.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let has = |body: &[u8], mark: &str| {
-            body.windows(mark.len()).any(|part| part == mark.as_bytes())
-        };
+        let has =
+            |body: &[u8], mark: &str| body.windows(mark.len()).any(|part| part == mark.as_bytes());
         let mut heard = self.heard.iter();
         heard.any(|frame| has(&frame.body, mark) || has(&frame.body, &hex))
     }

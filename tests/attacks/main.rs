@@ -20,6 +20,9 @@
 #[path = "../it/harness/mod.rs"]
 mod harness;
 
+#[path = "../it/slots/stage.rs"]
+mod slots;
+
 mod attack;
 mod catalogue;
 mod door;
@@ -104,11 +107,17 @@ fn suffer_all(stage: &mut Stage, column: &str, table: &Mutex<Table>) {
 fn suffer_one(stage: &mut Stage, attack: &Attack, column: &str, table: &Mutex<Table>) -> bool {
     let variants = [("", false), ("/tx", true)];
     let count = 1 + usize::from(attack.has_variant_in_transaction());
-    variants.iter().take(count).all(|(variant, in_transaction)| {
-        let verdict = stage.suffer(attack, *in_transaction);
-        table.lock().unwrap().note(attack, variant, column, &verdict);
-        verdict == Verdict::Blocked
-    })
+    variants
+        .iter()
+        .take(count)
+        .all(|(variant, in_transaction)| {
+            let verdict = stage.suffer(attack, *in_transaction);
+            table
+                .lock()
+                .unwrap()
+                .note(attack, variant, column, &verdict);
+            verdict == Verdict::Blocked
+        })
 }
 
 #[test]
@@ -117,13 +126,20 @@ fn every_attack_succeeds_where_tenants_are_kept_apart_naively() {
     let table = Mutex::new(Table::default());
     // For each part of the attacks on each tier: those that have failed so far.
     let tiers = [Tier::Database, Tier::Schema, Tier::Row];
-    let lanes: Vec<_> = (0..tiers.len() * HALVES).map(|lane| (tiers[lane / HALVES], lane % HALVES)).collect();
-    let left: Vec<_> = lanes.iter().map(|(tier, half)| Mutex::new(attacks_of(*tier, *half))).collect();
+    let lanes: Vec<_> = (0..tiers.len() * HALVES)
+        .map(|lane| (tiers[lane / HALVES], lane % HALVES))
+        .collect();
+    let left: Vec<_> = lanes
+        .iter()
+        .map(|(tier, half)| Mutex::new(attacks_of(*tier, *half)))
+        .collect();
     let try_all = |naive: Naive, lane: usize, endpoint: &Endpoint| {
         let (tier, half) = lanes[lane];
         let mut left = left[lane].lock().unwrap();
         let stage = (!left.is_empty()).then(|| naive::stage(naive, tier, half, endpoint));
-        let Some(mut stage) = stage.flatten() else { return };
+        let Some(mut stage) = stage.flatten() else {
+            return;
+        };
         stage.look();
         let column = format!("{} {naive:?}", tier.name());
         left.retain(|attack| suffer_one(&mut stage, attack, &column, &table));

@@ -100,7 +100,9 @@ impl Plan {
         }
         match self.tier {
             Tier::Database => {}
-            Tier::Schema => greeting.push(format!("set search_path = {}, public", self.schema(side))),
+            Tier::Schema => {
+                greeting.push(format!("set search_path = {}, public", self.schema(side)))
+            }
             Tier::Row | Tier::Shared => {
                 greeting.push(format!("set app.tenant_id = '{}'", self.tenant(side)));
             }
@@ -124,7 +126,9 @@ impl Plan {
         let password = ROLE_PASSWORD.replace('\'', "''");
         let prefix = &self.prefix;
         let role = |admin: &mut Client, role: &str, attributes: &str| {
-            admin.exec(&format!("create role {role} login {attributes} password '{password}'"));
+            admin.exec(&format!(
+                "create role {role} login {attributes} password '{password}'"
+            ));
         };
         match self.naive {
             Naive::SharedRole | Naive::Turns => role(&mut admin, prefix, "createrole"),
@@ -140,7 +144,9 @@ impl Plan {
             role(&mut admin, prefix, "noinherit");
             admin.exec(&format!("grant {prefix}_a, {prefix}_v to {prefix}"));
         }
-        let mut databases = SIDES.map(|side| (self.database(side), self.role(side))).to_vec();
+        let mut databases = SIDES
+            .map(|side| (self.database(side), self.role(side)))
+            .to_vec();
         databases.dedup_by(|one, other| one.0 == other.0);
         for (database, owner) in databases {
             admin.exec(&format!("create database {database} owner {owner}"));
@@ -217,10 +223,14 @@ impl Plan {
         for side in SIDES {
             let database = self.database(side);
             admin.exec(&format!("alter role all in database {database} reset all"));
-            admin.exec(&format!("grant connect, temporary on database {database} to public"));
+            admin.exec(&format!(
+                "grant connect, temporary on database {database} to public"
+            ));
             for role in [self.role(side), self.login(side)] {
                 admin.exec(&format!("grant connect on database {database} to {role}"));
-                admin.exec(&format!("alter role {role} in database {database} reset all"));
+                admin.exec(&format!(
+                    "alter role {role} in database {database} reset all"
+                ));
             }
             admin.exec(&format!("alter database {database} allow_connections true"));
         }
@@ -243,14 +253,16 @@ impl Plan {
     fn restore_own(&self, admin: &mut Client, side: &str) {
         let (schema, role, database) = (self.schema(side), self.role(side), self.database(side));
         if self.tier == Tier::Database {
-            admin.exec(&format!("alter database {database} set search_path = app, public"));
+            admin.exec(&format!(
+                "alter database {database} set search_path = app, public"
+            ));
         }
         let secrets = secrets_of(side, &self.prefix);
         admin.exec(&format!(
             "create schema {schema} authorization {role}; set role {role}; \
              set search_path = {schema}; \
              create table accounts (id bigint primary key, secret text); \
-             create table orders (id bigint primary key, account_id bigint references accounts); \
+             create table orders (id bigint primary key, account_id bigint references accounts, item text); \
              insert into accounts values {secrets}; reset role"
         ));
         if self.naive == Naive::OwnRoles {
@@ -263,10 +275,18 @@ impl Plan {
 
     fn restore_rows(&self, admin: &mut Client) {
         let (is_tenant, options, default) = if self.has_roles() {
-            ("tenant_id = current_user::text", "with (security_invoker)", "current_user")
+            (
+                "tenant_id = current_user::text",
+                "with (security_invoker)",
+                "current_user",
+            )
         } else {
             let setting = "current_setting('app.tenant_id', true)";
-            ("tenant_id = current_setting('app.tenant_id', true)", "", setting)
+            (
+                "tenant_id = current_setting('app.tenant_id', true)",
+                "",
+                setting,
+            )
         };
         admin.exec(&format!(
             "create schema data; create schema app; create sequence data.ids start 100000; \
@@ -275,7 +295,7 @@ impl Plan {
              create unique index on data.accounts (secret) where id < 100; \
              create index on data.accounts (secret); \
              create table data.orders (id bigint primary key, \
-                account_id bigint references data.accounts on delete cascade, \
+                account_id bigint references data.accounts on delete cascade, item text, \
                 tenant_id text default {default})"
         ));
         for side in SIDES {
@@ -300,7 +320,9 @@ impl Plan {
             ));
             if self.has_roles() {
                 // A restrictive policy for each role: what one role owns it can drop.
-                admin.exec(&format!("create policy everybody on data.{table} using (true)"));
+                admin.exec(&format!(
+                    "create policy everybody on data.{table} using (true)"
+                ));
                 for side in SIDES {
                     let role = self.role(side);
                     admin.exec(&format!(
@@ -309,7 +331,9 @@ impl Plan {
                     ));
                 }
             } else {
-                admin.exec(&format!("create policy tenant on data.{table} using ({is_tenant})"));
+                admin.exec(&format!(
+                    "create policy tenant on data.{table} using ({is_tenant})"
+                ));
             }
             let filter = if self.has_roles() { "true" } else { is_tenant };
             admin.exec(&format!(
@@ -318,7 +342,9 @@ impl Plan {
             ));
         }
         let database = self.database("v");
-        admin.exec(&format!("alter database {database} set search_path = app, public"));
+        admin.exec(&format!(
+            "alter database {database} set search_path = app, public"
+        ));
     }
 }
 
@@ -338,7 +364,12 @@ pub fn stage(naive: Naive, tier: Tier, half: usize, endpoint: &Endpoint) -> Opti
     }
     let prefix = format!("n{half}{}{}", naive as u8, tier.name());
     let endpoint = endpoint.clone();
-    let plan = Rc::new(Plan { naive, tier, prefix: prefix.clone(), endpoint });
+    let plan = Rc::new(Plan {
+        naive,
+        tier,
+        prefix: prefix.clone(),
+        endpoint,
+    });
     plan.found();
     plan.restore();
     let (mut attacker, mut victim) = (plan.door("a"), plan.door("v"));
@@ -358,7 +389,12 @@ pub fn stage(naive: Naive, tier: Tier, half: usize, endpoint: &Endpoint) -> Opti
         }
     };
     let label = format!("{naive:?}");
-    let mut stage = Stage::new((&label, tier), &plan.endpoint, (attacker, victim), Box::new(restore));
+    let mut stage = Stage::new(
+        (&label, tier),
+        &plan.endpoint,
+        (attacker, victim),
+        Box::new(restore),
+    );
     stage.is_naive = true;
     let table = match tier {
         Tier::Schema => format!("{}.accounts", plan.schema("v")),

@@ -112,26 +112,38 @@ impl Stage {
             let answer = victim.query(&self.fill(statement));
             // The first is looked at all the time; others may be refused.
             if statement.starts_with("create function whisper") {
-                assert!(answer.is_ok(), "{} {:?}: {statement}: {answer:?}", self.label, self.tier);
+                let is_there = answer.code() == "42723";
+                assert!(
+                    is_there || answer.is_ok(),
+                    "{} {:?}: {statement}: {answer:?}",
+                    self.label,
+                    self.tier
+                );
             }
         }
     }
 
     /// The session that the victim has all the time, with state of its own.
     fn sit(&mut self) -> Session {
-        let mut sitter = self.open_victim().unwrap_or_else(|answer| {
-            panic!("{}: the victim can't log in: {answer:?}", self.label)
-        });
+        let mut sitter = self
+            .open_victim()
+            .unwrap_or_else(|answer| panic!("{}: the victim can't log in: {answer:?}", self.label));
         for statement in crate::victim::SITTING {
             sitter.query(&self.fill(statement));
         }
         let mut questions = vec![
             ("pid", "select pg_backend_pid()"),
-            ("temp", "select nspname from pg_namespace where oid = pg_my_temp_schema()"),
+            (
+                "temp",
+                "select nspname from pg_namespace where oid = pg_my_temp_schema()",
+            ),
         ];
         if self.tier.is_row() {
-            questions.push(("table_oid", "select c.oid from pg_class c join pg_namespace n on n.oid = relnamespace \
-                where relname = 'accounts' and nspname = 'data'"));
+            questions.push((
+                "table_oid",
+                "select c.oid from pg_class c join pg_namespace n on n.oid = relnamespace \
+                where relname = 'accounts' and nspname = 'data'",
+            ));
         } else {
             questions.push(("table_oid", "select 'accounts'::regclass::oid"));
             questions.push(("whisper_oid", "select 'whisper'::regproc::oid"));
@@ -148,7 +160,8 @@ impl Stage {
 
     fn open_victim(&self) -> Result<Session, Answer> {
         let door = self.victim.clone();
-        door.parameter("application_name", &self.value("canary")).open()
+        door.parameter("application_name", &self.value("canary"))
+            .open()
     }
 
     /// What the victim finds now, in a new session or in one that it has had for a while.
@@ -204,10 +217,14 @@ impl Stage {
     fn victim_goes_on(&mut self, class: Class) -> Option<String> {
         let sitter = self.sitter.as_mut()?;
         let own = ["create table probe_table (x int)", "drop table probe_table"];
-        let own = if self.tier.is_row() || class != Class::Block { &own[..0] } else { &own };
+        let own = if self.tier.is_row() || class != Class::Block {
+            &own[..0]
+        } else {
+            &own
+        };
         let common = [
             "insert into accounts (id, secret) values (7777, 'probe')",
-            "insert into orders (id, account_id) values (7777, 7777)",
+            "insert into orders (id, account_id, item) values (7777, 7777, 'pen')",
             "update accounts set secret = secret where id = 1",
             "delete from orders where id = 7777",
             "delete from accounts where id = 7777",
@@ -252,17 +269,12 @@ impl Stage {
         let attacker = self.attacker.open().unwrap_or_else(|answer| {
             panic!("{}: the attacker can't log in: {answer:?}", self.label)
         });
-        let mut scene = Scene { stage: self, attacker };
-        let start = std::time::Instant::now();
-        if std::env::var_os("PGUSHER_ATTACK_TRACE").is_some() {
-            eprintln!("{:?} {} {:?} {}", std::thread::current().id(), scene.stage.label, scene.stage.tier, attack.name);
-        }
+        let mut scene = Scene {
+            stage: self,
+            attacker,
+        };
         let done = scene.act(&attack.act, in_transaction);
-        let acted = start.elapsed();
         let leak = done.or_else(|| scene.judge(attack.class));
-        if start.elapsed().as_secs() > 2 {
-            eprintln!("slow: {} {} {:?} {acted:?} {:?}", attack.name, scene.stage.label, scene.stage.tier, start.elapsed());
-        }
         match leak {
             None => Verdict::Blocked,
             Some(what) => {
@@ -327,7 +339,8 @@ impl Scene<'_> {
             Act::Refused(statements) => {
                 let answers: Vec<_> = statements.iter().map(|sql| self.say(sql)).collect();
                 let last = answers.last()?;
-                last.is_ok().then(|| format!("{:?} succeeds", statements.last()))
+                last.is_ok()
+                    .then(|| format!("{:?} succeeds", statements.last()))
             }
             Act::Tell(before, present, absent) => {
                 for sql in before {
@@ -409,7 +422,10 @@ impl Scene<'_> {
         self.say("rollback");
         let mut lines = vec![answer.code()];
         // A plan repeats the condition, which differs by the value that was asked for.
-        let plan = |line: String| match line.split_once(" Cond: ").or_else(|| line.split_once("  Filter: ")) {
+        let plan = |line: String| match line
+            .split_once(" Cond: ")
+            .or_else(|| line.split_once("  Filter: "))
+        {
             Some((before, _)) => before.to_owned(),
             None => line,
         };
@@ -451,8 +467,16 @@ impl Scene<'_> {
         if class == Class::Bytes {
             self.attacker.catch_up();
         }
-        let looks = ["select * from {table}", "select * from accounts", "select whisper()"];
-        let looks = if self.stage.is_open { &looks[..0] } else { &looks };
+        let looks = [
+            "select * from {table}",
+            "select * from accounts",
+            "select whisper()",
+        ];
+        let looks = if self.stage.is_open {
+            &looks[..0]
+        } else {
+            &looks
+        };
         for sql in looks {
             if matches!(self.attacker.status(), b'I' | b'T') {
                 let in_transaction = self.attacker.status() == b'T';
@@ -501,10 +525,11 @@ impl Scene<'_> {
 
 /// Waits for the session's own notification, unless it can't come.
 fn hear_fence(session: &mut Session) {
-    let is_fence = |frame: &Frame| {
-        frame.tag == b'A' && frame.body.windows(5).any(|part| part == b"fence")
-    };
-    if !session.heard.iter().any(is_fence) {
+    let is_fence =
+        |frame: &Frame| frame.tag == b'A' && frame.body.windows(5).any(|part| part == b"fence");
+    // Who may not listen waits for nothing.
+    let is_refused = session.heard.iter().any(|frame| frame.tag == b'E');
+    if !is_refused && !session.heard.iter().any(is_fence) {
         session.until(is_fence);
     }
 }

@@ -19,11 +19,15 @@ impl Table {
             self.columns.push(column.to_owned());
             self.columns.sort();
         }
-        let row = (attack.class.to_string(), format!("{}{variant}", attack.name));
+        let row = (
+            attack.class.to_string(),
+            format!("{}{variant}", attack.name),
+        );
         let sign = match (verdict, attack.residual) {
             (Verdict::Blocked, _) => 'b',
             (Verdict::Leaked(what), Some(limit)) => {
-                self.residuals.insert(attack.name, format!("{limit}: {what}"));
+                self.residuals
+                    .insert(attack.name, format!("{limit}: {what}"));
                 'r'
             }
             (Verdict::Leaked(what), None) => {
@@ -32,7 +36,10 @@ impl Table {
                 'L'
             }
         };
-        self.rows.entry(row).or_default().insert(column.to_owned(), sign);
+        self.rows
+            .entry(row)
+            .or_default()
+            .insert(column.to_owned(), sign);
     }
 
     /// Attacks that leaked, with where and what.
@@ -46,7 +53,9 @@ impl Table {
     }
 
     fn is_naive(&self) -> bool {
-        self.columns.iter().any(|column| column.contains("SharedRole"))
+        self.columns
+            .iter()
+            .any(|column| column.contains("SharedRole"))
     }
 
     /// The table and the counts.
@@ -73,7 +82,11 @@ impl Table {
                     _ => residual += 1,
                 }
             }
-            writeln!(text, "{column}: {run} run, {blocked} blocked, {leaked} leaked, {residual} residual").ok();
+            writeln!(
+                text,
+                "{column}: {run} run, {blocked} blocked, {leaked} leaked, {residual} residual"
+            )
+            .ok();
         }
         for (name, what) in &self.residuals {
             writeln!(text, "residual {name}: {what}").ok();

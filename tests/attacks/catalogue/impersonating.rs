@@ -2,20 +2,33 @@
 
 use super::blocking::{cancel, cancelled_by};
 use crate::{
-    attack::{ALL, Act, Act::Sql, Attack, Class::Impersonate, Parameters, ROWS, Step::{A, Again}, TOGETHER},
+    attack::{
+        ALL, Act,
+        Act::Sql,
+        Attack,
+        Class::Impersonate,
+        Parameters, ROWS,
+        Step::{A, Again},
+        TOGETHER,
+    },
     scene::Scene,
 };
 
 fn pairs(parameters: &[(&str, &str)]) -> Parameters {
     let bytes = |text: &&str| text.as_bytes().to_vec();
-    parameters.iter().map(|(name, value)| (bytes(name), bytes(value))).collect()
+    parameters
+        .iter()
+        .map(|(name, value)| (bytes(name), bytes(value)))
+        .collect()
 }
 
 /// The attacker's own startup parameters with these after them.
 fn own_and(scene: &Scene<'_>, more: &[(&str, &str)]) -> Parameters {
     let own = scene.stage.attacker.parameters.iter();
     let own = own.filter(|(name, _)| name != "options");
-    let own: Vec<_> = own.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let own: Vec<_> = own
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     pairs(&[&own[..], more].concat())
 }
 
@@ -27,7 +40,10 @@ fn with_options(scene: &Scene<'_>, options: &str) -> Parameters {
 /// As this user, in the victim's database.
 fn as_user(scene: &Scene<'_>, user: &str) -> Parameters {
     let (user, victim) = (scene.stage.fill(user), &scene.stage.victim);
-    let database = victim.parameters.iter().find(|(name, _)| name == "database");
+    let database = victim
+        .parameters
+        .iter()
+        .find(|(name, _)| name == "database");
     let database = database.map(|(name, value)| (name.as_str(), value.as_str()));
     let mut all = vec![("user", user.as_str())];
     all.extend(database);
@@ -40,7 +56,12 @@ fn tries(scene: &mut Scene<'_>, users: &[String]) -> Option<String> {
         let mut door = scene.stage.attacker.clone();
         door.turnstile = None;
         door.parameters = vec![("user".into(), user.clone())];
-        let database = scene.stage.victim.parameters.iter().find(|(name, _)| name == "database");
+        let database = scene
+            .stage
+            .victim
+            .parameters
+            .iter()
+            .find(|(name, _)| name == "database");
         door.parameters.extend(database.cloned());
         match door.open() {
             Ok(mut session) => {
@@ -243,5 +264,7 @@ fn replicates(scene: &mut Scene<'_>, how: &str) -> Option<String> {
     let door = door.parameter("replication", how);
     let mut session = door.open().ok()?;
     let answer = session.query("IDENTIFY_SYSTEM");
-    answer.is_ok().then(|| "a replication connection is served".to_owned())
+    answer
+        .is_ok()
+        .then(|| "a replication connection is served".to_owned())
 }

@@ -17,7 +17,7 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new("function_arguments", Read, SCHEMA, Sql(&[
         "select pg_get_function_arguments(oid) from pg_proc where proname = 'murmur'",
         "select parameter_default from information_schema.parameters",
-    ])),
+    ])).residual("hole object_names"),
     Attack::new("view_definition", Read, SCHEMA, Sql(&[
         "select pg_get_viewdef(oid) from pg_class where relname = 'glance'",
         "select definition from pg_views",
@@ -32,17 +32,17 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new("column_defaults", Read, SCHEMA, Sql(&[
         "select pg_get_expr(adbin, adrelid) from pg_attrdef",
         "select column_default from information_schema.columns",
-    ])),
+    ])).residual("hole object_names"),
     Attack::new("check_constraints", Read, SCHEMA, Sql(&[
         "select pg_get_constraintdef(oid) from pg_constraint",
         "select pg_get_expr(conbin, conrelid) from pg_constraint",
         "select check_clause from information_schema.check_constraints",
-    ])),
+    ])).residual("hole object_names"),
     Attack::new("index_expressions", Read, SCHEMA, Sql(&[
         "select pg_get_indexdef(indexrelid) from pg_index",
         "select pg_get_expr(indpred, indrelid) from pg_index",
         "select indexdef from pg_indexes",
-    ])),
+    ])).residual("hole object_names"),
     Attack::new("trigger_conditions", Read, SCHEMA, Sql(&[
         "select pg_get_triggerdef(oid) from pg_trigger",
         "select tgqual from pg_trigger",
@@ -51,20 +51,20 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new("policy_texts", Read, SCHEMA, Sql(&[
         "select qual, with_check from pg_policies",
         "select pg_get_expr(polqual, polrelid) from pg_policy",
-    ])),
+    ])).residual("hole object_names"),
     Attack::new("partition_bounds", Read, SCHEMA, Sql(&[
         "select pg_get_expr(relpartbound, oid) from pg_class",
         "select pg_get_partition_constraintdef(oid) from pg_class",
-    ])),
+    ])).residual("hole object_names"),
     Attack::new("domain_defaults", Read, SCHEMA, Sql(&[
         "select typdefault from pg_type where typtype = 'd'",
         "select domain_default from information_schema.domains",
-    ])),
+    ])).residual("hole object_names"),
     Attack::new("statistics_expressions", Read, SCHEMA, Sql(&[
         "select pg_get_statisticsobjdef(oid) from pg_statistic_ext",
         "select pg_get_statisticsobjdef_expressions(oid) from pg_statistic_ext",
         "select expr from pg_stats_ext_exprs",
-    ])),
+    ])).residual("hole object_names"),
     Attack::new("publication_filters", Read, SCHEMA, Sql(&[
         "select rowfilter from pg_publication_tables",
         "select pg_get_expr(prqual, prrelid) from pg_publication_rel",
@@ -73,7 +73,7 @@ pub const ATTACKS: &[Attack] = &[
         "select description from pg_description",
         "select obj_description({table_oid}, 'pg_class')",
         "select obj_description(oid) from pg_class where relname = 'drafts'",
-    ])),
+    ])).residual("hole comments"),
     Attack::new("trees_in_error_context", Read, SCHEMA, Sql(&[
         "set debug_print_parse = on; set client_min_messages = log; select * from {schema}.glance",
         "select {schema}.glance::text from {schema}.glance",
@@ -116,5 +116,5 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new("sizes_by_catalogue", Read, SCHEMA, Act::Gauge(
         "select relname || ' ' || reltuples || ' ' || relpages from pg_class where relname = 'measured' and relnamespace = to_regnamespace('{schema}')",
         &["insert into measured select n, 'more' from generate_series(1, 2000) n", "analyze measured"],
-    )),
+    )).residual("OPEN"),
 ];
