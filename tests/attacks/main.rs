@@ -50,7 +50,7 @@ use std::{
 use table::Table;
 
 /// Stages at a time: each waits for PostgreSQL most of the time.
-const THREADS: usize = 4;
+const THREADS: usize = 6;
 
 /// Parts of the attacks that run beside each other against naive set-ups.
 const HALVES: usize = 2;
@@ -143,6 +143,8 @@ fn every_attack_succeeds_where_tenants_are_kept_apart_naively() {
         stage.look();
         let column = format!("{} {naive:?}", tier.name());
         left.retain(|attack| suffer_one(&mut stage, attack, &column, &table));
+        let names: Vec<_> = left.iter().map(|attack| attack.name).collect();
+        println!("{column}: not yet: {names:?}");
     };
     share(lanes.len(), |lane| {
         for naive in NAIVE {

@@ -12,7 +12,7 @@ use std::{
 };
 
 /// How long anybody waits for an answer. Who is locked out by another waits for ever.
-pub const PATIENCE: Duration = Duration::from_secs(12);
+pub const PATIENCE: Duration = Duration::from_secs(8);
 
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
