@@ -91,6 +91,16 @@ impl Rows {
         }
     }
 
+    /// A server whose database `rows` has what slots need, with this key.
+    pub fn around(postgres: Postgres, key: SlotKey) -> Self {
+        Self { postgres, key }
+    }
+
+    /// The server.
+    pub fn postgres(&self) -> &Postgres {
+        &self.postgres
+    }
+
     /// Ends the server.
     pub fn stop(&mut self) {
         self.postgres.stop();
@@ -328,6 +338,11 @@ impl Stage {
             pools,
             ended,
         }
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// A client that reads and writes.

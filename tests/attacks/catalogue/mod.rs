@@ -1,0 +1,27 @@
+//! All attacks, a file for each class.
+
+mod blocking;
+mod bytes;
+mod impersonating;
+mod leaving;
+mod observing;
+mod reading;
+mod spying;
+mod writing;
+
+use crate::attack::Attack;
+
+/// All attacks.
+pub fn all() -> Vec<Attack> {
+    [
+        reading::ATTACKS,
+        spying::ATTACKS,
+        writing::ATTACKS,
+        blocking::ATTACKS,
+        observing::ATTACKS,
+        impersonating::ATTACKS,
+        leaving::ATTACKS,
+        bytes::ATTACKS,
+    ]
+    .concat()
+}
