@@ -13,7 +13,6 @@ use std::{error::Error, path::Path};
 /// Why something was not done in a cluster. It says no secret.
 pub(super) type Cause = Box<dyn Error + Send + Sync>;
 
-
 /// A cluster as who makes and removes tenants there.
 pub(super) struct Ground {
     pub(super) name: String,
