@@ -3,6 +3,30 @@
 //! What is made is told by a [`Place`], whose names were chosen before: opaque, never derived from
 //! what a tenant says. Everything is idempotent: run again after a `kill -9` at any step, it goes on.
 
+mod admin;
+mod cluster;
+mod database;
+mod error;
+mod harden;
+mod logins;
+mod make;
+mod names;
 mod place;
+mod plan;
+mod remove;
+mod report;
+mod row;
+mod schema;
+mod shared;
+mod text;
 
+pub use cluster::harden_cluster;
+pub use error::ProvisioningError;
+pub use logins::{let_in, lock_out, repair, set_passwords};
+pub use make::make;
+pub use names::{TOKEN_CHARS, is_token, new_token};
 pub use place::{Admin, Hole, Place, Profile, Variant};
+pub use plan::{Plan, Step};
+pub use remove::unmake;
+pub use report::{Check, Outcome, Report};
+pub use shared::prepare_database;

@@ -47,6 +47,7 @@ mod own_settings;
 mod pin_limits;
 mod pins;
 mod pipelining;
+mod places;
 mod prepared;
 mod quotas;
 mod random_sessions;

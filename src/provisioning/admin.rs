@@ -1,0 +1,222 @@
+//! A connection to a database of the cluster, and the statements that are run there.
+
+use super::{Admin, ProvisioningError};
+use crate::tenant::{Address, Login, Secret, UpstreamTls};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, FromRow, PgConnection,
+    postgres::{PgConnectOptions, PgRow, PgSslMode},
+};
+use std::{path::Path, time::Duration};
+
+/// How long one statement may take, locks that it waits for included. PostgreSQL ends it; a
+/// connection that is dead is given up a little later.
+pub(super) const STATEMENT_TIME_MAX: Duration = Duration::from_secs(60);
+/// How often a statement is tried that met somebody else's change of the same row of a catalogue.
+const TRIES_MAX: u32 = 20;
+/// How often a connection is tried that PostgreSQL has no place for (53300, 57P03).
+const CONNECT_PAUSE: Duration = Duration::from_millis(50);
+/// The database that every cluster has.
+pub(super) const MAINTENANCE: &str = "postgres";
+
+/// A connection as somebody to one database. Dropping it ends it.
+pub(super) struct Session {
+    pub(super) db: PgConnection,
+    address: String,
+}
+
+impl Admin {
+    /// Logs in as the admin.
+    ///
+    /// # Errors
+    /// [`ProvisioningError::Unreachable`], [`ProvisioningError::NotLetIn`], or what PostgreSQL says
+    /// (3D000: there is no such database).
+    ///
+    /// # Cancel safety
+    /// Cancel safe: the connection ends.
+    pub(super) async fn connect(&self, database: &str) -> Result<Session, ProvisioningError> {
+        self.log_in(&self.role, self.password.as_ref(), database)
+            .await
+    }
+
+    /// Logs in as a tenant's role, as the proxy does.
+    pub(super) async fn connect_as(
+        &self,
+        login: &Login,
+        database: &str,
+    ) -> Result<Session, ProvisioningError> {
+        self.log_in(&login.role, login.password.as_ref(), database)
+            .await
+    }
+
+    async fn log_in(
+        &self,
+        role: &str,
+        password: Option<&Secret>,
+        database: &str,
+    ) -> Result<Session, ProvisioningError> {
+        let options = self.options(role, password, database);
+        let address = self.address.to_string();
+        let unreachable = |reason: String| ProvisioningError::Unreachable {
+            address: address.clone(),
+            reason,
+        };
+        let connected = tokio::time::timeout(self.connect_timeout, async {
+            loop {
+                match options.connect().await {
+                    Err(error) if is_full(&error) => tokio::time::sleep(CONNECT_PAUSE).await,
+                    other => return other,
+                }
+            }
+        });
+        let connected = connected.await.map_err(|_elapsed| {
+            let limit = humantime::format_duration(self.connect_timeout);
+            unreachable(format!("no login within {limit}"))
+        })?;
+        let db = connected.map_err(|error| match &error {
+            sqlx::Error::Database(refusal) => {
+                let code = refusal.code().unwrap_or_default().into_owned();
+                let message = refusal.message().to_owned();
+                if matches!(code.as_str(), "28P01" | "28000") {
+                    ProvisioningError::NotLetIn {
+                        address: address.clone(),
+                        role: role.to_owned(),
+                        code,
+                        message,
+                    }
+                } else {
+                    let step = "log in";
+                    ProvisioningError::Refused {
+                        step,
+                        code,
+                        message,
+                    }
+                }
+            }
+            other => unreachable(other.to_string()),
+        })?;
+        Ok(Session { db, address })
+    }
+
+    fn options(&self, role: &str, password: Option<&Secret>, database: &str) -> PgConnectOptions {
+        let limit = STATEMENT_TIME_MAX.as_millis().to_string();
+        let mut options = PgConnectOptions::new_without_pgpass()
+            .username(role)
+            .password(password.map_or("", Secret::expose))
+            .database(database)
+            .application_name("pgusher")
+            .options([("statement_timeout", limit.as_str()), ("search_path", "")])
+            .disable_statement_logging();
+        options = match &self.address {
+            Address::Tcp { host, port } => options.host(host).port(*port),
+            Address::Unix(path) => {
+                let (folder, port) = socket(path);
+                options.socket(folder).port(port)
+            }
+        };
+        let (mode, ca) = match &self.tls {
+            _ if matches!(self.address, Address::Unix(_)) => (PgSslMode::Disable, &None),
+            UpstreamTls::Disable => (PgSslMode::Disable, &None),
+            UpstreamTls::Require => (PgSslMode::Require, &None),
+            UpstreamTls::VerifyCa(ca) => (PgSslMode::VerifyCa, ca),
+            UpstreamTls::VerifyFull(ca) => (PgSslMode::VerifyFull, ca),
+        };
+        options = options.ssl_mode(mode);
+        match ca {
+            Some(ca) => options.ssl_root_cert(ca),
+            None => options,
+        }
+    }
+}
+
+/// The folder and the port of a socket file, such as `/run/postgresql/.s.PGSQL.5432`.
+fn socket(path: &Path) -> (&Path, u16) {
+    let port = path
+        .extension()
+        .and_then(|port| port.to_str()?.parse().ok());
+    (path.parent().unwrap_or(path), port.unwrap_or(5432))
+}
+
+fn is_full(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == "53300" || code == "57P03")
+}
+
+impl Session {
+    /// Runs statements as one transaction (but for those that can't be in one, which must be
+    /// alone), again where they met somebody else's change of the same row of a catalogue.
+    ///
+    /// # Errors
+    /// What PostgreSQL says; nothing of it is done then.
+    ///
+    /// # Cancel safety
+    /// The transaction is done as a whole or not at all; which of them is not known.
+    pub(super) async fn run(
+        &mut self,
+        step: &'static str,
+        statements: &str,
+    ) -> Result<(), ProvisioningError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.run_once(step, statements).await {
+                Err(error) if error.is_transient() && tries < TRIES_MAX => {
+                    // Apart from each other, so that those who met don't meet again.
+                    let pause = rand::random_range(5..20) * u64::from(tries.min(10));
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Runs statements as one transaction.
+    pub(super) async fn run_once(
+        &mut self,
+        step: &'static str,
+        statements: &str,
+    ) -> Result<(), ProvisioningError> {
+        let run = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut self.db);
+        let done = in_time(run).await;
+        done.map_err(|error| ProvisioningError::of(step, &self.address, &error))?;
+        Ok(())
+    }
+
+    /// The rows of a query.
+    pub(super) async fn rows<T>(
+        &mut self,
+        step: &'static str,
+        query: &str,
+    ) -> Result<Vec<T>, ProvisioningError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let query = sqlx::query_as(AssertSqlSafe(query)).persistent(false);
+        let rows = in_time(query.fetch_all(&mut self.db)).await;
+        rows.map_err(|error| ProvisioningError::of(step, &self.address, &error))
+    }
+
+    /// Says goodbye, so that the place is free before the next step.
+    pub(super) async fn end(self) {
+        if let Err(error) = in_time(self.db.close()).await {
+            tracing::debug!(%error, "a connection of provisioning ended badly");
+        }
+    }
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    // PostgreSQL's own limit comes first; this one is for a cluster that has gone away.
+    let limit = STATEMENT_TIME_MAX + Duration::from_secs(5);
+    let done = tokio::time::timeout(limit, work).await;
+    done.unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_file_is_a_folder_and_a_port() {
+        let path = Path::new("/run/postgresql/.s.PGSQL.6543");
+        assert_eq!(socket(path), (Path::new("/run/postgresql"), 6543));
+    }
+}

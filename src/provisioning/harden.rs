@@ -1,0 +1,163 @@
+//! What tenants may no longer see or do in a database, and what stays open.
+
+use super::{
+    Hole, Profile, ProvisioningError,
+    admin::Session,
+    text::{ONE_AT_A_TIME, fill},
+};
+
+const HARDEN: &str = include_str!("sql/harden.sql");
+const HOLES: &str = include_str!("sql/holes.sql");
+const ROUTINES: &str = include_str!("sql/routines.sql");
+const RELATIONS: &str = include_str!("sql/relations.sql");
+
+/// What a database is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `template1`, or one tenant's own.
+    Own,
+    /// Tenants of the tier `schema` share it.
+    Schemas,
+    /// Tenants of the tier `row` share it.
+    Rows,
+}
+
+impl Kind {
+    fn is_shared(self) -> bool {
+        self != Self::Own
+    }
+}
+
+/// The subjects that are taken from PUBLIC, as `routines.sql` and `relations.sql` name them.
+fn closed(kind: Kind, profile: Profile) -> Vec<&'static str> {
+    let mut closed = vec!["activity", "sizes", "shared_comments"];
+    if kind.is_shared() {
+        closed.extend(["advisory_locks", "signals", "large_objects"]);
+    }
+    if profile == Profile::Strict {
+        closed.push("role_settings");
+        if kind.is_shared() {
+            closed.push("definitions");
+        }
+    }
+    closed
+}
+
+/// The statements that harden the database in which they are run. One transaction.
+pub(super) fn statements(kind: Kind, profile: Profile) -> String {
+    let closed = array(&closed(kind, profile));
+    let values = [
+        ("closed", closed.as_str()),
+        ("is_shared", if kind.is_shared() { "true" } else { "false" }),
+        ("routines", ROUTINES),
+        ("relations", RELATIONS),
+    ];
+    format!("{ONE_AT_A_TIME}{};\n", fill(HARDEN, &values))
+}
+
+fn array(subjects: &[&str]) -> String {
+    format!("'{{{}}}'::text[]", subjects.join(","))
+}
+
+/// What is open in the database of a session: what could not be closed, and what the profile
+/// leaves.
+pub(super) async fn holes(
+    session: &mut Session,
+    kind: Kind,
+    profile: Profile,
+) -> Result<Vec<Hole>, ProvisioningError> {
+    let closed = closed(kind, profile);
+    let array = array(&closed);
+    let values = [
+        ("closed", array.as_str()),
+        ("is_row", if kind == Kind::Rows { "true" } else { "false" }),
+        ("routines", ROUTINES),
+        ("relations", RELATIONS),
+    ];
+    let found: Vec<(String, i64)> = session
+        .rows("look for what is open", &fill(HOLES, &values))
+        .await?;
+    let mut holes: Vec<Hole> = found.iter().map(|(subject, _)| hole(subject)).collect();
+    if kind.is_shared() {
+        holes.extend([hole("object_names"), hole("comments")]);
+    }
+    let left = ["definitions", "role_settings"].into_iter();
+    let left = left.filter(|subject| match *subject {
+        "definitions" => kind.is_shared() && !closed.contains(subject),
+        subject => !closed.contains(&subject),
+    });
+    holes.extend(left.map(hole));
+    Ok(holes)
+}
+
+/// A hole by the name of its subject.
+pub(super) fn hole(subject: &str) -> Hole {
+    let (what, way_out) = match subject {
+        "activity" => (
+            "other tenants' sessions, locks and statistics can be seen: who is connected, from where, in which state",
+            "harden the cluster once with a superuser",
+        ),
+        "sizes" => (
+            "sizes of other tenants' tables and databases and the position of the WAL can be read",
+            "harden the cluster once with a superuser",
+        ),
+        "shared_comments" => (
+            "comments on roles and databases can be read",
+            "harden the cluster once with a superuser, or write none",
+        ),
+        "advisory_locks" => (
+            "advisory locks share one space of keys: a tenant can hold those that another waits for",
+            "harden the cluster once with a superuser, or use a database of its own",
+        ),
+        "signals" => (
+            "a tenant can end or cancel sessions of its own role",
+            "harden the cluster once with a superuser",
+        ),
+        "large_objects" => (
+            "large objects can be written, by read-only roles as well, and stay",
+            "harden the cluster once with a superuser",
+        ),
+        "definitions" => (
+            "the text of other tenants' functions, views, rules and triggers can be read",
+            "the profile strict, hardened with a superuser, or a database of its own",
+        ),
+        "role_settings" => (
+            "what other tenants set for their own role (ALTER ROLE CURRENT_USER SET) can be read",
+            "the profile strict, hardened with a superuser",
+        ),
+        "object_names" => (
+            "names of other tenants' tables, columns, functions and constraints, their defaults and checks can be read; whose they are can't",
+            "a database of its own",
+        ),
+        "comments" => (
+            "other tenants' comments on their objects can be read",
+            "a database of its own",
+        ),
+        "public_schema" => (
+            "the schema public can be used by everybody",
+            "REVOKE ALL ON SCHEMA public FROM PUBLIC, as its owner",
+        ),
+        "database_access" => (
+            "a tenant can connect to the databases postgres or template1, which are empty",
+            "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC, as their owner",
+        ),
+        "prepared_transactions" => (
+            "a tenant can leave prepared transactions, which hold locks and keep vacuum from cleaning up",
+            "max_prepared_transactions = 0",
+        ),
+        "temporary_files" => (
+            "nothing limits the disk space of a tenant's temporary files",
+            "GRANT SET ON PARAMETER temp_file_limit to the admin, as a superuser",
+        ),
+        "slots" => (
+            "row tenants of the variant shared can't be bound to slots",
+            "GRANT SET ON PARAMETER backtrace_functions TO pgusher_ctl, as a superuser",
+        ),
+        _ => ("not known", "not known"),
+    };
+    Hole {
+        name: subject.to_owned(),
+        what: what.to_owned(),
+        way_out: way_out.to_owned(),
+    }
+}

@@ -1,0 +1,137 @@
+//! Databases that several tenants share.
+
+use super::{
+    Admin, Hole, Profile, ProvisioningError,
+    admin::{MAINTENANCE, Session},
+    cluster, database,
+    harden::{self, Kind},
+    row,
+    text::ONE_AT_A_TIME,
+};
+use crate::{sql::quoted_name, tenant::Tier};
+
+/// Raised with every change of what preparing does: databases prepared by an earlier pgusher are
+/// prepared again.
+const LEVEL: i32 = 1;
+
+const MARK: &str = include_str!("sql/mark.sql");
+
+/// Makes the database that tenants of a tier share, and hardens it. Idempotent: making the first
+/// tenant there calls it, and so does the first one after an upgrade of PostgreSQL or pgusher.
+///
+/// # Errors
+/// [`ProvisioningError::Place`] for the tier `database`; else what PostgreSQL says. What an admin
+/// that is no superuser can't close is returned.
+///
+/// # Cancel safety
+/// What was done stays; run it again.
+pub async fn prepare_database(
+    admin: &Admin,
+    profile: Profile,
+    database: &str,
+    tier: Tier,
+) -> Result<Vec<Hole>, ProvisioningError> {
+    let kind = match tier {
+        Tier::Database => return Err(ProvisioningError::Place("its database is not shared")),
+        Tier::Schema => Kind::Schemas,
+        Tier::Row => Kind::Rows,
+    };
+    let mut session = prepare(admin, profile, database, kind).await?;
+    let holes = harden::holes(&mut session, kind, profile).await;
+    session.end().await;
+    holes
+}
+
+/// A connection to a shared database that is prepared.
+pub(super) async fn open(
+    admin: &Admin,
+    profile: Profile,
+    database: &str,
+    kind: Kind,
+) -> Result<Session, ProvisioningError> {
+    let mut session = match admin.connect(database).await {
+        // It is not there, or not open yet.
+        Err(error) if matches!(error.code(), Some("3D000" | "55000")) => {
+            return prepare(admin, profile, database, kind).await;
+        }
+        other => other?,
+    };
+    if is_prepared(&mut session, profile, kind).await? {
+        return Ok(session);
+    }
+    session.end().await;
+    prepare(admin, profile, database, kind).await
+}
+
+async fn is_prepared(
+    session: &mut Session,
+    profile: Profile,
+    kind: Kind,
+) -> Result<bool, ProvisioningError> {
+    let found: Result<Vec<(bool,)>, _> = session
+        .rows(
+            "look whether the database is prepared",
+            &format!(
+                "SELECT {} FROM pgusher.prepared",
+                mark(profile, kind).join(" AND ")
+            ),
+        )
+        .await;
+    match found {
+        Ok(rows) => Ok(rows.first().is_some_and(|(is_so,)| *is_so)),
+        Err(error) if matches!(error.code(), Some("42P01" | "3F000")) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the mark of a prepared database says.
+fn mark(profile: Profile, kind: Kind) -> [String; 4] {
+    let profile = match profile {
+        Profile::Strict => "strict",
+        Profile::Compatible => "compatible",
+    };
+    let kind = match kind {
+        Kind::Own => "own",
+        Kind::Schemas => "schemas",
+        Kind::Rows => "rows",
+    };
+    [
+        format!("level = {LEVEL}"),
+        format!("profile = '{profile}'"),
+        format!("kind = '{kind}'"),
+        // A new PostgreSQL brings new functions.
+        "server_version = current_setting('server_version_num')::int".to_owned(),
+    ]
+}
+
+async fn prepare(
+    admin: &Admin,
+    profile: Profile,
+    name: &str,
+    kind: Kind,
+) -> Result<Session, ProvisioningError> {
+    let mut session = admin.connect(MAINTENANCE).await?;
+    cluster::make_roles(&mut session).await?;
+    database::make(&mut session, name).await?;
+    let quoted = quoted_name(name);
+    let open = format!(
+        "{ONE_AT_A_TIME}REVOKE ALL ON DATABASE {quoted} FROM PUBLIC;
+         ALTER DATABASE {quoted} ALLOW_CONNECTIONS true"
+    );
+    session.run("open the shared database", &open).await?;
+    session.end().await;
+    let mut session = admin.connect(name).await?;
+    let mut statements = harden::statements(kind, profile);
+    if kind == Kind::Rows {
+        statements += row::PREPARE;
+    }
+    statements += MARK;
+    statements += &format!(
+        "UPDATE pgusher.prepared SET {}",
+        mark(profile, kind).join(", ")
+    );
+    session
+        .run("prepare the shared database", &statements)
+        .await?;
+    Ok(session)
+}

@@ -1,0 +1,48 @@
+-- Once per database of the row tier, after harden.sql; idempotent. `data` has the tables, `app` the
+-- views through which tenants use them, `ctl` the functions that say who the tenant is.
+DO $row$
+DECLARE
+    it record;
+BEGIN
+    FOR it IN SELECT * FROM (VALUES ('ctl', 'pgusher_ctl'), ('data', 'pgusher_data'), ('app', 'pgusher_view')) AS s (name, owner) LOOP
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = it.name) THEN
+            -- Made by the admin and then given away: who is no superuser may not make it for another.
+            EXECUTE format('CREATE SCHEMA %I', it.name);
+            EXECUTE format('ALTER SCHEMA %I OWNER TO %I', it.name, it.owner);
+        ELSIF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace AS n JOIN pg_catalog.pg_roles AS r ON r.oid = n.nspowner
+                WHERE n.nspname = it.name AND r.rolname = it.owner) THEN
+            RAISE EXCEPTION 'schema %', it.name USING ERRCODE = 'PU001';
+        END IF;
+    END LOOP;
+    -- A function is given only to who may make it there.
+    GRANT USAGE ON SCHEMA ctl, app TO PUBLIC;
+    GRANT USAGE ON SCHEMA data TO pgusher_view, pgusher_del;
+    GRANT USAGE, CREATE ON SCHEMA ctl TO pgusher_del;
+    EXECUTE format('ALTER DATABASE %I SET search_path = app', current_database());
+END
+$row$;
+-- Who is the tenant: who logged in as one says so by its name, a slot by the setting that only
+-- ctl.bind may set, and who removes a tenant's rows (a member of their owner) by a setting of ours.
+-- Names are bound here and now, so no search_path matters, and the planner can inline it.
+CREATE OR REPLACE FUNCTION ctl.tenant() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE
+    WHEN session_user OPERATOR(pg_catalog.^@) 't_' OR session_user OPERATOR(pg_catalog.^@) 'r_'
+        THEN pg_catalog.substr(session_user::text, 3)
+    WHEN session_user OPERATOR(pg_catalog.^@) 's_' OR session_user OPERATOR(pg_catalog.^@) 'q_'
+        THEN nullif(pg_catalog.current_setting('backtrace_functions'), '')
+    WHEN pg_catalog.pg_has_role(session_user, 'pgusher_data', 'USAGE')
+        THEN nullif(pg_catalog.current_setting('pgusher.tenant', true), '')
+END;
+-- Write privileges are PUBLIC's, as one tenant could drop what is granted to a group. So who only
+-- reads is refused here, before the first row is looked at.
+CREATE OR REPLACE FUNCTION ctl.refuse_read_only() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $refuse$
+BEGIN
+    RAISE EXCEPTION 'permission denied for table %', TG_TABLE_NAME
+        USING ERRCODE = '42501', DETAIL = 'This login may only read.';
+END
+$refuse$;
+ALTER FUNCTION ctl.tenant() OWNER TO pgusher_ctl;
+ALTER FUNCTION ctl.refuse_read_only() OWNER TO pgusher_ctl;
+-- PUBLIC, so that nobody can take it away from itself.
+GRANT EXECUTE ON FUNCTION ctl.tenant(), ctl.refuse_read_only() TO PUBLIC;
