@@ -3,7 +3,7 @@
 use super::{Admin, ProvisioningError};
 use crate::tenant::{Address, Login, Secret, UpstreamTls};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, FromRow, PgConnection,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, FromRow, PgConnection, Row as _,
     postgres::{PgConnectOptions, PgRow, PgSslMode},
 };
 use std::{path::Path, time::Duration};
@@ -34,8 +34,10 @@ impl Admin {
     /// # Cancel safety
     /// Cancel safe: the connection ends.
     pub(super) async fn connect(&self, database: &str) -> Result<Session, ProvisioningError> {
-        self.log_in(&self.role, self.password.as_ref(), database)
-            .await
+        let options = self
+            .options(&self.role, self.password.as_ref(), database)
+            .options([("search_path", "")]);
+        self.log_in(&self.role, options).await
     }
 
     /// Logs in as a tenant's role, as the proxy does.
@@ -44,17 +46,15 @@ impl Admin {
         login: &Login,
         database: &str,
     ) -> Result<Session, ProvisioningError> {
-        self.log_in(&login.role, login.password.as_ref(), database)
-            .await
+        let options = self.options(&login.role, login.password.as_ref(), database);
+        self.log_in(&login.role, options).await
     }
 
     async fn log_in(
         &self,
         role: &str,
-        password: Option<&Secret>,
-        database: &str,
+        options: PgConnectOptions,
     ) -> Result<Session, ProvisioningError> {
-        let options = self.options(role, password, database);
         let address = self.address.to_string();
         let unreachable = |reason: String| ProvisioningError::Unreachable {
             address: address.clone(),
@@ -104,7 +104,7 @@ impl Admin {
             .password(password.map_or("", Secret::expose))
             .database(database)
             .application_name("pgusher")
-            .options([("statement_timeout", limit.as_str()), ("search_path", "")])
+            .options([("statement_timeout", limit.as_str())])
             .disable_statement_logging();
         options = match &self.address {
             Address::Tcp { host, port } => options.host(host).port(*port),
@@ -139,6 +139,35 @@ fn socket(path: &Path) -> (&Path, u16) {
 fn is_full(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| code == "53300" || code == "57P03")
+}
+
+/// What became of an attempt to do what should not be possible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// It was refused, or found nothing.
+    Failed,
+    /// It was not refused, and this is what it found.
+    Succeeded(String),
+    /// It failed for another reason than a privilege, which tells nothing.
+    Unclear(String),
+}
+
+const ATTEMPT: &str = "let an attack pass";
+const UNDONE: &str = "PU002";
+/// Undoes the transaction that it is the end of.
+const UNDO: &str = "DO $undo$ BEGIN RAISE EXCEPTION 'undone' USING ERRCODE = 'PU002'; END $undo$";
+
+impl Attempt {
+    fn failed(error: ProvisioningError) -> Result<Self, ProvisioningError> {
+        let ProvisioningError::Refused { code, message, .. } = error else {
+            return Err(error);
+        };
+        match code.as_str() {
+            // No privilege; or there is no such thing on this server (an extension).
+            "42501" | "0A000" | "58P01" => Ok(Self::Failed),
+            _ => Ok(Self::Unclear(format!("{message} ({code})"))),
+        }
+    }
 }
 
 impl Session {
@@ -193,6 +222,34 @@ impl Session {
         let query = sqlx::query_as(AssertSqlSafe(query)).persistent(false);
         let rows = in_time(query.fetch_all(&mut self.db)).await;
         rows.map_err(|error| ProvisioningError::of(step, &self.address, &error))
+    }
+
+    /// Tries to do what should be refused. All of it is undone, whether it is refused or not.
+    pub(super) async fn attempt(&mut self, statements: &str) -> Result<Attempt, ProvisioningError> {
+        let undone = format!("{statements};\n{UNDO}");
+        match self.run_once(ATTEMPT, &undone).await {
+            Ok(()) => Ok(Attempt::Succeeded(String::new())),
+            Err(ProvisioningError::Refused { code, .. }) if code == UNDONE => {
+                Ok(Attempt::Succeeded(String::new()))
+            }
+            Err(error) => Attempt::failed(error),
+        }
+    }
+
+    /// Tries to find what should not be found: the first text that a query returns.
+    pub(super) async fn attempt_to_find(
+        &mut self,
+        query: &str,
+    ) -> Result<Attempt, ProvisioningError> {
+        let rows = sqlx::raw_sql(AssertSqlSafe(query)).fetch_all(&mut self.db);
+        let rows = in_time(rows).await;
+        match rows.map_err(|error| ProvisioningError::of(ATTEMPT, &self.address, &error)) {
+            Ok(rows) => Ok(rows.first().map_or(Attempt::Failed, |row| {
+                let found = row.try_get::<Option<String>, _>(0).ok().flatten();
+                Attempt::Succeeded(found.unwrap_or_default())
+            })),
+            Err(error) => Attempt::failed(error),
+        }
     }
 
     /// Says goodbye, so that the place is free before the next step.

@@ -5,6 +5,7 @@ use super::{
     admin::Session,
     text::{ONE_AT_A_TIME, fill},
 };
+use crate::tenant::Tier;
 
 const HARDEN: &str = include_str!("sql/harden.sql");
 const HOLES: &str = include_str!("sql/holes.sql");
@@ -23,6 +24,14 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    pub(super) fn of(tier: Tier) -> Self {
+        match tier {
+            Tier::Database => Self::Own,
+            Tier::Schema => Self::Schemas,
+            Tier::Row => Self::Rows,
+        }
+    }
+
     fn is_shared(self) -> bool {
         self != Self::Own
     }
@@ -138,8 +147,8 @@ pub(super) fn hole(subject: &str) -> Hole {
             "REVOKE ALL ON SCHEMA public FROM PUBLIC, as its owner",
         ),
         "database_access" => (
-            "a tenant can connect to the databases postgres or template1, which are empty",
-            "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC, as their owner",
+            "a tenant can connect to other databases of the cluster that let everybody in, postgres and template1 among them",
+            "REVOKE ALL ON DATABASE … FROM PUBLIC, as their owner",
         ),
         "prepared_transactions" => (
             "a tenant can leave prepared transactions, which hold locks and keep vacuum from cleaning up",

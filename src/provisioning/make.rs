@@ -1,11 +1,11 @@
 //! Makes a place, and verifies it by the attacks that matter.
 
 use super::{
-    Admin, Hole, Place, Plan, Profile, ProvisioningError,
+    Admin, Check, Hole, Place, Plan, Profile, ProvisioningError,
+    attacks::When,
+    attempts::{Attackers, Victim},
     harden::{self, Kind},
-    logins,
 };
-use crate::tenant::Tier;
 
 /// Makes a place and verifies it. Idempotent: what is there stays, what is missing is made, and
 /// passwords, limits and settings become those of the place. A database that is shared is made with
@@ -23,17 +23,26 @@ pub async fn make(
     place: &Place,
 ) -> Result<Vec<Hole>, ProvisioningError> {
     let plan = Plan::of(profile, place)?;
-    plan.run_all(admin).await?;
-    let mut session = admin.connect(&place.database).await?;
-    let kind = match place.tier {
-        Tier::Database => Kind::Own,
-        Tier::Schema => Kind::Schemas,
-        Tier::Row => Kind::Rows,
+    let holes = match plan.go(admin, plan.steps().len()).await? {
+        Some(mut session) => {
+            let holes = harden::holes(&mut session, Kind::of(place.tier), profile).await?;
+            session.end().await;
+            holes
+        }
+        None => Vec::new(),
     };
-    let holes = harden::holes(&mut session, kind, profile).await;
-    session.end().await;
-    for (login, _) in logins::logins(place) {
-        admin.connect_as(login, &place.database).await?.end().await;
+    let Some(mut attackers) = Attackers::of(admin, place).await? else {
+        return Ok(holes);
+    };
+    let victim = Victim::always_there(place);
+    let checks = attackers
+        .attack(place, &victim, When::Making, &holes)
+        .await?;
+    attackers.end().await;
+    let leaks: Vec<Check> = checks.into_iter().filter(Check::is_leak).collect();
+    if leaks.is_empty() {
+        Ok(holes)
+    } else {
+        Err(ProvisioningError::Leaks(leaks))
     }
-    holes
 }

@@ -4,6 +4,8 @@
 //! what a tenant says. Everything is idempotent: run again after a `kill -9` at any step, it goes on.
 
 mod admin;
+mod attacks;
+mod attempts;
 mod cluster;
 mod database;
 mod error;

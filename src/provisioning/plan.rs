@@ -69,7 +69,10 @@ impl Plan {
     /// # Cancel safety
     /// Run it again.
     pub async fn run_all(&self, admin: &Admin) -> Result<(), ProvisioningError> {
-        self.run(admin, self.steps.len()).await
+        if let Some(session) = self.go(admin, self.steps.len()).await? {
+            session.end().await;
+        }
+        Ok(())
     }
 
     /// Does so many of the steps, from the first.
@@ -80,6 +83,18 @@ impl Plan {
     /// # Cancel safety
     /// Run it again.
     pub async fn run(&self, admin: &Admin, count: usize) -> Result<(), ProvisioningError> {
+        if let Some(session) = self.go(admin, count).await? {
+            session.end().await;
+        }
+        Ok(())
+    }
+
+    /// Does so many of the steps, and returns the connection of the last one.
+    pub(super) async fn go(
+        &self,
+        admin: &Admin,
+        count: usize,
+    ) -> Result<Option<Session>, ProvisioningError> {
         let mut current: Option<(&str, Session)> = None;
         for step in self.steps.iter().take(count) {
             let mut session = match current.take() {
@@ -94,10 +109,7 @@ impl Plan {
             self.step(&mut session, step).await?;
             current = Some((&step.database, session));
         }
-        if let Some((_, session)) = current {
-            session.end().await;
-        }
-        Ok(())
+        Ok(current.map(|(_, session)| session))
     }
 
     /// A database that several tenants share is made when the first of them is.

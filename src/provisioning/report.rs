@@ -28,6 +28,15 @@ pub struct Check {
     pub what: String,
     /// How it went.
     pub outcome: Outcome,
+    /// The hole that it went through, where it is a known one.
+    pub hole: Option<String>,
+}
+
+impl Check {
+    /// Whether it found something that no hole tells.
+    pub fn is_leak(&self) -> bool {
+        matches!(self.outcome, Outcome::Open { .. }) && self.hole.is_none()
+    }
 }
 
 impl fmt::Display for Check {
@@ -55,9 +64,8 @@ impl Report {
         self.open().next().is_none()
     }
 
-    /// The checks that found something.
+    /// The checks that found something that no hole tells.
     pub fn open(&self) -> impl Iterator<Item = &Check> {
-        let is_open = |check: &&Check| matches!(check.outcome, Outcome::Open { .. });
-        self.checks.iter().filter(is_open)
+        self.checks.iter().filter(|check| check.is_leak())
     }
 }

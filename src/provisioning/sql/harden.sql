@@ -19,10 +19,11 @@ BEGIN
         ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
     END IF;
     FOR it IN
+        WITH routines AS MATERIALIZED (SELECT * FROM ({routines}) AS routines WHERE subject IS NOT NULL)
         SELECT oid::regprocedure AS name, CASE prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END AS kind,
             subject = ANY (closed_subjects) AS is_closed
-        FROM ({routines}) AS routines
-        WHERE subject IS NOT NULL AND pg_catalog.pg_has_role(proowner, 'USAGE')
+        FROM routines
+        WHERE pg_catalog.pg_has_role(proowner, 'USAGE')
           AND (subject = ANY (closed_subjects)
                 AND pg_catalog.has_function_privilege('public', oid, 'EXECUTE')
             OR subject = 'definitions' AND subject <> ALL (closed_subjects)

@@ -1,6 +1,7 @@
 -- What harden.sql should have closed in this database and has not: the subject, and how much of it.
+WITH routines AS MATERIALIZED (SELECT * FROM ({routines}) AS routines WHERE subject IS NOT NULL)
 SELECT subject, count(*) FROM (
-    SELECT subject FROM ({routines}) AS routines
+    SELECT subject FROM routines
     WHERE subject = ANY ({closed}) AND pg_catalog.has_function_privilege('public', oid, 'EXECUTE')
     UNION ALL
     SELECT subject FROM ({relations}) AS relations
@@ -13,9 +14,8 @@ SELECT subject, count(*) FROM (
         OR pg_catalog.has_schema_privilege('public', oid, 'CREATE'))
     UNION ALL
     SELECT 'database_access' FROM pg_catalog.pg_database
-    WHERE datallowconn AND datname <> 'template0' AND datname IN (current_database(), 'postgres', 'template1')
-      AND (pg_catalog.has_database_privilege('public', oid, 'CONNECT')
-        OR pg_catalog.has_database_privilege('public', oid, 'TEMP'))
+    WHERE datallowconn AND datname <> 'template0'
+      AND pg_catalog.has_database_privilege('public', oid, 'CONNECT')
     UNION ALL
     SELECT 'prepared_transactions' WHERE current_setting('max_prepared_transactions')::int > 0
     UNION ALL

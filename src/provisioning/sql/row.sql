@@ -14,10 +14,10 @@ BEGIN
             RAISE EXCEPTION 'schema %', it.name USING ERRCODE = 'PU001';
         END IF;
     END LOOP;
-    -- A function is given only to who may make it there.
+    -- An object is given only to who may make it there.
     GRANT USAGE ON SCHEMA ctl, app TO PUBLIC;
     GRANT USAGE ON SCHEMA data TO pgusher_view, pgusher_del;
-    GRANT USAGE, CREATE ON SCHEMA ctl TO pgusher_del;
+    GRANT USAGE, CREATE ON SCHEMA ctl TO pgusher_view, pgusher_del;
     EXECUTE format('ALTER DATABASE %I SET search_path = app', current_database());
 END
 $row$;
@@ -46,3 +46,27 @@ ALTER FUNCTION ctl.tenant() OWNER TO pgusher_ctl;
 ALTER FUNCTION ctl.refuse_read_only() OWNER TO pgusher_ctl;
 -- PUBLIC, so that nobody can take it away from itself.
 GRANT EXECUTE ON FUNCTION ctl.tenant(), ctl.refuse_read_only() TO PUBLIC;
+-- What verification tries to read: a table as all of them should be, with a row of nobody's.
+CREATE TABLE IF NOT EXISTS data.canary (
+    tenant_id text NOT NULL DEFAULT ctl.tenant(),
+    id        int NOT NULL,
+    secret    text,
+    PRIMARY KEY (tenant_id, id)
+);
+ALTER TABLE data.canary OWNER TO pgusher_data;
+ALTER TABLE data.canary ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY,
+    ALTER tenant_id SET STATISTICS 0, ALTER id SET STATISTICS 0, ALTER secret SET STATISTICS 0;
+DROP POLICY IF EXISTS tenant ON data.canary;
+CREATE POLICY tenant ON data.canary TO PUBLIC
+    USING (tenant_id = (SELECT ctl.tenant())) WITH CHECK (tenant_id = (SELECT ctl.tenant()));
+-- By column: a privilege on the whole table would let its holder lock it.
+GRANT SELECT (tenant_id, id, secret), INSERT (tenant_id, id, secret), UPDATE (tenant_id, id, secret) ON data.canary TO pgusher_view;
+CREATE OR REPLACE TRIGGER refuse_read_only BEFORE INSERT OR UPDATE OR DELETE ON data.canary FOR EACH STATEMENT
+    WHEN (session_user OPERATOR(pg_catalog.^@) 'r_' OR session_user OPERATOR(pg_catalog.^@) 'q_')
+    EXECUTE FUNCTION ctl.refuse_read_only();
+CREATE OR REPLACE VIEW ctl.canary WITH (security_barrier) AS SELECT id, secret, tenant_id FROM data.canary;
+ALTER VIEW ctl.canary OWNER TO pgusher_view;
+ALTER VIEW ctl.canary ALTER tenant_id SET DEFAULT ctl.tenant();
+GRANT SELECT, INSERT, UPDATE ON ctl.canary TO PUBLIC;
+SELECT pg_catalog.set_config('pgusher.tenant', 'canary', true);
+INSERT INTO data.canary (tenant_id, id, secret) VALUES ('canary', 1, 'canary') ON CONFLICT DO NOTHING;
