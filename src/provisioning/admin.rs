@@ -10,7 +10,7 @@ use std::{path::Path, time::Duration};
 
 /// How long one statement may take, locks that it waits for included. PostgreSQL ends it; a
 /// connection that is dead is given up a little later.
-pub(super) const STATEMENT_TIME_MAX: Duration = Duration::from_secs(60);
+pub(super) const STATEMENT_TIME_MAX: Duration = Duration::from_mins(1);
 /// How often a statement is tried that met somebody else's change of the same row of a catalogue.
 const TRIES_MAX: u32 = 20;
 /// How often a connection is tried that PostgreSQL has no place for (53300, 57P03).
@@ -137,7 +137,9 @@ fn socket(path: &Path) -> (&Path, u16) {
 }
 
 fn is_full(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| code == "53300" || code == "57P03")
 }
 

@@ -55,7 +55,7 @@ pub(super) enum When {
 /// One attack. In `sql` stand, quoted already: `{role}`, `{token}`, `{schema_text}`
 /// and `{schema}` of who attacks; `{victim}` (a role), `{victim_token}`, `{table}`
 /// (where a secret of the victim's is read), `{base}` (the table itself), `{base_schema}`,
-/// `{others}` (a condition that leaves out the attacker's own rows), `{database}`, `{pid}`.
+/// `{others}` (a condition that leaves out the attacker's own rows), `{pid}`.
 #[derive(Debug)]
 pub(super) struct Attack {
     pub(super) name: &'static str,
@@ -144,14 +144,14 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("attributes", "have an attribute", "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname = session_user AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls OR rolinherit)")
         .finding().by(Who::Both).first(),
     attack("forge_slot", "say that it is another tenant, as a slot does", "SELECT pg_catalog.set_config('backtrace_functions', {victim_token}, false)").by(Who::Both).first(),
-    attack("forge_tenant", "say that it is another tenant, as the admin does", "SELECT t FROM (SELECT pg_catalog.set_config('pgusher.tenant', {victim_token}, true)) AS s, LATERAL (SELECT ctl.tenant()) AS x (t) WHERE t IS DISTINCT FROM {token}")
+    attack("forge_tenant", "say that it is another tenant, as the admin does", "SET LOCAL pgusher.tenant = {victim_token}; SELECT ctl.tenant() WHERE ctl.tenant() IS DISTINCT FROM {token}")
         .finding().at(At::Rows).by(Who::Both).first(),
     // Observation.
     attack("activity", "see who is connected", "SELECT pid::text FROM pg_catalog.pg_stat_activity").finding().by(Who::Both).hole("activity").first(),
     attack("queries", "see another tenant's queries", "SELECT query FROM pg_catalog.pg_stat_activity WHERE query LIKE '%pgusher_canary_query%' AND pid <> pg_catalog.pg_backend_pid()")
         .finding().by(Who::Both),
     attack("locks", "see locks", "SELECT pid::text FROM pg_catalog.pg_locks").finding().hole("activity"),
-    attack("sizes", "see how much another tenant has", "SELECT pg_catalog.pg_database_size({database})::text UNION ALL SELECT pg_catalog.pg_total_relation_size('pg_catalog.pg_class')::text")
+    attack("sizes", "see how much another tenant has", "SELECT pg_catalog.pg_total_relation_size('pg_catalog.pg_class')::text")
         .finding().hole("sizes"),
     attack("wal", "see how much is written", "SELECT pg_catalog.pg_current_wal_lsn()::text").finding().hole("sizes"),
     attack("settings_of_others", "read what another tenant has set for its role", "SELECT setconfig::text FROM pg_catalog.pg_db_role_setting").finding().hole("role_settings"),
@@ -169,7 +169,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("temporary_tables", "make temporary tables", "CREATE TEMP TABLE pgusher_verify (i int)").at(At::Rows),
     attack("programs", "run a program on the server", "COPY (SELECT 1) TO PROGRAM 'true'"),
     attack("files", "read a file of the server", "SELECT pg_catalog.pg_read_file('PG_VERSION')"),
-    attack("libraries", "load code into the server", "LOAD 'dblink'"),
+    attack("libraries", "load code into the server", "LOAD 'plpgsql'"),
     attack("extensions", "make an extension that connects elsewhere", "CREATE EXTENSION dblink"),
     attack("catalogue", "write PostgreSQL's own tables", "UPDATE pg_catalog.pg_database SET datname = datname"),
     attack("temporary_files", "use any amount of temporary files", "SELECT 'no limit' WHERE pg_catalog.current_setting('temp_file_limit') = '-1'").finding().by(Who::Both).hole("temporary_files"),

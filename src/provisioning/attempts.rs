@@ -21,8 +21,6 @@ pub(super) struct Victim {
     pub(super) table: String,
     /// The table itself, and its schema.
     pub(super) base: (String, String),
-    /// Its database.
-    pub(super) database: String,
     /// The process of its session.
     pub(super) pid: i32,
 }
@@ -39,7 +37,6 @@ impl Victim {
             token: "canary".to_owned(),
             table: table.to_owned(),
             base: (base.0.to_owned(), base.1.to_owned()),
-            database: "postgres".to_owned(),
             pid: 0,
         }
     }
@@ -133,6 +130,10 @@ impl Attackers {
         })
     }
 
+    pub(super) fn writer(&mut self) -> &mut Session {
+        &mut self.writer
+    }
+
     /// Logs out.
     pub(super) async fn end(self) {
         self.writer.end().await;
@@ -180,7 +181,6 @@ fn statement(place: &Place, victim: &Victim, attack: &Attack) -> String {
         ("base", victim.base.0.clone()),
         ("base_schema", quoted_literal(&victim.base.1)),
         ("others", others),
-        ("database", quoted_literal(&victim.database)),
         ("pid", victim.pid.to_string()),
     ];
     let values: Vec<(&str, &str)> = values

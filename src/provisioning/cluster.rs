@@ -24,7 +24,7 @@ pub async fn harden_cluster(
 ) -> Result<Vec<Hole>, ProvisioningError> {
     let mut session = admin.connect(MAINTENANCE).await?;
     make_roles(&mut session).await?;
-    let statements = harden::statements(Kind::Own, profile);
+    let statements = harden::statements(Kind::Cluster, profile);
     session
         .run("harden the database postgres", &statements)
         .await?;
@@ -34,7 +34,7 @@ pub async fn harden_cluster(
     session
         .run("harden the database template1", &statements)
         .await?;
-    let holes = harden::holes(&mut session, Kind::Own, profile).await;
+    let holes = harden::holes(&mut session, Kind::Cluster, profile).await;
     session.end().await;
     holes
 }

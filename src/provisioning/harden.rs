@@ -15,7 +15,9 @@ const RELATIONS: &str = include_str!("sql/relations.sql");
 /// What a database is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// `template1`, or one tenant's own.
+    /// `template1` and `postgres`: no tenant's.
+    Cluster,
+    /// One tenant's own.
     Own,
     /// Tenants of the tier `schema` share it.
     Schemas,
@@ -33,7 +35,7 @@ impl Kind {
     }
 
     fn is_shared(self) -> bool {
-        self != Self::Own
+        matches!(self, Self::Schemas | Self::Rows)
     }
 }
 
@@ -75,7 +77,11 @@ pub(super) async fn holes(
     kind: Kind,
     profile: Profile,
 ) -> Result<Vec<Hole>, ProvisioningError> {
-    let closed = closed(kind, profile);
+    let mut closed = closed(kind, profile);
+    if kind == Kind::Own {
+        // The tenant has them, its read-only role should not.
+        closed.push("large_objects");
+    }
     let array = array(&closed);
     let values = [
         ("closed", array.as_str()),

@@ -70,17 +70,16 @@ pub(super) fn setting_statements(place: &Place) -> String {
 /// The statements that let the tenant's roles connect to its database.
 pub(super) fn connect_statements(place: &Place) -> String {
     let database = quoted_name(&place.database);
-    let mut statements = String::new();
-    for (login, is_read_only) in logins(place) {
+    let grant = |(login, is_read_only): (&Login, bool)| {
         let role = quoted_name(&login.role);
         // Temporary tables of shared databases would stay in their catalogue.
         let privileges = match place.tier {
             Tier::Database | Tier::Schema if !is_read_only => "CONNECT, TEMP",
             _ => "CONNECT",
         };
-        statements += &format!("GRANT {privileges} ON DATABASE {database} TO {role};\n");
-    }
-    statements
+        format!("GRANT {privileges} ON DATABASE {database} TO {role};\n")
+    };
+    logins(place).map(grant).collect()
 }
 
 fn fill_all(template: &str, values: &[(&str, String)]) -> String {
@@ -110,12 +109,12 @@ fn verifier(password: Option<&Secret>) -> String {
 /// Both passwords are set or none is; which, is not known.
 pub async fn set_passwords(admin: &Admin, place: &Place) -> Result<(), ProvisioningError> {
     plan::check(place)?;
-    let mut statements = String::new();
-    for (login, _) in logins(place) {
+    let set = |(login, _): (&Login, bool)| {
         let role = quoted_name(&login.role);
         let verifier = verifier(login.password.as_ref());
-        statements += &format!("ALTER ROLE {role} PASSWORD {verifier};\n");
-    }
+        format!("ALTER ROLE {role} PASSWORD {verifier};\n")
+    };
+    let statements: String = logins(place).map(set).collect();
     run(admin, "set passwords", &statements).await
 }
 
@@ -205,10 +204,9 @@ async fn roll_back(admin: &Admin, place: &Place) -> Result<(), ProvisioningError
 /// Run it again.
 pub async fn let_in(admin: &Admin, place: &Place) -> Result<(), ProvisioningError> {
     plan::check(place)?;
-    let mut statements = String::new();
-    for (login, _) in logins(place) {
-        statements += &format!("ALTER ROLE {} LOGIN;\n", quoted_name(&login.role));
-    }
+    let let_in =
+        |(login, _): (&Login, bool)| format!("ALTER ROLE {} LOGIN;\n", quoted_name(&login.role));
+    let statements: String = logins(place).map(let_in).collect();
     run(admin, "let the tenant in", &statements).await
 }
 

@@ -6,6 +6,7 @@
 mod admin;
 mod attacks;
 mod attempts;
+mod audit;
 mod cluster;
 mod database;
 mod error;
@@ -21,6 +22,7 @@ mod row;
 mod schema;
 mod shared;
 mod text;
+mod verify;
 
 pub use cluster::harden_cluster;
 pub use error::ProvisioningError;
@@ -32,3 +34,4 @@ pub use plan::{Plan, Step};
 pub use remove::unmake;
 pub use report::{Check, Outcome, Report};
 pub use shared::prepare_database;
+pub use verify::verify;

@@ -91,7 +91,7 @@ fn mark(profile: Profile, kind: Kind) -> [String; 4] {
         Profile::Compatible => "compatible",
     };
     let kind = match kind {
-        Kind::Own => "own",
+        Kind::Cluster | Kind::Own => "own",
         Kind::Schemas => "schemas",
         Kind::Rows => "rows",
     };
@@ -121,15 +121,14 @@ async fn prepare(
     session.run("open the shared database", &open).await?;
     session.end().await;
     let mut session = admin.connect(name).await?;
-    let mut statements = harden::statements(kind, profile);
-    if kind == Kind::Rows {
-        statements += row::PREPARE;
-    }
-    statements += MARK;
-    statements += &format!(
-        "UPDATE pgusher.prepared SET {}",
-        mark(profile, kind).join(", ")
-    );
+    let statements = [
+        harden::statements(kind, profile).as_str(),
+        if kind == Kind::Rows { row::PREPARE } else { "" },
+        MARK,
+        "UPDATE pgusher.prepared SET ",
+        &mark(profile, kind).join(", "),
+    ]
+    .concat();
     session
         .run("prepare the shared database", &statements)
         .await?;

@@ -65,3 +65,4 @@ mod startup;
 mod tenants;
 mod timeouts;
 mod upstream;
+mod verification;

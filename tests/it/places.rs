@@ -6,18 +6,19 @@ use pgusher::{
     tenant::{Address, Login, Secret, Tier, UpstreamTls},
 };
 use std::{collections::BTreeSet, sync::OnceLock, time::Duration};
+use tokio::sync::{Mutex, MutexGuard};
 
 /// The admin that is no superuser.
 const OPERATOR: &str = "operator";
 
 /// One cluster for this module, hardened by a superuser.
-fn hardened() -> &'static Postgres {
+pub(super) fn hardened() -> &'static Postgres {
     static HARDENED: OnceLock<Postgres> = OnceLock::new();
     HARDENED.get_or_init(Postgres::start)
 }
 
 /// One that no superuser has ever hardened.
-fn managed() -> &'static Postgres {
+pub(super) fn managed() -> &'static Postgres {
     static MANAGED: OnceLock<Postgres> = OnceLock::new();
     MANAGED.get_or_init(|| {
         let postgres = Postgres::start();
@@ -30,7 +31,7 @@ fn managed() -> &'static Postgres {
     })
 }
 
-fn superuser(postgres: &Postgres) -> Admin {
+pub(super) fn superuser(postgres: &Postgres) -> Admin {
     Admin {
         address: Address::Tcp {
             host: "127.0.0.1".into(),
@@ -43,7 +44,7 @@ fn superuser(postgres: &Postgres) -> Admin {
     }
 }
 
-fn operator(postgres: &Postgres) -> Admin {
+pub(super) fn operator(postgres: &Postgres) -> Admin {
     Admin {
         role: OPERATOR.into(),
         password: Some(Secret::new("operator".into())),
@@ -51,14 +52,14 @@ fn operator(postgres: &Postgres) -> Admin {
     }
 }
 
-fn both() -> [(&'static Postgres, Admin); 2] {
+pub(super) fn both() -> [(&'static Postgres, Admin); 2] {
     [
         (hardened(), superuser(hardened())),
         (managed(), operator(managed())),
     ]
 }
 
-fn place(tier: Tier) -> Place {
+pub(super) fn place(tier: Tier) -> Place {
     let token = new_token().unwrap();
     let login = |prefix: &str| Login {
         role: format!("{prefix}_{token}").into(),
@@ -84,21 +85,27 @@ fn place(tier: Tier) -> Place {
     }
 }
 
-const TIERS: [Tier; 3] = [Tier::Database, Tier::Schema, Tier::Row];
+pub(super) const TIERS: [Tier; 3] = [Tier::Database, Tier::Schema, Tier::Row];
 
-fn connect(postgres: &Postgres, place: &Place, login: &Login) -> Connect {
+pub(super) fn connect(postgres: &Postgres, place: &Place, login: &Login) -> Connect {
     Connect::to(postgres.endpoint().address())
         .user(&login.role)
         .database(&place.database)
         .password(login.password.as_ref().unwrap().expose())
 }
 
-fn writer(postgres: &Postgres, place: &Place) -> Client {
+pub(super) fn writer(postgres: &Postgres, place: &Place) -> Client {
     connect(postgres, place, place.login.as_ref().unwrap()).login()
 }
 
-fn reader(postgres: &Postgres, place: &Place) -> Client {
+pub(super) fn reader(postgres: &Postgres, place: &Place) -> Client {
     connect(postgres, place, place.read_only_login.as_ref().unwrap()).login()
+}
+
+/// What looks at a whole cluster has it for itself.
+pub(super) async fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    TURN.lock().await
 }
 
 /// Everything in the cluster that a place could leave behind.
@@ -137,6 +144,7 @@ fn traces(postgres: &Postgres) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn what_is_unmade_leaves_nothing() {
+    let _turn = turn().await;
     for (postgres, admin) in both() {
         harden_cluster(&admin, Profile::Strict).await.unwrap();
         for tier in TIERS {

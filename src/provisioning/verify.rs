@@ -1,0 +1,247 @@
+//! Verifies a place as an attacker: with the tenant's own logins, against another tenant that is
+//! made for the purpose and has a secret.
+
+use super::{
+    Admin, Check, Outcome, Place, Plan, Profile, ProvisioningError, Report, Variant,
+    admin::{Attempt, MAINTENANCE, Session},
+    attacks::When,
+    attempts::{Attackers, Victim},
+    audit,
+    harden::{self, Kind},
+    names::new_token,
+    plan, unmake,
+};
+use crate::{
+    sql::{quoted_literal, quoted_name},
+    tenant::{Login, Secret, Tier},
+};
+
+/// What the canary's last query has in it.
+const QUERY: &str = "SELECT pg_catalog.pg_backend_pid() AS pgusher_canary_query";
+
+/// Tries everything that a tenant could try against another one, and looks at the rules that make
+/// it fail. It takes a second or so, and writes the refusals into PostgreSQL's log.
+///
+/// # Errors
+/// [`ProvisioningError`] when it can't be tried: a role that can't log in, a cluster that is gone.
+/// What succeeds is in the report.
+///
+/// # Cancel safety
+/// The other tenant, which is empty, may be left behind.
+pub async fn verify(
+    admin: &Admin,
+    profile: Profile,
+    place: &Place,
+) -> Result<Report, ProvisioningError> {
+    plan::check(place)?;
+    let mut session = admin.connect(&place.database).await?;
+    let holes = harden::holes(&mut session, Kind::of(place.tier), profile).await?;
+    let mut checks = audit::audit(&mut session, place).await?;
+    session.end().await;
+    if place.variant == Variant::Own {
+        let canary = canary(place)?;
+        let attacked = attack(admin, profile, place, &canary, &holes).await;
+        unmake(admin, &canary).await?;
+        checks.splice(0..0, attacked?);
+    }
+    Ok(Report { checks, holes })
+}
+
+/// Another tenant of the same tier, in the same database if that is shared.
+fn canary(place: &Place) -> Result<Place, ProvisioningError> {
+    let token = new_token()?;
+    let password = Secret::new(format!("{}{}", new_token()?, new_token()?));
+    let login = |prefix: &str| Login {
+        role: format!("{prefix}_{token}").into(),
+        // Without a password where the tenant has none: PostgreSQL trusts us there.
+        password: place
+            .login
+            .as_ref()
+            .and_then(|login| login.password.as_ref())
+            .map(|_| password.clone()),
+    };
+    Ok(Place {
+        tier: place.tier,
+        variant: Variant::Own,
+        database: match place.tier {
+            Tier::Database => format!("d_{token}").into(),
+            Tier::Schema | Tier::Row => place.database.clone(),
+        },
+        schema: match place.tier {
+            Tier::Database => place.schema.clone(),
+            Tier::Schema => Some(format!("t_{token}").into()),
+            Tier::Row => None,
+        },
+        login: Some(login("t")),
+        read_only_login: Some(login("r")),
+        connection_limit: 5,
+        token,
+    })
+}
+
+async fn attack(
+    admin: &Admin,
+    profile: Profile,
+    place: &Place,
+    canary: &Place,
+    holes: &[super::Hole],
+) -> Result<Vec<Check>, ProvisioningError> {
+    Plan::of(profile, canary)?.run_all(admin).await?;
+    let (Some(login), secret) = (&canary.login, new_token()?) else {
+        return Ok(Vec::new());
+    };
+    let mut session = admin.connect_as(login, &canary.database).await?;
+    let (table, base) = keep_secret(&mut session, canary, &secret).await?;
+    let pid: Vec<(i32,)> = session.rows("look at itself", QUERY).await?;
+    let victim = Victim {
+        role: login.role.to_string(),
+        token: canary.token.to_string(),
+        table: table.clone(),
+        base,
+        pid: pid.first().map_or(0, |(pid,)| *pid),
+    };
+    let Some(mut attackers) = Attackers::of(admin, place).await? else {
+        return Ok(Vec::new());
+    };
+    let mut checks = vec![attackers.works(place).await?];
+    let attacked = attackers
+        .attack(place, &victim, When::Verifying, holes)
+        .await?;
+    checks.extend(attacked);
+    checks.extend(log_in_elsewhere(admin, place, canary, holes).await?);
+    attackers.end().await;
+    let unharmed = format!(
+        "SELECT count(*) FROM {table} WHERE secret = {}",
+        quoted_literal(&secret)
+    );
+    let left = session
+        .rows::<(i64,)>("look at the canary", &unharmed)
+        .await;
+    let outcome = match left {
+        Ok(rows) if rows == [(1,)] => Outcome::Closed,
+        Ok(_) => open("its secret is changed or gone"),
+        Err(error) => open(&format!("its session does not go on: {error}")),
+    };
+    checks.push(check(
+        "unharmed",
+        "harm another tenant's session or rows by any of this",
+        outcome,
+    ));
+    session.end().await;
+    Ok(checks)
+}
+
+fn check(name: &str, what: &str, outcome: Outcome) -> Check {
+    Check {
+        name: name.to_owned(),
+        what: what.to_owned(),
+        outcome,
+        hole: None,
+    }
+}
+
+fn open(how: &str) -> Outcome {
+    Outcome::Open {
+        how: how.to_owned(),
+    }
+}
+
+/// Writes the secret as the canary itself, and returns where it is read, and the table and its
+/// schema.
+async fn keep_secret(
+    session: &mut Session,
+    canary: &Place,
+    secret: &str,
+) -> Result<(String, (String, String)), ProvisioningError> {
+    let secret = quoted_literal(secret);
+    let (statements, table, base) = if let Some(schema) = &canary.schema {
+        let table = format!("{}.canary", quoted_name(schema));
+        let statements = format!(
+            "CREATE TABLE {table} (tenant_id text, id int, secret text);
+             INSERT INTO {table} VALUES ('', 1, {secret});
+             ANALYZE {table}"
+        );
+        (statements, table.clone(), (table, schema.to_string()))
+    } else {
+        let table = "ctl.canary".to_owned();
+        let statements = format!("INSERT INTO {table} (id, secret) VALUES (1, {secret})");
+        let base = ("data.canary".to_owned(), "data".to_owned());
+        (statements, table, base)
+    };
+    let step = "keep a secret as another tenant";
+    session.run(step, &statements).await?;
+    Ok((table, base))
+}
+
+/// Logs in with the tenant's login where it has nothing to do.
+async fn log_in_elsewhere(
+    admin: &Admin,
+    place: &Place,
+    canary: &Place,
+    holes: &[super::Hole],
+) -> Result<Vec<Check>, ProvisioningError> {
+    let Some(login) = &place.login else {
+        return Ok(Vec::new());
+    };
+    let elsewhere = [
+        (
+            "login_victim",
+            "log in to another tenant's database",
+            &*canary.database,
+            None,
+        ),
+        (
+            "login_postgres",
+            "log in to the database postgres",
+            MAINTENANCE,
+            Some("database_access"),
+        ),
+        (
+            "login_template",
+            "log in to the database template1",
+            "template1",
+            Some("database_access"),
+        ),
+    ];
+    let mut checks = Vec::new();
+    for (name, what, database, hole) in elsewhere {
+        let mut found = check(name, what, Outcome::NotApplicable);
+        if database != &*place.database {
+            found.outcome = match admin.connect_as(login, database).await {
+                Ok(session) => {
+                    session.end().await;
+                    open("it can")
+                }
+                Err(ProvisioningError::NotLetIn { .. }) => Outcome::Closed,
+                Err(error) if error.code() == Some("42501") => Outcome::Closed,
+                Err(error) => return Err(error),
+            };
+            let is_open = matches!(found.outcome, Outcome::Open { .. });
+            let is_known = |hole: &&str| is_open && holes.iter().any(|known| known.name == **hole);
+            found.hole = hole.filter(is_known).map(str::to_owned);
+        }
+        checks.push(found);
+    }
+    Ok(checks)
+}
+
+impl Attackers {
+    /// Whether the tenant can do its own work: else that nothing else succeeds would say nothing.
+    async fn works(&mut self, place: &Place) -> Result<Check, ProvisioningError> {
+        let own = match &place.schema {
+            Some(schema) => {
+                let schema = quoted_name(schema);
+                format!(
+                    "CREATE TABLE {schema}.pgusher_verify (i int); INSERT INTO {schema}.pgusher_verify VALUES (1)"
+                )
+            }
+            None => "INSERT INTO ctl.canary (id, secret) VALUES (2, 'own')".to_owned(),
+        };
+        let outcome = match self.writer().attempt(&own).await? {
+            Attempt::Succeeded(_) => Outcome::Closed,
+            Attempt::Failed => open("it may not write what is its own"),
+            Attempt::Unclear(error) => open(&error),
+        };
+        Ok(check("works", "the tenant can do its own work", outcome))
+    }
+}
