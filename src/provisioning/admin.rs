@@ -40,6 +40,18 @@ impl Admin {
         self.log_in(&self.role, options).await
     }
 
+    /// Logs in as the admin; `None` when there is no such database, or it lets nobody in yet.
+    pub(super) async fn connect_if_there(
+        &self,
+        database: &str,
+    ) -> Result<Option<Session>, ProvisioningError> {
+        match self.connect(database).await {
+            Ok(session) => Ok(Some(session)),
+            Err(error) if matches!(error.code(), Some("3D000" | "55000")) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Logs in as a tenant's role, as the proxy does.
     pub(super) async fn connect_as(
         &self,

@@ -167,9 +167,8 @@ pub(super) async fn lock_out_on(
 
 /// Rolls back what the tenant's roles have prepared in its database.
 async fn roll_back(admin: &Admin, place: &Place) -> Result<(), ProvisioningError> {
-    let mut session = match admin.connect(&place.database).await {
-        Err(error) if error.code() == Some("3D000") => return Ok(()),
-        other => other?,
+    let Some(mut session) = admin.connect_if_there(&place.database).await? else {
+        return Ok(());
     };
     let query = fill(ROLL_BACK, &[("roles", &role_array(place))]);
     let prepared: Vec<(String, String)> = session

@@ -31,7 +31,7 @@ pub async fn unmake(admin: &Admin, place: &Place) -> Result<(), ProvisioningErro
         Tier::Database => drop_database(admin, place).await?,
         Tier::Schema | Tier::Row => {
             // Without the database nothing of it is there but its roles.
-            if let Some(mut session) = connect_if_there(admin, &place.database).await? {
+            if let Some(mut session) = admin.connect_if_there(&place.database).await? {
                 match place.tier {
                     Tier::Row => remove_rows(&mut session, place).await?,
                     _ => drop_schema(&mut session, place).await?,
@@ -41,17 +41,6 @@ pub async fn unmake(admin: &Admin, place: &Place) -> Result<(), ProvisioningErro
         }
     }
     drop_roles(admin, place).await
-}
-
-async fn connect_if_there(
-    admin: &Admin,
-    database: &str,
-) -> Result<Option<Session>, ProvisioningError> {
-    match admin.connect(database).await {
-        Ok(session) => Ok(Some(session)),
-        Err(error) if matches!(error.code(), Some("3D000" | "55000")) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 async fn drop_database(admin: &Admin, place: &Place) -> Result<(), ProvisioningError> {
@@ -106,7 +95,7 @@ async fn drop_roles(admin: &Admin, place: &Place) -> Result<(), ProvisioningErro
         .await?;
     let owned = format!("{ONE_AT_A_TIME}{}", fill(DROP_OWNED, &values));
     for (database,) in databases {
-        if let Some(mut session) = connect_if_there(admin, &database).await? {
+        if let Some(mut session) = admin.connect_if_there(&database).await? {
             session.run("drop what the roles have", &owned).await?;
             session.end().await;
         }

@@ -49,17 +49,12 @@ pub(super) async fn open(
     database: &str,
     kind: Kind,
 ) -> Result<Session, ProvisioningError> {
-    let mut session = match admin.connect(database).await {
-        // It is not there, or not open yet.
-        Err(error) if matches!(error.code(), Some("3D000" | "55000")) => {
-            return prepare(admin, profile, database, kind).await;
+    if let Some(mut session) = admin.connect_if_there(database).await? {
+        if is_prepared(&mut session, profile, kind).await? {
+            return Ok(session);
         }
-        other => other?,
-    };
-    if is_prepared(&mut session, profile, kind).await? {
-        return Ok(session);
+        session.end().await;
     }
-    session.end().await;
     prepare(admin, profile, database, kind).await
 }
 
