@@ -9,6 +9,22 @@ use crate::{
 const ROLES: &str = include_str!("sql/audit_roles.sql");
 const ROWS: &str = include_str!("sql/audit_rows.sql");
 
+const CLUSTER: &str = include_str!("sql/audit_cluster.sql");
+
+/// The rules of `audit_cluster.sql`.
+const CLUSTER_RULES: [(&str, &str); 4] = [
+    (
+        "owners",
+        "the roles that own what tenants share can't log in, and only the admin is a member of them",
+    ),
+    (
+        "members",
+        "no tenant's role is a member of anything but pgusher_tenants",
+    ),
+    ("attributes", "no tenant's role has an attribute"),
+    ("group", "the role pgusher_tenants has no privilege"),
+];
+
 /// The rules of `audit_roles.sql`.
 const ROLE_RULES: [(&str, &str); 5] = [
     (
@@ -108,6 +124,11 @@ pub(super) async fn audit(
         }));
     }
     Ok(checks)
+}
+
+/// Looks at the rules that hold for the whole cluster.
+pub(super) async fn audit_cluster(session: &mut Session) -> Result<Vec<Check>, ProvisioningError> {
+    look(session, CLUSTER, &CLUSTER_RULES).await
 }
 
 async fn look(

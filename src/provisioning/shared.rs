@@ -58,6 +58,34 @@ pub(super) async fn open(
     prepare(admin, profile, database, kind).await
 }
 
+/// Whose database it is; `None` for one that we did not prepare.
+pub(super) async fn tier_of(
+    admin: &Admin,
+    database: &str,
+) -> Result<Option<Tier>, ProvisioningError> {
+    let Some(mut session) = admin.connect_if_there(database).await? else {
+        return Ok(None);
+    };
+    let step = "look what a database is for";
+    let found = session
+        .rows::<(String,)>(step, "SELECT kind FROM pgusher.prepared")
+        .await;
+    session.end().await;
+    let kinds = match found {
+        Ok(kinds) => kinds,
+        // Somebody else's.
+        Err(error) if matches!(error.code(), Some("42P01" | "3F000" | "42501" | "42703")) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(kinds.first().and_then(|(kind,)| match kind.as_str() {
+        "schemas" => Some(Tier::Schema),
+        "rows" => Some(Tier::Row),
+        _ => None,
+    }))
+}
+
 async fn is_prepared(
     session: &mut Session,
     profile: Profile,

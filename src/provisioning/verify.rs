@@ -2,22 +2,28 @@
 //! made for the purpose and has a secret.
 
 use super::{
-    Admin, Check, Outcome, Place, Plan, Profile, ProvisioningError, Report, Variant,
-    admin::{Attempt, MAINTENANCE, Session},
+    Admin, Check, Hole, Outcome, Place, Profile, ProvisioningError, Report, Variant,
+    admin::{Attempt, MAINTENANCE},
     attacks::When,
     attempts::{Attackers, Victim},
-    audit,
+    audit, canary,
     harden::{self, Kind},
     names::new_token,
-    plan, unmake,
+    plan, shared, unmake,
 };
 use crate::{
     sql::{quoted_literal, quoted_name},
-    tenant::{Login, Secret, Tier},
+    tenant::Tier,
 };
 
 /// What the canary's last query has in it.
 const QUERY: &str = "SELECT pg_catalog.pg_backend_pid() AS pgusher_canary_query";
+
+/// Databases that may be shared by tenants; their own, of which there may be thousands, are not.
+const DATABASES: &str = "SELECT datname::text FROM pg_catalog.pg_database
+    WHERE datallowconn AND NOT datistemplate AND datname !~ '^d_[a-z2-7]{20}$'
+      AND pg_catalog.has_database_privilege(oid, 'CONNECT')
+    ORDER BY datname LIMIT 100";
 
 /// Tries everything that a tenant could try against another one, and looks at the rules that make
 /// it fail. It takes a second or so, and writes the refusals into PostgreSQL's log.
@@ -27,7 +33,7 @@ const QUERY: &str = "SELECT pg_catalog.pg_backend_pid() AS pgusher_canary_query"
 /// What succeeds is in the report.
 ///
 /// # Cancel safety
-/// The other tenant, which is empty, may be left behind.
+/// The other tenant, which is empty, may be left behind; a later verification removes it.
 pub async fn verify(
     admin: &Admin,
     profile: Profile,
@@ -39,7 +45,8 @@ pub async fn verify(
     let mut checks = audit::audit(&mut session, place).await?;
     session.end().await;
     if place.variant == Variant::Own {
-        let canary = canary(place)?;
+        canary::remove_left(admin).await?;
+        let canary = canary::place(place.tier, &place.database, place.schema.as_deref())?;
         let attacked = attack(admin, profile, place, &canary, &holes).await;
         unmake(admin, &canary).await?;
         checks.splice(0..0, attacked?);
@@ -47,51 +54,19 @@ pub async fn verify(
     Ok(Report { checks, holes })
 }
 
-/// Another tenant of the same tier, in the same database if that is shared.
-fn canary(place: &Place) -> Result<Place, ProvisioningError> {
-    let token = new_token()?;
-    let password = Secret::new(format!("{}{}", new_token()?, new_token()?));
-    let login = |prefix: &str| Login {
-        role: format!("{prefix}_{token}").into(),
-        // Without a password where the tenant has none: PostgreSQL trusts us there.
-        password: place
-            .login
-            .as_ref()
-            .and_then(|login| login.password.as_ref())
-            .map(|_| password.clone()),
-    };
-    Ok(Place {
-        tier: place.tier,
-        variant: Variant::Own,
-        database: match place.tier {
-            Tier::Database => format!("d_{token}").into(),
-            Tier::Schema | Tier::Row => place.database.clone(),
-        },
-        schema: match place.tier {
-            Tier::Database => place.schema.clone(),
-            Tier::Schema => Some(format!("t_{token}").into()),
-            Tier::Row => None,
-        },
-        login: Some(login("t")),
-        read_only_login: Some(login("r")),
-        connection_limit: 5,
-        token,
-    })
-}
-
 async fn attack(
     admin: &Admin,
     profile: Profile,
     place: &Place,
     canary: &Place,
-    holes: &[super::Hole],
+    holes: &[Hole],
 ) -> Result<Vec<Check>, ProvisioningError> {
-    Plan::of(profile, canary)?.run_all(admin).await?;
+    canary::make(admin, profile, canary).await?;
     let (Some(login), secret) = (&canary.login, new_token()?) else {
         return Ok(Vec::new());
     };
     let mut session = admin.connect_as(login, &canary.database).await?;
-    let (table, base) = keep_secret(&mut session, canary, &secret).await?;
+    let (table, base) = canary::keep_secret(&mut session, canary, &secret).await?;
     let pid: Vec<(i32,)> = session.rows("look at itself", QUERY).await?;
     let victim = Victim {
         role: login.role.to_string(),
@@ -131,6 +106,51 @@ async fn attack(
     Ok(checks)
 }
 
+/// Verifies a cluster: the rules that all of its tenants stand on, and every attack of a new tenant
+/// against another new one, in a database of their own and in each database that is shared.
+///
+/// # Errors
+/// As [`verify`].
+///
+/// # Cancel safety
+/// As [`verify`].
+pub async fn verify_cluster(admin: &Admin, profile: Profile) -> Result<Report, ProvisioningError> {
+    let mut session = admin.connect(MAINTENANCE).await?;
+    let mut report = Report {
+        checks: audit::audit_cluster(&mut session).await?,
+        holes: harden::holes(&mut session, Kind::Cluster, profile).await?,
+    };
+    let databases: Vec<(String,)> = session.rows("look for shared databases", DATABASES).await?;
+    session.end().await;
+    let mut places = vec![canary::place(Tier::Database, "", None)?];
+    for (database,) in databases {
+        if let Some(tier) = shared::tier_of(admin, &database).await? {
+            places.push(canary::place(tier, &database, None)?);
+        }
+    }
+    for place in places {
+        let verified = match canary::make(admin, profile, &place).await {
+            Ok(()) => verify(admin, profile, &place).await,
+            Err(error) => Err(error),
+        };
+        unmake(admin, &place).await?;
+        let verified = verified?;
+        let of_tier = |mut check: Check| {
+            check.name = format!("{}.{}", place.tier, check.name);
+            check
+        };
+        report
+            .checks
+            .extend(verified.checks.into_iter().map(of_tier));
+        for hole in verified.holes {
+            if !report.holes.contains(&hole) {
+                report.holes.push(hole);
+            }
+        }
+    }
+    Ok(report)
+}
+
 fn check(name: &str, what: &str, outcome: Outcome) -> Check {
     Check {
         name: name.to_owned(),
@@ -146,39 +166,12 @@ fn open(how: &str) -> Outcome {
     }
 }
 
-/// Writes the secret as the canary itself, and returns where it is read, and the table and its
-/// schema.
-async fn keep_secret(
-    session: &mut Session,
-    canary: &Place,
-    secret: &str,
-) -> Result<(String, (String, String)), ProvisioningError> {
-    let secret = quoted_literal(secret);
-    let (statements, table, base) = if let Some(schema) = &canary.schema {
-        let table = format!("{}.canary", quoted_name(schema));
-        let statements = format!(
-            "CREATE TABLE {table} (tenant_id text, id int, secret text);
-             INSERT INTO {table} VALUES ('', 1, {secret});
-             ANALYZE {table}"
-        );
-        (statements, table.clone(), (table, schema.to_string()))
-    } else {
-        let table = "ctl.canary".to_owned();
-        let statements = format!("INSERT INTO {table} (id, secret) VALUES (1, {secret})");
-        let base = ("data.canary".to_owned(), "data".to_owned());
-        (statements, table, base)
-    };
-    let step = "keep a secret as another tenant";
-    session.run(step, &statements).await?;
-    Ok((table, base))
-}
-
 /// Logs in with the tenant's login where it has nothing to do.
 async fn log_in_elsewhere(
     admin: &Admin,
     place: &Place,
     canary: &Place,
-    holes: &[super::Hole],
+    holes: &[Hole],
 ) -> Result<Vec<Check>, ProvisioningError> {
     let Some(login) = &place.login else {
         return Ok(Vec::new());

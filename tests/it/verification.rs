@@ -4,7 +4,7 @@ use super::places::{TIERS, both, hardened, place, superuser, turn, writer};
 use pgusher::{
     provisioning::{
         Admin, Check, Outcome, Place, Profile, harden_cluster, make, prepare_database, repair,
-        unmake, verify,
+        unmake, verify, verify_cluster,
     },
     tenant::Tier,
 };
@@ -441,4 +441,75 @@ async fn a_database_as_postgresql_makes_it_is_told_to_be_open() {
         assert!(open.contains(name), "{name}: {open:?}");
     }
     unmake(&admin, &place).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cluster_is_verified_in_every_database_that_is_shared() {
+    let _turn = turn().await;
+    for (postgres, admin) in both() {
+        let places = [
+            made(&admin, Tier::Schema).await,
+            made(&admin, Tier::Row).await,
+        ];
+        let roles = "select count(*) from pg_roles";
+        let before = postgres.admin().value(roles);
+        let report = verify_cluster(&admin, Profile::Strict).await.unwrap();
+        let open: Vec<_> = report.open().map(ToString::to_string).collect();
+        assert!(report.holds(), "{}: {open:?}", admin.role);
+        for name in [
+            "group",
+            "database.login_victim",
+            "schema.read_rows",
+            "row.lock_table",
+        ] {
+            let closed = report
+                .checks
+                .iter()
+                .any(|check| check.name == name && check.outcome == Outcome::Closed);
+            assert!(closed, "{name}");
+        }
+        assert_eq!(postgres.admin().value(roles), before);
+
+        postgres
+            .admin()
+            .exec(&format!("alter role r_{} createdb", places[0].token));
+        postgres
+            .admin()
+            .exec(&format!("grant pgusher_ctl to t_{}", places[0].token));
+        let report = verify_cluster(&admin, Profile::Strict).await.unwrap();
+        assert_eq!(
+            named(report.open()),
+            set(&["attributes", "members", "owners"])
+        );
+        for place in &places {
+            unmake(&admin, place).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_verification_left_is_removed_by_a_later_one() {
+    let _turn = turn().await;
+    let (postgres, admin) = (hardened(), superuser(hardened()));
+    for tier in TIERS {
+        let [place, left] = [made(&admin, tier).await, made(&admin, tier).await];
+        let mut server = postgres.admin();
+        let note = |role: &str, age: u32| {
+            format!(
+                "do $$ begin execute format('comment on role {role} is %L',
+                 'pgusher canary ' || extract(epoch from now())::bigint - {age} || ' {tier} {}'); end $$",
+                left.database
+            )
+        };
+        let there = format!(
+            "select count(*) from pg_roles where rolname ~ '{}'",
+            left.token
+        );
+        for (age, expected) in [(60, "2"), (3600, "0")] {
+            server.exec(&note(&format!("t_{}", left.token), age));
+            verify(&admin, Profile::Strict, &place).await.unwrap();
+            assert_eq!(server.value(&there), expected, "{tier} after {age} s");
+        }
+        unmake(&admin, &place).await.unwrap();
+    }
 }
