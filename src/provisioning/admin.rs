@@ -34,9 +34,7 @@ impl Admin {
     /// # Cancel safety
     /// Cancel safe: the connection ends.
     pub(super) async fn connect(&self, database: &str) -> Result<Session, ProvisioningError> {
-        let options = self
-            .options(&self.role, self.password.as_ref(), database)
-            .options([("search_path", "")]);
+        let options = self.options(&self.role, self.password.as_ref(), database);
         self.log_in(&self.role, options).await
     }
 
@@ -116,7 +114,8 @@ impl Admin {
             .password(password.map_or("", Secret::expose))
             .database(database)
             .application_name("pgusher")
-            .options([("statement_timeout", limit.as_str())])
+            // Nothing of a tenant's is found by a name that is not ours.
+            .options([("statement_timeout", limit.as_str()), ("search_path", "")])
             .disable_statement_logging();
         options = match &self.address {
             Address::Tcp { host, port } => options.host(host).port(*port),
@@ -167,9 +166,9 @@ pub(super) enum Attempt {
 }
 
 const ATTEMPT: &str = "let an attack pass";
-const UNDONE: &str = "PU002";
+const UNDONE: &str = "PU009";
 /// Undoes the transaction that it is the end of.
-const UNDO: &str = "DO $undo$ BEGIN RAISE EXCEPTION 'undone' USING ERRCODE = 'PU002'; END $undo$";
+const UNDO: &str = "DO $undo$ BEGIN RAISE EXCEPTION 'undone' USING ERRCODE = 'PU009'; END $undo$";
 
 impl Attempt {
     fn failed(error: ProvisioningError) -> Result<Self, ProvisioningError> {

@@ -170,7 +170,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("programs", "run a program on the server", "COPY (SELECT 1) TO PROGRAM 'true'"),
     attack("files", "read a file of the server", "SELECT pg_catalog.pg_read_file('PG_VERSION')"),
     attack("libraries", "load code into the server", "LOAD 'plpgsql'"),
-    attack("extensions", "make an extension that connects elsewhere", "CREATE EXTENSION dblink"),
+    attack("extensions", "make an extension that connects elsewhere", "CREATE EXTENSION dblink SCHEMA public"),
     attack("catalogue", "write PostgreSQL's own tables", "UPDATE pg_catalog.pg_database SET datname = datname"),
     attack("temporary_files", "use any amount of temporary files", "SELECT 'no limit' WHERE pg_catalog.current_setting('temp_file_limit') = '-1'").finding().by(Who::Both).hole("temporary_files"),
     attack("raise_limit", "raise its limit of temporary files", "SET temp_file_limit = -1"),

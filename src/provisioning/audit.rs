@@ -103,6 +103,7 @@ pub(super) async fn audit(
     let values = [
         ("roles", logins::role_array(place)),
         ("search_path", paths),
+        ("token", quoted_literal(&place.token)),
         (
             "reader",
             quoted_literal(reader.map_or("", |login| &login.role)),

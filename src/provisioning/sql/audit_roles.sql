@@ -15,6 +15,8 @@ SELECT 'members', m.member::regrole || ' is a member of ' || m.roleid::regrole
 FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS r ON r.oid = m.roleid
 JOIN pg_catalog.pg_auth_members AS tenants ON tenants.roleid = 'pgusher_tenants'::regrole AND tenants.member = m.member
 WHERE r.rolname = ANY ({roles})
+  -- Who applies templates is made for one run; who made the group is in it, from 16 on.
+  AND m.member::regrole::text <> 'm_' || {token} AND m.member <> current_user::regrole
 UNION ALL
 SELECT 'members', m.member::regrole || ' is no member of pgusher_tenants' FROM pg_catalog.pg_roles AS r
 JOIN (SELECT oid AS member FROM pg_catalog.pg_roles) AS m ON m.member = r.oid

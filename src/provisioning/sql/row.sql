@@ -21,6 +21,17 @@ BEGIN
     EXECUTE format('ALTER DATABASE %I SET search_path = app', current_database());
 END
 $row$;
+-- A slot that serves nobody has lost its tenant (RESET ALL takes it away). That fails loudly: a
+-- client must not take it for a table without rows.
+CREATE OR REPLACE FUNCTION ctl.unbound() RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS $unbound$
+BEGIN
+    -- Without the names of the commands: who looks at bodies for what they leave would find them here.
+    RAISE EXCEPTION 'the session serves no tenant any more'
+        USING ERRCODE = 'PU002', HINT = 'All its settings were taken back; the next transaction serves the tenant again.';
+END
+$unbound$;
+ALTER FUNCTION ctl.unbound() OWNER TO pgusher_ctl;
 -- Who is the tenant: who logged in as one says so by its name, a slot by the setting that only
 -- ctl.bind may set, and who removes a tenant's rows (a member of their owner) by a setting of ours.
 -- Names are bound here and now, so no search_path matters, and the planner can inline it.
@@ -29,7 +40,7 @@ RETURN CASE
     WHEN session_user OPERATOR(pg_catalog.^@) 't_' OR session_user OPERATOR(pg_catalog.^@) 'r_'
         THEN pg_catalog.substr(session_user::text, 3)
     WHEN session_user OPERATOR(pg_catalog.^@) 's_' OR session_user OPERATOR(pg_catalog.^@) 'q_'
-        THEN nullif(pg_catalog.current_setting('backtrace_functions'), '')
+        THEN coalesce(nullif(pg_catalog.current_setting('backtrace_functions'), ''), ctl.unbound())
     WHEN pg_catalog.pg_has_role(session_user, 'pgusher_data', 'USAGE')
         THEN nullif(pg_catalog.current_setting('pgusher.tenant', true), '')
 END;
@@ -45,7 +56,7 @@ $refuse$;
 ALTER FUNCTION ctl.tenant() OWNER TO pgusher_ctl;
 ALTER FUNCTION ctl.refuse_read_only() OWNER TO pgusher_ctl;
 -- PUBLIC, so that nobody can take it away from itself.
-GRANT EXECUTE ON FUNCTION ctl.tenant(), ctl.refuse_read_only() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION ctl.tenant(), ctl.unbound(), ctl.refuse_read_only() TO PUBLIC;
 -- What verification tries to read: a table as all of them should be, with a row of nobody's.
 CREATE TABLE IF NOT EXISTS data.canary (
     tenant_id text NOT NULL DEFAULT ctl.tenant(),
