@@ -226,7 +226,7 @@ async fn what_is_killed_in_the_middle_of_a_step_goes_on() {
         let mut interrupted = 0;
         loop {
             let made = make(&admin, Profile::Strict, &place);
-            let limit = Duration::from_millis(3 * interrupted);
+            let limit = Duration::from_millis(10 * interrupted);
             if tokio::time::timeout(limit, made)
                 .await
                 .is_ok_and(|made| made.is_ok())
