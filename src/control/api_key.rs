@@ -9,6 +9,8 @@ use rand::{TryRng, rngs::SysRng};
 use zeroize::Zeroizing;
 
 const PREFIX: &str = "pgu_";
+/// What a token of the admin API begins with; otherwise it is formed as a key is.
+pub(super) const TOKEN_PREFIX: &str = "pga_";
 /// A subset of base62 that is also allowed in a [`KeyId`].
 const ID_ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 const ID_LENGTH: usize = 8;
@@ -44,6 +46,14 @@ pub struct Minted {
 /// # Errors
 /// [`MintError::Randomness`].
 pub fn mint() -> Result<Minted, MintError> {
+    mint_as(PREFIX)
+}
+
+/// Makes a key or token that begins with this.
+///
+/// # Errors
+/// [`MintError::Randomness`].
+pub(super) fn mint_as(prefix: &str) -> Result<Minted, MintError> {
     let mut id_bytes = [0; 8];
     let mut secret = Zeroizing::new([0; SECRET_BYTES]);
     let filled = SysRng.try_fill_bytes(&mut id_bytes);
@@ -52,12 +62,20 @@ pub fn mint() -> Result<Minted, MintError> {
     // 36^8 ids out of 2^64: the bias is far below anything that matters for a name.
     let id = encode(&mut id_bytes, ID_ALPHABET, ID_LENGTH);
     let secret = Zeroizing::new(encode(&mut *secret, ALPHABET, SECRET_LENGTH));
-    let mut text = format!("{PREFIX}{id}_{}", *secret);
+    let mut text = format!("{prefix}{id}_{}", *secret);
     text.push_str(&checksum(&text));
     Ok(Minted {
         id: KeyId::new(&id).map_err(|_error| MintError::Randomness)?,
         text: Secret::new(text),
     })
+}
+
+/// Whether it can be a key or a token that was made here: told without asking anyone.
+pub(super) fn has_form(text: &str) -> bool {
+    let is_prefixed = text.starts_with(PREFIX) || text.starts_with(TOKEN_PREFIX);
+    let at = text.len().saturating_sub(CHECKSUM_LENGTH);
+    let parts = text.split_at_checked(at);
+    is_prefixed && parts.is_some_and(|(body, sum)| checksum(body) == sum)
 }
 
 /// CRC-32 of everything before it.
@@ -128,5 +146,16 @@ mod tests {
         let (body, sum) = text.split_at(text.len() - CHECKSUM_LENGTH);
         assert_eq!(checksum(body), sum);
         assert_ne!(mint().unwrap().text, key.text);
+        assert!(has_form(text) && has_form(mint_as(TOKEN_PREFIX).unwrap().text.expose()));
+        for wrong in [
+            "",
+            "pgu_",
+            body,
+            &text.replace("pgu_", "pgx_"),
+            &format!("{text}0"),
+            "pgu_é",
+        ] {
+            assert!(!has_form(wrong), "{wrong}");
+        }
     }
 }

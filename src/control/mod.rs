@@ -1,38 +1,51 @@
 //! What operators and tenants may do, once: the command line, the admin API and every later surface
 //! call these use cases. Each takes an [`Actor`], checks that it may, does it, and writes an event.
 
+mod activity;
 mod actor;
 mod api_key;
 mod audit;
 mod change;
+mod checks;
 mod clusters;
 mod dump;
+mod entries;
 mod error;
 mod history;
+mod idempotency;
 mod keys;
 mod lifecycle;
+mod members;
 mod names;
 mod place;
+mod plans;
 mod probe;
 mod secret;
 mod secrets;
 mod sweep;
 mod tenants;
+mod tokens;
 mod turn;
 mod verifier;
 mod view;
 
+pub use activity::{Counts, Health, PublicInfo};
 pub use actor::{Actor, Role};
 pub use api_key::{MintError, Minted, mint};
 pub use audit::{Break, Head, Verified};
 pub use change::{Patch, PoolChange, TenantChange};
 pub use clusters::NewCluster;
+pub use entries::{EntryKind, EntryView, NewEntry};
 pub use error::ControlError;
+pub use idempotency::{Begun, RequestHash};
 pub use keys::{CreatedKey, NewKey};
 pub use lifecycle::Termination;
+pub use members::{MemberView, NewMember};
+pub use plans::{PLANS, Plan, plan};
 pub use secrets::Rotated;
 pub use sweep::Swept;
 pub use tenants::{CreatedTenant, NewTenant};
+pub use tokens::{CreatedToken, NewToken, TokenView};
 pub use verifier::verifier;
 pub use view::{
     ClusterView, EventView, KeyView, Listed, Page, TenantView, cluster_record, key_record,

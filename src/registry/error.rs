@@ -39,6 +39,14 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    /// What PostgreSQL calls it, when it was PostgreSQL that refused.
+    pub fn sqlstate(&self) -> Option<String> {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => error.code().map(Into::into),
+            _ => None,
+        }
+    }
+
     /// Whether the registry did not answer, so that it may later.
     pub fn is_unavailable(&self) -> bool {
         match self {

@@ -27,7 +27,7 @@ pub use tenants::{
 
 use crate::{config, crypto::Keyring};
 use sqlx::{
-    PgPool,
+    ConnectOptions as _, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -86,5 +86,8 @@ pub fn version() -> i64 {
 pub fn options(config: &config::Registry) -> Result<PgConnectOptions, RegistryError> {
     let options = PgConnectOptions::from_str(config.url.expose());
     let options = options.map_err(|_error| RegistryError::Url)?;
-    Ok(options.application_name("pgusher"))
+    // SQL is not logged, not even when it is slow.
+    Ok(options
+        .application_name("pgusher")
+        .disable_statement_logging())
 }
