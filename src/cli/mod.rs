@@ -14,6 +14,7 @@ mod output;
 mod secrets;
 mod table;
 mod tenant;
+mod token;
 mod tuning;
 
 use crate::{
@@ -80,6 +81,9 @@ enum Command {
     /// Master keys: make one, seal everything anew
     #[command(subcommand)]
     Secrets(secrets::SecretsCommand),
+    /// Tokens of the admin API
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// The log of events: is it whole?
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -181,6 +185,7 @@ fn run(cli: Cli, io: &mut Io<'_>) -> anyhow::Result<()> {
         Command::Key(command) => key::run(command, io)?,
         Command::Cluster(command) => cluster::run(command, io)?,
         Command::Secrets(command) => secrets::run(&command, io)?,
+        Command::Token(command) => token::run(command, io)?,
         Command::Audit(command) => audit::run(&command, io)?,
         Command::Health(args) => health::run(&args, io)?,
     }
