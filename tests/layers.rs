@@ -61,7 +61,7 @@ const MODULES: [(&str, &[&str]); 23] = [
         "control",
         &["tenant", "crypto", "config", "registry", "provisioning"],
     ),
-    ("api", &["telemetry"]),
+    ("api", &["tenant", "telemetry", "control"]),
     // Everything put together.
     (
         "app",
@@ -76,6 +76,8 @@ const MODULES: [(&str, &[&str]); 23] = [
             "frontend",
             "config",
             "telemetry",
+            "registry",
+            "control",
             "api",
         ],
     ),

@@ -1,19 +1,47 @@
-//! HTTP for operators: `/metrics`, `/healthz`, `/readyz`. It reads, and changes nothing.
+//! HTTP for operators and tenants: `/metrics`, `/healthz`, `/readyz`, and the admin API below
+//! `/api`, a thin surface over [`crate::control`]: what is asked is read, done there, and answered.
+//!
+//! A request of the admin API passes the *guard* (a place, who it is, the whole body), then *once*
+//! (`Idempotency-Key`), then its handler. What has begun goes on when the client leaves.
 
-use crate::telemetry::{Metrics, metrics::CONTENT_TYPE};
-use axum::{
-    Router,
-    extract::State,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::get,
+mod access;
+#[expect(
+    unused_qualifications,
+    reason = "the macro of utoipa names what it is given in full"
+)]
+mod entries;
+mod extract;
+mod figures;
+mod guard;
+mod live;
+mod once;
+mod open;
+mod openapi;
+mod probes;
+mod problem;
+mod server;
+mod shown;
+#[expect(
+    unused_qualifications,
+    reason = "the macro of utoipa names what it is given in full"
+)]
+mod tenants;
+
+pub use live::{Live, LiveTenant, NothingLive};
+pub use problem::Problem;
+
+use crate::{control::Control, telemetry::Metrics};
+use axum::{Router, extract::FromRef, http::StatusCode};
+use guard::Guard;
+use std::{fmt, io, sync::Arc, time::Duration};
+use tokio::{
+    net::TcpListener,
+    time::{MissedTickBehavior, interval},
 };
-use std::{fmt, future::IntoFuture, io, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How long requests under way may take once the end was asked for.
-const GRACE: Duration = Duration::from_secs(2);
+/// How often kept answers that are too old are removed.
+const FORGET_EVERY: Duration = Duration::from_hours(1);
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -22,13 +50,32 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// For `/readyz`: whether new clients are welcome. Called per request; must not block.
     pub is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The use cases; without a registry there are none, and `/api` says so.
+    pub control: Option<Control>,
+    /// What the data plane knows now.
+    pub live: Arc<dyn Live>,
 }
 
 impl fmt::Debug for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Api")
             .field("metrics", &self.metrics)
+            .field("control", &self.control)
+            .field("live", &self.live)
             .finish_non_exhaustive()
+    }
+}
+
+/// What the handlers of the admin API look at.
+#[derive(Clone, Debug)]
+struct Look {
+    control: Control,
+    live: Arc<dyn Live>,
+}
+
+impl FromRef<Look> for Control {
+    fn from_ref(look: &Look) -> Self {
+        look.control.clone()
     }
 }
 
@@ -38,42 +85,49 @@ impl fmt::Debug for Api {
 /// When the listener fails for good.
 ///
 /// # Cancel safety
-/// Dropping it drops all connections.
+/// Dropping it stops listening; connections end by their own limits.
 pub async fn serve(listener: TcpListener, api: Api, shutdown: CancellationToken) -> io::Result<()> {
-    let stop = shutdown.clone().cancelled_owned();
-    let server = axum::serve(listener, router(api)).with_graceful_shutdown(stop);
-    let mut server = Box::pin(server.into_future());
-    tokio::select! {
-        result = &mut server => return result,
-        () = shutdown.cancelled() => {}
+    let work = TaskTracker::new();
+    if let Some(control) = api.control.clone() {
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(forget(control)));
     }
-    // A connection that sends half a request must not hold the process up.
-    timeout(GRACE, server).await.unwrap_or(Ok(()))
+    let router = router(api, &work);
+    server::run(listener, router, shutdown, work).await
 }
 
-fn router(api: Api) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .with_state(api)
-}
-
-async fn metrics(State(api): State<Api>) -> Response {
-    match api.metrics.render().await {
-        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "metrics can't be rendered");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+fn router(api: Api, work: &TaskTracker) -> Router {
+    let admin = match &api.control {
+        Some(control) => {
+            let guard = Guard::new(control.clone(), work.clone());
+            let look = Look {
+                control: control.clone(),
+                live: Arc::clone(&api.live),
+            };
+            openapi::router(look, guard)
         }
-    }
+        None => openapi::without_registry(),
+    };
+    let unknown = || async { Problem::new(StatusCode::NOT_FOUND, "there is no such path") };
+    let not_so = || async {
+        let detail = "this path has other methods: see the header Allow and /api/openapi.json";
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+    };
+    probes::router(api)
+        .merge(openapi::described())
+        .merge(admin)
+        .fallback(unknown)
+        .method_not_allowed_fallback(not_so)
 }
 
-async fn ready(State(api): State<Api>) -> (StatusCode, &'static str) {
-    if (api.is_ready)() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+/// Removes answers that were kept for repetitions, once they are a day old.
+async fn forget(control: Control) {
+    let mut ticks = interval(FORGET_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = control.forget_answers().await {
+            tracing::debug!(%error, "old answers were not removed");
+        }
     }
 }
 
@@ -88,6 +142,7 @@ mod tests {
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
         task::JoinHandle,
+        time::timeout,
     };
 
     struct Server {
@@ -105,6 +160,8 @@ mod tests {
         let api = Api {
             metrics: Metrics::new().unwrap(),
             is_ready: Arc::new(move || answer.load(Ordering::Relaxed)),
+            control: None,
+            live: Arc::new(NothingLive),
         };
         let stop = CancellationToken::new();
         let task = tokio::spawn(serve(listener, api, stop.clone()));
@@ -163,7 +220,7 @@ mod tests {
         // The next answer proves that the first connection was accepted, too.
         request(server.address, "GET /healthz").await;
         server.stop.cancel();
-        let ended = timeout(GRACE * 5, server.task).await;
+        let ended = timeout(server::GRACE * 5, server.task).await;
         ended.expect("it ends in time").unwrap().unwrap();
     }
 }

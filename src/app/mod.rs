@@ -3,6 +3,7 @@
 //! Three sets of threads: *relay* (sessions and servers), *login* (accept, TLS, SCRAM) and the
 //! caller's own for everything slow (reload, admin HTTP, metrics).
 
+mod admin;
 mod gauges;
 mod reload;
 mod threads;
@@ -226,9 +227,15 @@ impl App {
         let address = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let closing = self.frontend.closing.clone();
+        let control = admin::control(&self.config)?;
+        if let Some(control) = control.clone() {
+            tokio::spawn(admin::migrate(control));
+        }
         let api = Api {
             metrics,
             is_ready: Arc::new(move || !closing.is_cancelled()),
+            control,
+            live: Arc::new(admin::LiveNumbers(Arc::clone(&self.frontend))),
         };
         let ended = ended.clone();
         tokio::spawn(async move {

@@ -1,0 +1,100 @@
+//! Connections: how many, how long, and their end.
+
+use axum::{Router, body::Body};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower_service::Service as _;
+
+/// Connections at the same time; one more waits in the kernel.
+const CONNECTIONS_MAX: usize = 256;
+/// For the head of a request, the wait for it included.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(15);
+/// Bytes of the head of a request.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Of a connection, however busy: who does not read answers must not keep a place.
+const LIFE_MAX: Duration = Duration::from_mins(5);
+/// How long requests under way may take once the end was asked for.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+/// When no connection can be accepted, for lack of descriptors for example.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+/// Serves connections until told to stop, and up to [`GRACE`] longer what is under way.
+pub(super) async fn run(
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+    work: TaskTracker,
+) -> io::Result<()> {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = TaskTracker::new();
+    let end = CancellationToken::new();
+    let accepting = async {
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "the admin listener can't accept");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let peer = Peer(peer.ip().to_canonical());
+            let serving = serve(stream, (peer, router.clone()), shutdown.clone(), place);
+            connections.spawn(end.clone().run_until_cancelled_owned(serving));
+        }
+    };
+    shutdown.run_until_cancelled(accepting).await;
+    connections.close();
+    work.close();
+    let both = async { tokio::join!(connections.wait(), work.wait()) };
+    // A connection that sends half a request must not hold the process up.
+    timeout(GRACE, both).await.ok();
+    end.cancel();
+    Ok(())
+}
+
+async fn serve(
+    stream: TcpStream,
+    (peer, router): (Peer, Router),
+    shutdown: CancellationToken,
+    place: OwnedSemaphorePermit,
+) {
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        router.clone().call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        // What strangers send wrong is theirs, not ours to log.
+        _ = connection.as_mut() => {}
+        () = sleep(LIFE_MAX) => {
+            connection.as_mut().graceful_shutdown();
+            timeout(GRACE, connection).await.ok();
+        }
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await.ok();
+        }
+    }
+    drop(place);
+}
