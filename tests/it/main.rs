@@ -15,6 +15,14 @@
 
 mod activation;
 mod admin;
+mod api_access;
+mod api_config;
+mod api_desk;
+mod api_document;
+mod api_figures;
+mod api_hostile;
+mod api_once;
+mod api_tenants;
 mod audit;
 mod auth;
 mod bad_input;

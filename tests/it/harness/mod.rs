@@ -9,6 +9,7 @@ pub mod differential;
 pub mod errors;
 pub mod estate;
 pub mod frames;
+pub mod http;
 pub mod login;
 pub mod neighbour;
 pub mod office;
