@@ -10,6 +10,7 @@ use super::{
 use axum::{
     Json, Router, extract::State, http::StatusCode, middleware::from_fn_with_state, routing::any,
 };
+use serde_json::Value;
 use std::sync::Arc;
 use utoipa::{
     Modify, OpenApi,
@@ -75,7 +76,7 @@ fn parts() -> (OpenApiRouter<Look>, OpenApiRouter<Look>) {
 /// This description
 #[utoipa::path(get, path = "/api/openapi.json", tag = "public", operation_id = "get_description",
     security(()), responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
-async fn description(State(document): State<Arc<Document>>) -> Json<Arc<Document>> {
+async fn description(State(document): State<Arc<Value>>) -> Json<Arc<Value>> {
     Json(document)
 }
 
@@ -104,5 +105,36 @@ pub(super) fn described() -> Router {
     let described = OpenApiRouter::new().routes(routes!(description));
     let document = protected.merge(open).into_openapi();
     let (router, own) = described.split_for_parts();
-    router.with_state(Arc::new(document.merge_from(own)))
+    let document = serde_json::to_value(document.merge_from(own)).unwrap_or_default();
+    router.with_state(Arc::new(whole(document)))
+}
+
+/// With the schema of a new tenant in one piece. It is made of a change and more, and a change
+/// allows nothing more: by the letter, no tenant would fit both.
+fn whole(mut document: Value) -> Value {
+    let schemas = document.pointer_mut("/components/schemas");
+    let Some(schemas) = schemas.and_then(Value::as_object_mut) else {
+        return document;
+    };
+    let mut new = schemas.get("TenantChange").cloned().unwrap_or_default();
+    let more = schemas
+        .get("NewTenant")
+        .and_then(|schema| schema.pointer("/allOf/1").cloned());
+    let (Some(fields), Some(more)) = (new.as_object_mut(), more) else {
+        return document;
+    };
+    let properties = fields.get_mut("properties").and_then(Value::as_object_mut);
+    if let (Some(properties), Some(own)) = (
+        properties,
+        more.get("properties").and_then(Value::as_object),
+    ) {
+        properties.extend(own.clone());
+    }
+    fields.insert(
+        "required".to_owned(),
+        more.get("required").cloned().unwrap_or_default(),
+    );
+    fields.insert("description".to_owned(), "A tenant to be made.".into());
+    schemas.insert("NewTenant".to_owned(), new);
+    document
 }

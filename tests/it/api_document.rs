@@ -130,6 +130,10 @@ fn every_operation_says_who_may_and_how_it_can_end() {
             }
         }
     }
+    // A new tenant fits its schema: one piece, with what it must have among what it may.
+    let new = &document["components"]["schemas"]["NewTenant"];
+    assert_eq!(new["required"], serde_json::json!(["id", "tier"]));
+    assert!(new["properties"]["id"].is_object() && new["properties"]["pool_size"].is_object());
     // Every reference leads somewhere.
     let text = document.to_string();
     for reference in text.split("\"$ref\":\"").skip(1) {
