@@ -56,7 +56,7 @@ const MODULES: [(&str, &[&str]); 23] = [
     ("telemetry", &["config"]),
     // The control plane.
     ("registry", &["tenant", "sql", "config", "crypto"]),
-    ("provisioning", &["tenant"]),
+    ("provisioning", &["tenant", "sql"]),
     ("control", &["tenant", "config", "crypto", "registry"]),
     ("api", &["telemetry"]),
     // Everything put together.
