@@ -12,7 +12,6 @@ use super::{
     surveyed::Surveyed,
 };
 use crate::{
-    net::Socket,
     tenant::{Cluster, Scope, SlotKey, Tenant, TenantId, Timeouts},
     upstream::{Endpoint, Server, Settings, Slot, SlotPlace, UpstreamError, Welcome},
 };
@@ -402,8 +401,7 @@ impl Idle {
     fn attach(&mut self) -> io::Result<()> {
         let here = runtime::Handle::current().id();
         if self.lane != here {
-            let socket = self.server.stream.socket_mut();
-            *socket = Socket::attach(socket.detach()?)?;
+            self.server.move_here()?;
             self.lane = here;
         }
         Ok(())

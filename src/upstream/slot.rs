@@ -6,7 +6,7 @@
 
 use super::{AskError, Endpoint, Identity, Server, UpstreamError, Welcome, dial::log_in};
 use crate::{
-    net::Stream,
+    net::{Socket, Stream},
     tenant::{Login, Scope, ScramVerifier, Secret, SlotKey, Slots, Tenant, TenantId},
     wire::CancelKey,
 };
@@ -16,6 +16,7 @@ use rand::Rng as _;
 use sha2::Sha256;
 use std::{
     fmt::Write as _,
+    io,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -112,11 +113,6 @@ impl Slot {
         self.scope
     }
 
-    /// Its connection, to be moved from one runtime to another.
-    pub fn stream_mut(&mut self) -> &mut Stream {
-        &mut self.stream
-    }
-
     /// Takes away what the tenant before has left and binds the slot: one round trip. On any error
     /// the connection is closed.
     ///
@@ -146,6 +142,16 @@ impl Slot {
 }
 
 impl Server {
+    /// Moves an idle server from the runtime that had it to the current one.
+    ///
+    /// # Errors
+    /// When a runtime can't give it up or take it: the server can only be closed.
+    pub fn move_here(&mut self) -> io::Result<()> {
+        let socket = self.stream.socket_mut();
+        *socket = Socket::attach(socket.detach()?)?;
+        Ok(())
+    }
+
     /// Takes a slot from its tenant. What the session has left is still there, and reset when the
     /// slot is bound again. `None` (and closed) when it is no slot, or not clean: a cancel may be on
     /// its way.
