@@ -213,13 +213,9 @@ fn ten_thousand_tenants_start_at_once() {
         let refused = last.refused();
         !["28P01", "57P03"].contains(&refused.code()) || refused.message().contains("many9999")
     });
-    let kept = eventually_some("the snapshot has all", || {
-        let kept = snapshot_of(&proxy, None).len();
-        (kept > 10_000 * 500).then_some(kept)
-    });
     let after = proxy.resident_bytes();
     eprintln!(
         "10,000 tenants: serves after {serves:?}, first login {cold:?}, second {warm:?}, \
-         {before} bytes at first, {after} with all read, snapshot {kept} bytes"
+         {before} bytes at first, {after} then"
     );
 }
