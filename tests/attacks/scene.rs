@@ -188,6 +188,13 @@ impl Stage {
         Ok(found)
     }
 
+    /// Nothing is taken to be as it was.
+    pub fn forget(&mut self) {
+        self.sitter = None;
+        self.visitor = None;
+        self.baseline = None;
+    }
+
     /// Everything is as before any attack.
     pub fn prepare(&mut self) {
         let is_changed = self.baseline.is_none() || self.attacker.turnstile.is_some();
