@@ -88,7 +88,6 @@ const MODULES: [(&str, &[&str]); 24] = [
             "auth",
             "admission",
             "frontend",
-            "crypto",
             "config",
             "telemetry",
             "registry",

@@ -1,34 +1,21 @@
 //! What the admin listener is given of the rest: the use cases, and the data plane's numbers.
 
+use super::combined::Combined;
 use crate::{
     api::{Live, LiveTenant},
     config::Config,
     control::Control,
     frontend::Frontend,
-    registry::Registry,
 };
-use anyhow::Context as _;
 use std::{
     fmt,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-/// The use cases over the registry that the configuration names; connections are made when they
-/// are needed.
-pub(super) fn control(config: &Config) -> anyhow::Result<Option<Control>> {
-    let (Some(place), Some(source)) = (&config.registry, &config.master_key) else {
-        return Ok(None);
-    };
-    let keyring = Arc::new(source.load().context("[secrets]")?);
-    let registry = Registry::new(place, keyring).context("[registry]")?;
-    Ok(Some(Control::new(registry, config)))
-}
-
-/// Brings the registry up to date, if it answers. What needs it says so until then.
-pub(super) async fn migrate(control: Control) {
-    if let Err(error) = control.registry.migrate().await {
-        tracing::error!(%error, "the registry is not up to date; `pgusher migrate` says more");
-    }
+/// The use cases over the registry that the data plane follows, with the same master keys.
+pub(super) fn control(config: &Config, directory: &Combined) -> Option<Control> {
+    let registry = directory.registry()?.registry().clone();
+    Some(Control::new(registry, config))
 }
 
 /// The data plane's numbers of a tenant.

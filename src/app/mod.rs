@@ -245,14 +245,10 @@ impl App {
         let address = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let closing = self.frontend.closing.clone();
-        let control = admin::control(&self.config)?;
-        if let Some(control) = control.clone() {
-            tokio::spawn(admin::migrate(control));
-        }
         let api = Api {
             metrics,
             is_ready: Arc::new(move || !closing.is_cancelled()),
-            control,
+            control: admin::control(&self.config, &self.directory),
             live: Arc::new(admin::LiveNumbers(Arc::clone(&self.frontend))),
         };
         let ended = ended.clone();

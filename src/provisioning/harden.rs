@@ -48,7 +48,7 @@ fn closed(kind: Kind, profile: Profile) -> Vec<&'static str> {
     if profile == Profile::Strict {
         closed.push("role_settings");
         if kind.is_shared() {
-            closed.push("definitions");
+            closed.extend(["definitions", "row_counts"]);
         }
     }
     closed
@@ -96,9 +96,9 @@ pub(super) async fn holes(
     if kind.is_shared() {
         holes.extend([hole("object_names"), hole("comments")]);
     }
-    let left = ["definitions", "role_settings"].into_iter();
+    let left = ["definitions", "row_counts", "role_settings"].into_iter();
     let left = left.filter(|subject| match *subject {
-        "definitions" => kind.is_shared() && !closed.contains(subject),
+        "definitions" | "row_counts" => kind.is_shared() && !closed.contains(subject),
         subject => !closed.contains(&subject),
     });
     holes.extend(left.map(hole));
@@ -106,6 +106,10 @@ pub(super) async fn holes(
 }
 
 /// A hole by the name of its subject.
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table: a name, what it means, the way out"
+)]
 pub(super) fn hole(subject: &str) -> Hole {
     let (what, way_out) = match subject {
         "activity" => (
@@ -136,12 +140,16 @@ pub(super) fn hole(subject: &str) -> Hole {
             "the text of other tenants' functions, views, rules and triggers can be read",
             "the profile strict, hardened with a superuser, or a database of its own",
         ),
+        "row_counts" => (
+            "how many rows and pages other tenants' tables have, as of their last ANALYZE, can be read",
+            "the profile strict, hardened with a superuser, or a database of its own",
+        ),
         "role_settings" => (
             "what other tenants set for their own role (ALTER ROLE CURRENT_USER SET) can be read",
             "the profile strict, hardened with a superuser",
         ),
         "object_names" => (
-            "names of other tenants' tables, columns, functions and constraints, their defaults and checks can be read; whose they are can't",
+            "names of other tenants' tables, columns, functions and constraints, and what stands in their defaults, checks, index predicates, policies, partition bounds, domains, extended statistics and default arguments can be read; whose they are can't",
             "a database of its own",
         ),
         "comments" => (

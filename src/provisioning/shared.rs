@@ -12,7 +12,7 @@ use crate::{sql::quoted_name, tenant::Tier};
 
 /// Raised with every change of what preparing does: databases prepared by an earlier pgusher are
 /// prepared again.
-const LEVEL: i32 = 1;
+const LEVEL: i32 = 2;
 
 const MARK: &str = include_str!("sql/mark.sql");
 

@@ -152,6 +152,11 @@ impl RegistryDirectory {
         self.0.gathered.next().await
     }
 
+    /// The system of record behind it.
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
     /// Whether the registry has a tenant of this name, as far as is known; it is not asked.
     pub fn knows(&self, id: &str) -> bool {
         self.0.known.contains(id)

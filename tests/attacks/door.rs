@@ -184,7 +184,9 @@ impl Session {
 
     /// Whether this was heard, as it is or in hexadecimal.
     pub fn has_heard(&self, mark: &str) -> bool {
-        let hex: String = mark.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let hex = mark
+            .bytes()
+            .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         let has =
             |body: &[u8], mark: &str| body.windows(mark.len()).any(|part| part == mark.as_bytes());
         let mut heard = self.heard.iter();

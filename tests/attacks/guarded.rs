@@ -63,6 +63,7 @@ pub struct Guarded {
 
 impl Guarded {
     /// Makes it all.
+    #[expect(clippy::too_many_lines, reason = "the scene is set once")]
     pub fn start() -> Self {
         let postgres = Postgres::start();
         // The harness's own, open to all.
@@ -93,12 +94,11 @@ impl Guarded {
         let rows = runtime.block_on(slotted());
         let ids: Vec<_> = MODES
             .iter()
-            .map(|mode| {
+            .flat_map(|mode| {
                 let pair = ["attacker", "victim"].map(|who| tenant_of(who, Tier::Shared, *mode));
                 pairs.push((Tier::Shared, pair.clone()));
                 pair.map(|tenant| tenant.id)
             })
-            .flatten()
             .collect();
         let slots = slots::Stage::on(&rows, &ids, 20, |tenant| {
             let id = tenant.id.to_string();

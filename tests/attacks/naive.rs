@@ -79,9 +79,8 @@ impl Plan {
 
     fn schema(&self, side: &str) -> String {
         match self.tier {
-            Tier::Database => "app".into(),
             Tier::Schema => format!("{}_s{side}", self.prefix),
-            Tier::Row | Tier::Shared => "app".into(),
+            Tier::Database | Tier::Row | Tier::Shared => "app".into(),
         }
     }
 
@@ -101,7 +100,7 @@ impl Plan {
         match self.tier {
             Tier::Database => {}
             Tier::Schema => {
-                greeting.push(format!("set search_path = {}, public", self.schema(side)))
+                greeting.push(format!("set search_path = {}, public", self.schema(side)));
             }
             Tier::Row | Tier::Shared => {
                 greeting.push(format!("set app.tenant_id = '{}'", self.tenant(side)));

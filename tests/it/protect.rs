@@ -81,6 +81,10 @@ async fn an_existing_table_becomes_its_tenants_and_twice_changes_nothing() {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "what an application does, one after the other"
+)]
 async fn an_application_never_mentions_the_tenant() {
     let (first, second, _) = tenants("application").await;
     let mut client = writer(&second);

@@ -1,7 +1,11 @@
 -- PostgreSQL's own tables and views that show what others wrote: which columns are closed (none: the
 -- whole of it), and what for.
-SELECT c.oid, c.relowner, r.subject, r.closed FROM (VALUES
+SELECT c.oid, c.relowner, r.subject, CASE WHEN r.closed IS NOT NULL THEN ARRAY(
+    -- A column that this version lacks is none to close.
+    SELECT attname::text FROM pg_catalog.pg_attribute WHERE attrelid = c.oid AND attname = ANY (r.closed)) END AS closed
+FROM (VALUES
     ('pg_db_role_setting', 'role_settings', NULL::text[]),
+    ('pg_class', 'row_counts', '{relpages,reltuples,relallvisible,relallfrozen}'),
     ('pg_roles', 'role_settings', '{rolconfig}'),
     ('pg_user', 'role_settings', '{useconfig}'),
     ('pg_shdescription', 'shared_comments', NULL),

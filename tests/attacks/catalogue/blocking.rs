@@ -189,7 +189,7 @@ pub const ATTACKS: &[Attack] = &[
         ALL,
         Act::Own(|scene| {
             cancelled_by(scene, |scene| {
-                drop(scene.say("select pg_cancel_backend({pid})"))
+                drop(scene.say("select pg_cancel_backend({pid})"));
             })
         }),
     ),
@@ -300,7 +300,7 @@ pub const ATTACKS: &[Attack] = &[
             }
             let found = scene.victim_is_served();
             for session in &sessions {
-                cancel(scene, session.cancel_key());
+                cancel(scene, &session.cancel_key());
             }
             found
         }),
@@ -330,7 +330,7 @@ pub const ATTACKS: &[Attack] = &[
             scene.attacker.send(Request::new().query(block).bytes());
             let found = scene.victim_is_served();
             for _ in 0..8 {
-                cancel(scene, scene.attacker.cancel_key());
+                cancel(scene, &scene.attacker.cancel_key());
             }
             if let Ok(session) = scene.stage.attacker.open() {
                 scene.attacker = session;
@@ -444,8 +444,8 @@ pub fn cancelled_by(scene: &mut Scene<'_>, act: impl Fn(&mut Scene<'_>)) -> Opti
 }
 
 /// Sends a cancel request with this key to the attacker's door.
-pub fn cancel(scene: &Scene<'_>, key: (i32, Vec<u8>)) {
-    let request = crate::harness::request::cancel_request(key.0, &key.1);
+pub fn cancel(scene: &Scene<'_>, (pid, secret): &(i32, Vec<u8>)) {
+    let request = crate::harness::request::cancel_request(*pid, secret);
     scene.stage.attacker.knock(&request);
 }
 

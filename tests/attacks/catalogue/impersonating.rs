@@ -232,7 +232,7 @@ pub const ATTACKS: &[Attack] = &[
         None
     })).unproven("PostgreSQL has no keys with parts"),
     Attack::new("cancel_by_own_key", Impersonate, ALL, Act::Own(|scene| {
-        cancelled_by(scene, |scene| cancel(scene, scene.attacker.cancel_key()))
+        cancelled_by(scene, |scene| cancel(scene, &scene.attacker.cancel_key()))
     })),
     Attack::new("cancel_by_pid", Impersonate, ALL, Act::Own(|scene| {
         cancelled_by(scene, |scene| {
@@ -241,7 +241,7 @@ pub const ATTACKS: &[Attack] = &[
             let own = scene.attacker.cancel_key().1;
             for pid in [pid, told, pid + 1, 0, -1] {
                 for secret in [own.clone(), vec![0; 4], vec![0xff; 4], vec![0; 32], vec![0; 256]] {
-                    cancel(scene, (pid, secret));
+                    cancel(scene, &(pid, secret));
                 }
             }
         })
@@ -249,7 +249,7 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new("cancel_after_leaving", Impersonate, ALL, Act::Own(|scene| {
         let key = scene.attacker.cancel_key();
         scene.come_again();
-        cancelled_by(scene, |scene| cancel(scene, key.clone()))
+        cancelled_by(scene, |scene| cancel(scene, &key))
     })),
     Attack::new("tenant_of_last_login", Impersonate, ROWS, Act::Script(&[
         A("set app.tenant_id = '{tenant}'"), A("set role {role}"), Again, A("select * from accounts"),

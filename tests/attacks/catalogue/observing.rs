@@ -81,7 +81,7 @@ pub const ATTACKS: &[Attack] = &[
             "analyze accounts",
             "delete from accounts where id between 8000 and 9500",
         ],
-    )).residual("OPEN"),
+    )),
     Attack::new("sequence_moves", Observe, SCHEMA, Act::Gauge("select last_value from {schema}.tally", &["select nextval('tally')"])),
     Attack::new("sequence_by_function", Observe, SCHEMA, Act::Refused(&["select pg_sequence_last_value('{schema}.ticket'::regclass)"])),
     Attack::new("sequences_view", Observe, SCHEMA, Act::Gauge(

@@ -178,7 +178,7 @@ fn a_handover_costs_a_round_trip_and_not_a_login() {
     let mut logins = Vec::new();
     for _ in 0..20 {
         let began = Instant::now();
-        let slot = stage.new_slot(&ids[0]);
+        let slot = Stage::new_slot(&ids[0]);
         logins.push(began.elapsed());
         drop(slot);
     }

@@ -363,7 +363,7 @@ impl Stage {
     }
 
     /// A slot made for a tenant, past the proxy's own.
-    pub fn new_slot(&self, id: &str) -> Server {
+    pub fn new_slot(id: &str) -> Server {
         let rows = Rows::shared();
         let tenant = tenant(id, &rows.key);
         let place = SlotPlace {
