@@ -80,6 +80,7 @@ async fn what_an_admin_without_superuser_cannot_close_is_told() {
         "definitions",
         "large_objects",
         "role_settings",
+        "row_counts",
         "shared_comments",
         "signals",
         "sizes",
