@@ -183,8 +183,9 @@ impl App {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         });
-        let listeners = login.enter(|| listen(&config.proxy))?;
+        // Clients are let in last: whoever reaches the proxy finds its admin listener there too.
         let admin = config.admin.listen.map(bind_admin).transpose()?;
+        let listeners = login.enter(|| listen(&config.proxy))?;
         let config = config.clone();
         Ok(Self {
             config,
