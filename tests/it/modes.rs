@@ -404,7 +404,7 @@ fn a_transaction_left_open_is_rolled_back_in_every_mode() {
 
 #[test]
 fn servers_are_opened_when_needed_and_closed_when_idle() {
-    let proxy = one_tenant(|tenant| tenant.pool_size(3).set("server_idle_timeout", "500ms"));
+    let proxy = one_tenant(|tenant| tenant.pool_size(3).set("server_idle_timeout", "2s"));
     let place = proxy.place("acme");
     let mut admin = place.admin();
     let mut client = proxy.connect("acme").login();

@@ -146,7 +146,7 @@ fn a_tenant_that_refuses_pins_says_so_and_leaves_nothing() {
 
 #[test]
 fn a_pool_of_one_may_be_pinned_and_others_wait() {
-    let proxy = one_tenant(|tenant| tenant.pool_size(1).set("query_wait_timeout", "300ms"));
+    let proxy = one_tenant(|tenant| tenant.pool_size(1).set("query_wait_timeout", "3s"));
     let mut client = proxy.connect("acme").login();
     let mut other = proxy.connect("acme").login();
     client.exec("create temp table mine (i int)");

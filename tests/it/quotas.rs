@@ -111,7 +111,7 @@ fn a_wrong_key_uses_no_place() {
 
 #[test]
 fn a_client_waits_for_a_server_no_longer_than_it_should() {
-    let proxy = one_tenant(|tenant| tenant.pool_size(1).set("query_wait_timeout", "300ms"));
+    let proxy = one_tenant(|tenant| tenant.pool_size(1).set("query_wait_timeout", "3s"));
     let mut holder = proxy.connect("acme").login();
     holder.exec("begin");
     let mut waiter = proxy.connect("acme").login();
@@ -158,7 +158,7 @@ fn a_cluster_has_so_many_servers() {
     let tenants = ["one", "two"].map(|id| {
         Tenant::new(id, &place())
             .pool_size(2)
-            .set("query_wait_timeout", "300ms")
+            .set("query_wait_timeout", "3s")
     });
     let proxy = Proxy::of(tenants)
         .cluster("max_server_connections", 2)

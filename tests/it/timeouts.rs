@@ -15,7 +15,7 @@ fn a_login_has_its_time() {
     let place = Postgres::shared().place();
     let proxy = Proxy::of([Tenant::new("acme", &place)])
         .tls()
-        .set("login_timeout", "700ms")
+        .set("login_timeout", "2s")
         .start();
     let connect = proxy.connect("acme");
     let start = Instant::now();
@@ -51,8 +51,12 @@ fn a_login_has_its_time() {
 #[test]
 fn a_query_has_its_time() {
     for mode in MODES {
-        let proxy =
-            one_tenant(|tenant| tenant.mode(mode).pool_size(1).set("query_timeout", "500ms"));
+        let proxy = one_tenant(|tenant| {
+            tenant
+                .mode(mode)
+                .pool_size(1)
+                .set("query_timeout", "1500ms")
+        });
         let mut client = proxy.connect("acme").login();
         client.exec("select pg_sleep(0.1)");
         let start = Instant::now();
@@ -63,7 +67,7 @@ fn a_query_has_its_time() {
         assert_eq!(code(&frames), "57014");
         // Time between statements is no query's time.
         client.exec("begin");
-        std::thread::park_timeout(Duration::from_millis(700));
+        std::thread::park_timeout(Duration::from_millis(1700));
         client.exec("select 1; commit");
     }
 }
@@ -75,7 +79,7 @@ fn a_transaction_has_its_time() {
             tenant
                 .mode(mode)
                 .pool_size(1)
-                .set("transaction_timeout", "600ms")
+                .set("transaction_timeout", "1500ms")
         });
         let mut client = proxy.connect("acme").login();
         client.exec("create table t (i int)");
@@ -105,7 +109,7 @@ fn an_idle_transaction_has_its_time() {
             tenant
                 .mode(mode)
                 .pool_size(1)
-                .set("idle_transaction_timeout", "500ms")
+                .set("idle_transaction_timeout", "1500ms")
         });
         let mut client = proxy.connect("acme").login();
         client.exec("create table t (i int)");
@@ -114,7 +118,7 @@ fn an_idle_transaction_has_its_time() {
         let mut next = proxy.connect("acme").login();
         assert_eq!(next.value("select count(*) from t"), "0");
         // Outside a transaction nothing is idle in one; and work is not idleness.
-        next.exec("begin; select pg_sleep(0.8)");
+        next.exec("begin; select pg_sleep(1.7)");
         next.exec("commit");
     }
 }
@@ -126,7 +130,7 @@ fn an_idle_client_has_its_time() {
             tenant
                 .mode(mode)
                 .pool_size(1)
-                .set("client_idle_timeout", "500ms")
+                .set("client_idle_timeout", "1500ms")
         });
         let mut client = proxy.connect("acme").login();
         client.exec("select 1");
@@ -134,9 +138,9 @@ fn an_idle_client_has_its_time() {
         client.ends_with("57P05");
         assert!(start.elapsed() > Duration::from_millis(300));
         let mut busy = proxy.connect("acme").login();
-        busy.exec("select pg_sleep(0.8)");
+        busy.exec("select pg_sleep(1.7)");
         busy.exec("begin");
-        std::thread::park_timeout(Duration::from_millis(800));
+        std::thread::park_timeout(Duration::from_millis(1700));
         busy.exec("commit");
     }
 }
@@ -189,7 +193,7 @@ fn a_postgresql_that_does_not_answer_is_given_up() {
 
 #[test]
 fn a_timed_out_query_costs_no_server() {
-    let proxy = one_tenant(|tenant| tenant.pool_size(1).set("query_timeout", "300ms"));
+    let proxy = one_tenant(|tenant| tenant.pool_size(1).set("query_timeout", "2s"));
     let place = proxy.place("acme");
     let mut client = proxy.connect("acme").login();
     for _ in 0..3 {
