@@ -79,7 +79,8 @@ pub(super) struct AddArgs {
     /// The CA's certificate
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
-    /// strict, or compatible: dumps by a tenant work, which shows it more of the catalogue
+    /// strict; compatible: dumps by a tenant work, which shows it more of the catalogue; or
+    /// sealed: tenants see names only, and reflection (ORMs, psql's \d) fails
     #[arg(long)]
     profile: Option<String>,
     /// Server connections of all tenants together

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::cluster_url,
-    provisioning::Report,
+    provisioning::{Profile, Report},
     registry::{self, Changes, ClusterRow, NewEvent},
     tenant::Secret,
 };
@@ -42,7 +42,7 @@ pub struct NewCluster {
     pub tls: Option<String>,
     /// Path of the CA's certificate.
     pub tls_ca: Option<String>,
-    /// `strict` (where nothing is said) or `compatible`.
+    /// `strict` (where nothing is said), `compatible` or `sealed`.
     pub profile: Option<String>,
     /// Server connections of all tenants together: 90 where nothing is said.
     pub max_server_connections: Option<i32>,
@@ -96,14 +96,10 @@ impl NewCluster {
                 "it needs tls \"verify-ca\" or \"verify-full\"".to_owned(),
             );
         }
-        if !matches!(
-            self.profile.as_deref(),
-            None | Some("strict" | "compatible")
-        ) {
-            return wrong(
-                "profile",
-                "it must be \"strict\" or \"compatible\"".to_owned(),
-            );
+        let profile = self.profile.as_deref();
+        if profile.is_some_and(|name| Profile::named(name).is_none()) {
+            let problem = "it must be \"strict\", \"compatible\" or \"sealed\"";
+            return wrong("profile", problem.to_owned());
         }
         self.check_numbers()
     }

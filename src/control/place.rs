@@ -41,10 +41,7 @@ impl Ground {
                 password,
                 connect_timeout: cluster.connect_timeout,
             },
-            profile: match row.profile.as_str() {
-                "compatible" => Profile::Compatible,
-                _ => Profile::Strict,
-            },
+            profile: Profile::named(&row.profile).unwrap_or_default(),
         })
     }
 }

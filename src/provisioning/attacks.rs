@@ -130,6 +130,14 @@ pub(super) const ATTACKS: &[Attack] = &[
         .finding().at(At::Shared).hole("definitions"),
     attack("view_texts", "read the text of another tenant's views", "SELECT left(pg_catalog.pg_get_viewdef('pg_catalog.pg_class'::regclass::oid), 20) UNION ALL SELECT ev_class::regclass::text FROM pg_catalog.pg_rewrite LIMIT 1")
         .finding().at(At::Shared).hole("definitions"),
+    attack("added_values", "read values that another tenant added a column with", "SELECT attmissingval::text FROM pg_catalog.pg_attribute LIMIT 1")
+        .finding().at(At::Shared).hole("added_values"),
+    attack("default_texts", "read another tenant's column defaults", "SELECT left(pg_catalog.pg_get_expr(adbin, adrelid), 20) FROM pg_catalog.pg_attrdef LIMIT 1")
+        .finding().at(At::Shared).hole("object_texts"),
+    attack("check_texts", "read another tenant's constraints", "SELECT left(pg_catalog.pg_get_constraintdef(oid), 20) FROM pg_catalog.pg_constraint LIMIT 1")
+        .finding().at(At::Shared).hole("object_texts"),
+    attack("comments", "read another tenant's comments", "SELECT left(description, 20) FROM pg_catalog.pg_description LIMIT 1")
+        .finding().at(At::Shared).hole("comments"),
     // Identity.
     attack("set_role", "become another role", "SET ROLE {victim}").by(Who::Both).first(),
     attack("set_session", "become another session user", "SET SESSION AUTHORIZATION {victim}").by(Who::Both),

@@ -12,6 +12,15 @@ const HOLES: &str = include_str!("sql/holes.sql");
 const ROUTINES: &str = include_str!("sql/routines.sql");
 const RELATIONS: &str = include_str!("sql/relations.sql");
 
+/// What tenants of a shared database wrote and some profile leaves open.
+const LEFT_BY_PROFILES: [&str; 5] = [
+    "definitions",
+    "row_counts",
+    "added_values",
+    "object_texts",
+    "comments",
+];
+
 /// What a database is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -45,11 +54,14 @@ fn closed(kind: Kind, profile: Profile) -> Vec<&'static str> {
     if kind.is_shared() {
         closed.extend(["advisory_locks", "signals", "large_objects"]);
     }
-    if profile == Profile::Strict {
+    if profile != Profile::Compatible {
         closed.push("role_settings");
         if kind.is_shared() {
-            closed.extend(["definitions", "row_counts"]);
+            closed.extend(["definitions", "row_counts", "added_values"]);
         }
+    }
+    if profile == Profile::Sealed && kind.is_shared() {
+        closed.extend(["object_texts", "comments"]);
     }
     closed
 }
@@ -93,15 +105,16 @@ pub(super) async fn holes(
         .rows("look for what is open", &fill(HOLES, &values))
         .await?;
     let mut holes: Vec<Hole> = found.iter().map(|(subject, _)| hole(subject)).collect();
-    if kind.is_shared() {
-        holes.extend([hole("object_names"), hole("comments")]);
+    if !closed.contains(&"role_settings") {
+        holes.push(hole("role_settings"));
     }
-    let left = ["definitions", "row_counts", "role_settings"].into_iter();
-    let left = left.filter(|subject| match *subject {
-        "definitions" | "row_counts" => kind.is_shared() && !closed.contains(subject),
-        subject => !closed.contains(&subject),
-    });
-    holes.extend(left.map(hole));
+    if kind.is_shared() {
+        let left = LEFT_BY_PROFILES.iter();
+        let left = left.filter(|subject| !closed.contains(subject));
+        holes.extend(left.map(|subject| hole(subject)));
+        // Whoever closes these closes the database.
+        holes.push(hole("object_names"));
+    }
     Ok(holes)
 }
 
@@ -137,7 +150,7 @@ pub(super) fn hole(subject: &str) -> Hole {
             "harden the cluster once with a superuser",
         ),
         "definitions" => (
-            "the text of other tenants' functions, views, rules and triggers can be read",
+            "the text of other tenants' functions (with their settings), aggregates, views, rules and triggers can be read",
             "the profile strict, hardened with a superuser, or a database of its own",
         ),
         "row_counts" => (
@@ -149,12 +162,20 @@ pub(super) fn hole(subject: &str) -> Hole {
             "the profile strict, hardened with a superuser",
         ),
         "object_names" => (
-            "names of other tenants' tables, columns, functions and constraints, and what stands in their defaults, checks, index predicates, policies, partition bounds, domains, extended statistics and default arguments can be read; whose they are can't",
+            "names of other tenants' tables, columns, constraints, functions, arguments and types, labels of their enumerations among them, and what refers to what can be read; whose they are can't",
             "a database of its own",
+        ),
+        "object_texts" => (
+            "what stands in other tenants' column defaults, checks, index expressions and predicates, policies, partition bounds, domains, extended statistics and default arguments, and the numbers of their sequences' definitions can be read",
+            "the profile sealed, hardened with a superuser, or a database of its own",
         ),
         "comments" => (
             "other tenants' comments on their objects can be read",
-            "a database of its own",
+            "the profile sealed, hardened with a superuser, or a database of its own",
+        ),
+        "added_values" => (
+            "what columns that other tenants added later have in the rows that were there before can be read",
+            "the profile strict, hardened with a superuser, or a database of its own",
         ),
         "public_schema" => (
             "the schema public can be used by everybody",

@@ -24,11 +24,31 @@ pub struct Admin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Profile {
-    /// As little as can be: the default.
+    /// No bodies and no figures, but what applications read while they run: the default.
     #[default]
     Strict,
     /// As much as `pg_dump` and reflection need; what that shows is listed as [`Hole`]s.
     Compatible,
+    /// Names only, and no text that a tenant wrote. Reflection fails, and with it what asks the
+    /// catalogue while it runs (`ActiveRecord`) and `psql`'s `\d`.
+    Sealed,
+}
+
+impl Profile {
+    /// As configuration and the registry write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Compatible => "compatible",
+            Self::Sealed => "sealed",
+        }
+    }
+
+    /// The profile of a name; `None` for one that is none.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::Strict, Self::Compatible, Self::Sealed];
+        all.into_iter().find(|profile| profile.as_str() == name)
+    }
 }
 
 /// Whether a row tenant has a login role of its own.

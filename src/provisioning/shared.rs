@@ -12,7 +12,7 @@ use crate::{sql::quoted_name, tenant::Tier};
 
 /// Raised with every change of what preparing does: databases prepared by an earlier pgusher are
 /// prepared again.
-const LEVEL: i32 = 2;
+const LEVEL: i32 = 3;
 
 const MARK: &str = include_str!("sql/mark.sql");
 
@@ -109,10 +109,7 @@ async fn is_prepared(
 
 /// What the mark of a prepared database says.
 fn mark(profile: Profile, kind: Kind) -> [String; 4] {
-    let profile = match profile {
-        Profile::Strict => "strict",
-        Profile::Compatible => "compatible",
-    };
+    let profile = profile.as_str();
     let kind = match kind {
         Kind::Cluster | Kind::Own => "own",
         Kind::Schemas => "schemas",

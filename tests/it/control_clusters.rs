@@ -116,6 +116,16 @@ fn the_address_may_stand_in_proxy_toml() {
 }
 
 #[test]
+fn each_profile_is_known_by_its_name() {
+    let estate = Estate::new();
+    for profile in ["strict", "compatible", "sealed"] {
+        estate.add_cluster(profile, &["--profile", profile]);
+        let shown = estate.office.json(&["cluster", "show", profile]);
+        assert_eq!(shown["profile"], profile);
+    }
+}
+
+#[test]
 fn a_replica_is_added_once_and_told() {
     let estate = Estate::new();
     let add = [

@@ -64,6 +64,7 @@ mod pins;
 mod pipelining;
 mod places;
 mod prepared;
+mod profiles;
 mod protect;
 mod quotas;
 mod random_sessions;

@@ -71,11 +71,13 @@ async fn what_an_admin_without_superuser_cannot_close_is_told() {
         "comments",
         "database_access",
         "object_names",
+        "object_texts",
         "prepared_transactions",
     ];
     assert_eq!(told[0], set(&always));
     let more = [
         "activity",
+        "added_values",
         "advisory_locks",
         "definitions",
         "large_objects",
