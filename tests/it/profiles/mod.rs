@@ -222,11 +222,11 @@ async fn another_tenants_texts_are_seen_as_far_as_the_profile_says() {
         (Profile::Strict, STRICT),
     ] {
         make(&admin, profile, &attacker).await.unwrap();
-        let mut seen = sees(&mut spy);
+        let mut shown = sees(&mut spy);
         if profile != Profile::Sealed {
-            seen.retain(is_sure);
+            shown.retain(is_sure);
         }
-        assert_eq!(seen, set(expected), "{profile:?}");
+        assert_eq!(shown, set(expected), "{profile:?}");
     }
     for place in [victim, attacker] {
         unmake(&admin, &place).await.unwrap();
