@@ -80,6 +80,17 @@ pub(crate) struct Postgres {
 impl Postgres {
     /// Makes a cluster in `folder`, starts it, and fills `bench` by `pgbench -i -s 10`.
     pub(crate) fn start(folder: &Path, account: Option<&Account>) -> Result<Self> {
+        let this = Self::start_with(folder, account, SETTINGS)?;
+        this.fill()?;
+        Ok(this)
+    }
+
+    /// Makes a cluster in `folder` and starts it with these settings; `bench` is empty.
+    pub(crate) fn start_with(
+        folder: &Path,
+        account: Option<&Account>,
+        settings: &[&str],
+    ) -> Result<Self> {
         let binaries = find_binaries()?;
         let data = folder.join("postgres");
         fs::create_dir(&data)?;
@@ -107,7 +118,7 @@ impl Postgres {
             .arg(&data)
             .args(["-p", &port.to_string()])
             .current_dir("/");
-        server.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
+        server.args(settings.iter().flat_map(|setting| ["-c", setting]));
         as_account(&mut server, account);
         let log = folder.join("postgres.log");
         let mut process = Process::start("PostgreSQL", server, Ending::Quit, log)?;
@@ -122,14 +133,12 @@ impl Postgres {
         admin.query("CREATE ROLE bench LOGIN")?;
         admin.query("CREATE DATABASE bench OWNER bench")?;
         let version = version.trim().to_owned();
-        let this = Self {
+        Ok(Self {
             binaries,
             address,
             version,
             process,
-        };
-        this.fill()?;
-        Ok(this)
+        })
     }
 
     fn fill(&self) -> Result<()> {
