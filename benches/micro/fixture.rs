@@ -23,6 +23,8 @@ pub fn tenant(verifiers: Vec<ScramVerifier>) -> Arc<Tenant> {
             not_before: None,
             expires: None,
             max_client_connections: None,
+            rate_limit_per_hour: None,
+            is_recorded: false,
         })
     });
     Arc::new(Tenant {

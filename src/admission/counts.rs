@@ -3,7 +3,7 @@
 use crate::{
     auth::Authenticated,
     net::Peer,
-    tenant::{KeyId, TenantId},
+    tenant::{KeyId, KeyUses, TenantId, TooOften},
     wire::{Refusal, SqlState},
 };
 use arc_swap::ArcSwap;
@@ -48,6 +48,8 @@ pub enum Full {
     Tenant(u32),
     /// That of the key.
     Key(u32),
+    /// That of the key's hour.
+    Hour(TooOften),
 }
 
 impl Full {
@@ -57,6 +59,12 @@ impl Full {
             Self::Process => {
                 let text = "sorry, too many clients: max_client_connections of pgusher is reached";
                 return Refusal::fatal(SqlState::TOO_MANY, text);
+            }
+            Self::Hour(TooOften { limit, wait }) => {
+                let text = "too many connections in an hour: rate_limit_per_hour of the API key is reached";
+                let wait = humantime::format_duration(wait);
+                return Refusal::fatal(SqlState::QUOTA, text)
+                    .with_detail(format!("The limit is {limit}. Try again in {wait}."));
             }
             Self::Tenant(limit) => ("the tenant", limit),
             Self::Key(limit) => ("the API key", limit),
@@ -116,16 +124,18 @@ pub struct Admission {
     process: Count,
     tenants: Mutex<HashMap<TenantId, Count>>,
     keys: Mutex<HashMap<(TenantId, KeyId), Count>>,
+    uses: Arc<KeyUses>,
 }
 
 impl Admission {
-    /// Nobody is here yet.
-    pub fn new(quotas: Quotas) -> Self {
+    /// Nobody is here yet. Uses of keys are counted and kept in `uses`.
+    pub fn new(quotas: Quotas, uses: Arc<KeyUses>) -> Self {
         Self {
             quotas: ArcSwap::from_pointee(quotas),
             process: Count::default(),
             tenants: Mutex::default(),
             keys: Mutex::default(),
+            uses,
         }
     }
 
@@ -149,7 +159,7 @@ impl Admission {
         Ok(Entered { _place: place })
     }
 
-    /// Takes the tenant's and the key's place.
+    /// Takes the tenant's and the key's place, and counts a use of the key.
     ///
     /// # Errors
     /// [`Full`] names the limit that is reached.
@@ -165,6 +175,13 @@ impl Admission {
                 Some(Place::take(&count, limit).ok_or(Full::Key(limit))?)
             }
         };
+        if let Some(limit) = key.rate_limit_per_hour {
+            let counted = self.uses.count((&tenant.id, &key.id), limit);
+            counted.map_err(Full::Hour)?;
+        }
+        if key.is_recorded {
+            self.uses.note(&tenant.id, &key.id);
+        }
         Ok(Admitted {
             authenticated,
             _places: (entered, tenant_place, key_place),
@@ -196,7 +213,7 @@ mod tests {
     #[test]
     fn the_last_places_are_for_operators() {
         let peer = |ip: &str| Peer::Tcp(std::net::SocketAddr::new(ip.parse().unwrap(), 1));
-        let admission = Admission::new(quotas(2, 1, &["192.0.2.0/24"]));
+        let admission = Admission::new(quotas(2, 1, &["192.0.2.0/24"]), Arc::default());
         let first = admission.enter(peer("10.0.0.1"));
         assert!(first.is_ok());
         assert_eq!(admission.enter(peer("10.0.0.1")).err(), Some(Full::Process));
@@ -209,7 +226,7 @@ mod tests {
 
     #[test]
     fn without_operators_nothing_is_reserved() {
-        let admission = Admission::new(quotas(1, 5, &[]));
+        let admission = Admission::new(quotas(1, 5, &[]), Arc::default());
         assert!(admission.enter(Peer::Unix).is_ok());
     }
 }

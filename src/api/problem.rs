@@ -32,6 +32,9 @@ pub struct Problem {
     /// The field that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
+    /// Seconds until it may be tried again, where that is known.
+    #[serde(skip)]
+    retry_after: Option<u64>,
 }
 
 /// Every kind of problem: status, name, title.
@@ -115,6 +118,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             field: None,
+            retry_after: None,
         }
     }
 
@@ -136,7 +140,10 @@ impl Problem {
             StatusCode::UNAUTHORIZED => {
                 Some((header::WWW_AUTHENTICATE, value("Bearer realm=\"pgusher\"")))
             }
-            StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, value("60"))),
+            StatusCode::TOO_MANY_REQUESTS => {
+                let seconds = HeaderValue::from(self.retry_after.unwrap_or(60));
+                Some((header::RETRY_AFTER, seconds))
+            }
             StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, value("1"))),
             _ => None,
         }
@@ -161,6 +168,10 @@ impl From<ControlError> for Problem {
             ControlError::Conflict(_) => Self::new(StatusCode::CONFLICT, text),
             ControlError::Invalid { field, .. } => Self::invalid(field, text),
             ControlError::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, text),
+            ControlError::TooOften(often) => Self {
+                retry_after: Some(often.wait.as_secs()),
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, text)
+            },
             ControlError::Registry(error) => {
                 let sqlstate = error.sqlstate();
                 let sqlstate = sqlstate.as_deref().unwrap_or_default();

@@ -6,16 +6,24 @@ use crate::{
     config::Config,
     control::Control,
     frontend::Frontend,
+    tenant::KeyUses,
 };
 use std::{
     fmt,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-/// The use cases over the registry that the data plane follows, with the same master keys.
-pub(super) fn control(config: &Config, directory: &Combined) -> Option<Control> {
+/// The use cases over the registry that the data plane follows, with the same master keys and the
+/// same counts.
+pub(super) fn control(
+    config: &Config,
+    directory: &Combined,
+    uses: &Arc<KeyUses>,
+) -> Option<Control> {
     let registry = directory.registry()?.registry().clone();
-    Some(Control::new(registry, config))
+    let mut control = Control::new(registry, config);
+    control.uses = Arc::clone(uses);
+    Some(control)
 }
 
 /// The data plane's numbers of a tenant.

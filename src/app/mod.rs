@@ -9,12 +9,14 @@ mod follow;
 mod gauges;
 mod reload;
 mod threads;
+mod uses;
 
 use crate::{
     admission::{Admission, Quotas},
     api::{self, Api},
     auth::{Authenticator, Decoy, Throttle},
     config::{Config, ListenAddress, Proxy, TlsMode},
+    control::Control,
     frontend::{Bound, Door, Frontend, bind},
     net::BufferPool,
     pool::{self, Pools},
@@ -148,6 +150,8 @@ struct App {
     config: Config,
     config_path: PathBuf,
     directory: Arc<Combined>,
+    /// The use cases, where there is a registry.
+    control: Option<Control>,
     /// Cancelled: the registry is followed no longer.
     end: DropGuard,
     frontend: Arc<Frontend>,
@@ -170,10 +174,12 @@ impl App {
         let tls = Arc::new(ServerTls::default());
         tls.load(tls_files(&config.proxy).as_ref())
             .context("proxy.tls_cert and tls_key")?;
+        let uses = Arc::default();
+        let control = admin::control(config, &directory, &uses);
         let frontend = Arc::new(Frontend {
             directory: directory.clone(),
             authenticator: Authenticator::new(directory.clone(), decoy(&config.proxy)?, throttle),
-            admission: Admission::new(quotas(&config.proxy)),
+            admission: Admission::new(quotas(&config.proxy), uses),
             pools: Arc::new(Pools::default()),
             sessions: Arc::new(Sessions::default()),
             tls,
@@ -191,6 +197,7 @@ impl App {
             config,
             config_path,
             directory,
+            control,
             end: end.drop_guard(),
             frontend,
             listeners,
@@ -223,11 +230,18 @@ impl App {
         let follow =
             follow::follow_registry(Arc::clone(&self.directory), Arc::clone(&self.frontend));
         tokio::spawn(ended.clone().run_until_cancelled_owned(follow));
+        let uses = self
+            .control
+            .clone()
+            .map(|control| uses::Recorder::start(control, Arc::clone(&self.frontend)));
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = self.follow_changes(reloads) => {}
         }
         self.drain().await;
+        if let Some(uses) = uses {
+            uses.end().await;
+        }
         ended.cancel();
         drop(self.end);
         Ok(())
@@ -249,7 +263,7 @@ impl App {
         let api = Api {
             metrics,
             is_ready: Arc::new(move || !closing.is_cancelled()),
-            control: admin::control(&self.config, &self.directory),
+            control: self.control.clone(),
             live: Arc::new(admin::LiveNumbers(Arc::clone(&self.frontend))),
         };
         let ended = ended.clone();

@@ -21,8 +21,17 @@ const CREATE_HELP: &str = "\
 Examples:
   pgusher key create acme                              another key for a tenant of the registry
   pgusher key create acme --name reports --scope read_only --allow 10.0.0.0/8 --expires 90d
+  pgusher key create acme --permission read --permission orders.list --rate-limit-per-hour 1000
   pgusher key create                                   without a registry: the line for proxy.toml
   pgusher key create --like 'SCRAM-SHA-256$4096:…'      another key of the same tenant, for proxy.toml
+
+Permissions: \"read\" is a key that only reads (scope read_only), \"write\" one that reads and
+writes; any other word is recorded for the tenant's own applications, pgusher makes nothing of it.
+At the admin API a tenant's key may look at its own tenant, whatever its permissions are.
+
+The limit in an hour counts new connections and requests of the admin API together, in each proxy:
+at once as many as it says, then one more each time that this part of an hour has passed. Beyond it
+a client gets 53400, a request 429, and both are told when to come back.
 
 The key is printed once.";
 
@@ -77,13 +86,13 @@ pub(super) struct CreateArgs {
     /// A network that it may be used from, such as 10.0.0.0/8; can be given more than once
     #[arg(long, requires = "tenant", value_name = "NETWORK")]
     allow: Vec<String>,
-    /// What the tenant's own applications make of it; can be given more than once
+    /// read, write, or a word for the tenant's own applications; can be given more than once
     #[arg(long, requires = "tenant", value_name = "WORD")]
     permission: Vec<String>,
     /// It ends after this time, such as 90d
     #[arg(long, requires = "tenant", value_parser = humantime::parse_duration)]
     expires: Option<Duration>,
-    /// Logins in an hour
+    /// New connections and requests of the admin API in an hour, in each proxy
     #[arg(long, requires = "tenant", value_name = "N")]
     rate_limit_per_hour: Option<i32>,
     /// Clients that use it at the same time
@@ -174,10 +183,22 @@ fn create_for(tenant: String, args: CreateArgs, io: &mut Io<'_>) -> anyhow::Resu
         not_before: None,
         expires_at: expires.transpose()?,
     };
+    let foreign: Vec<_> = new
+        .foreign_permissions()
+        .map(|word| format!("{word:?}"))
+        .collect();
     let made = control::run(&args.config, |control, actor| async move {
         Ok(control.create_key(&actor, &tenant, new).await?)
     });
-    created(&made?, args.like.json, io)
+    created(&made?, args.like.json, io)?;
+    if !foreign.is_empty() {
+        let foreign = foreign.join(", ");
+        writeln!(
+            io.talk,
+            "pgusher makes nothing of {foreign}: that is for the tenant's own applications."
+        )?;
+    }
+    Ok(())
 }
 
 fn created(made: &CreatedKey, is_json: bool, io: &mut Io<'_>) -> anyhow::Result<()> {

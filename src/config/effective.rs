@@ -203,6 +203,7 @@ fn key(key: &ApiKey) -> raw::Key {
         not_before: key.not_before.map(time),
         expires: key.expires.map(time),
         max_client_connections: key.max_client_connections.map(u64::from),
+        rate_limit_per_hour: key.rate_limit_per_hour.map(|limit| limit.get().into()),
     }
 }
 

@@ -197,6 +197,7 @@ pub(crate) struct Key {
     pub(crate) not_before: Option<String>,
     pub(crate) expires: Option<String>,
     pub(crate) max_client_connections: Option<u64>,
+    pub(crate) rate_limit_per_hour: Option<u64>,
 }
 
 /// Declares the words of a key, and which value of the vocabulary each stands for.

@@ -1,6 +1,6 @@
 //! Why a use case was not done.
 
-use crate::registry::RegistryError;
+use crate::{registry::RegistryError, tenant::TooOften};
 
 /// Why a use case was not done. Nothing was changed, unless the variant says so. No variant holds a
 /// secret.
@@ -28,6 +28,9 @@ pub enum ControlError {
     /// The actor may not (HTTP 403).
     #[error("this needs {0}")]
     Forbidden(String),
+    /// An API key was used as often as it may be in an hour (HTTP 429).
+    #[error(transparent)]
+    TooOften(#[from] TooOften),
     /// The registry: not answering (HTTP 503), or unusable (HTTP 500).
     #[error(transparent)]
     Registry(#[from] RegistryError),

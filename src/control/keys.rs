@@ -1,50 +1,21 @@
 //! Use cases for API keys.
 
 use super::{
-    Actor, Control, ControlError, KeyView, MintError, Role, api_key::mint, names::no_randomness,
-    verifier::verifier_with, view::key_record,
+    Actor, Control, ControlError, KeyView, MintError, NewKey, Role, api_key::mint,
+    names::no_randomness, new_key::network, verifier::verifier_with, view::key_record,
 };
 use crate::{
     registry::{self, Changes, KeyEnd, KeyRow, NewEvent, TenantRow},
     tenant::Secret,
 };
-use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 use time::OffsetDateTime;
-use utoipa::ToSchema;
 
 /// Keys of one tenant that are neither revoked nor expired: a login is held against each.
 const KEYS_MAX: usize = 100;
-const NAME_BYTES_MAX: usize = 200;
-const LIST_MAX: usize = 100;
-
-/// A key to be made.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct NewKey {
-    /// For people.
-    pub name: String,
-    /// `read_write` (where nothing is said) or `read_only`: it lands on a role that can't write.
-    pub scope: Option<String>,
-    /// What the tenant's own applications make of it.
-    pub permissions: Vec<String>,
-    /// Networks from which it may be used (`10.0.0.0/8`, `192.0.2.7`); empty: everywhere.
-    pub allow: Vec<String>,
-    /// Logins in an hour.
-    pub rate_limit_per_hour: Option<i32>,
-    /// Clients that use it at the same time.
-    pub max_client_connections: Option<i32>,
-    /// Not valid before.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub not_before: Option<OffsetDateTime>,
-    /// Not valid from then on.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub expires_at: Option<OffsetDateTime>,
-}
 
 /// A key just made: the only time that it is seen.
 #[derive(Debug, Clone)]
@@ -67,75 +38,6 @@ impl CreatedKey {
         }
         value
     }
-}
-
-impl NewKey {
-    /// One that only reads.
-    pub(super) fn reader() -> Self {
-        Self {
-            name: "read-only".to_owned(),
-            scope: Some("read_only".to_owned()),
-            ..Self::default()
-        }
-    }
-
-    /// That everything in it can be.
-    ///
-    /// # Errors
-    /// [`ControlError::Invalid`].
-    fn check(&self, now: OffsetDateTime) -> Result<(), ControlError> {
-        let wrong = |field: &str, problem: String| {
-            Err(ControlError::Invalid {
-                field: field.to_owned(),
-                problem,
-            })
-        };
-        if self.name.len() > NAME_BYTES_MAX {
-            return wrong("name", format!("it has more than {NAME_BYTES_MAX} bytes"));
-        }
-        if !matches!(
-            self.scope.as_deref(),
-            None | Some("read_write" | "read_only")
-        ) {
-            return wrong(
-                "scope",
-                "it must be \"read_write\" or \"read_only\"".to_owned(),
-            );
-        }
-        if self.permissions.len() > LIST_MAX || self.allow.len() > LIST_MAX {
-            return wrong("allow", format!("more than {LIST_MAX} entries"));
-        }
-        if let Some(bad) = self.allow.iter().find(|text| network(text).is_none()) {
-            return wrong(
-                "allow",
-                format!("{bad:?} is no network such as \"10.0.0.0/8\""),
-            );
-        }
-        let numbers = [
-            ("rate_limit_per_hour", self.rate_limit_per_hour),
-            ("max_client_connections", self.max_client_connections),
-        ];
-        for (field, value) in numbers {
-            if value.is_some_and(|value| value < 1) {
-                return wrong(field, "it must be at least 1".to_owned());
-            }
-        }
-        if self.expires_at.is_some_and(|expires| expires <= now) {
-            return wrong("expires_at", "it is in the past".to_owned());
-        }
-        match (self.not_before, self.expires_at) {
-            (Some(from), Some(to)) if from >= to => {
-                wrong("expires_at", "it is not after not_before".to_owned())
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// A network, or one address.
-fn network(text: &str) -> Option<IpNet> {
-    let one = || text.parse::<IpAddr>().ok().map(IpNet::from);
-    text.parse().ok().or_else(one)
 }
 
 impl From<MintError> for ControlError {
@@ -312,7 +214,7 @@ fn row(tenant: &TenantRow, new: &NewKey, minted: &super::Minted) -> Result<KeyRo
         name: new.name.clone(),
         sha256: Some(Sha256::digest(text.as_bytes()).to_vec()),
         verifier: verifier_with(text, &tenant.scram_salt)?.to_string(),
-        scope: new.scope.clone().unwrap_or_else(|| "read_write".to_owned()),
+        scope: new.scope().to_owned(),
         permissions: new.permissions.clone(),
         allow: networks.map(|network| network.to_string()).collect(),
         rate_limit_per_hour: new.rate_limit_per_hour,

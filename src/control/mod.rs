@@ -19,6 +19,7 @@ mod lifecycle;
 mod members;
 mod moves;
 mod names;
+mod new_key;
 mod new_tenant;
 mod place;
 mod plans;
@@ -42,9 +43,10 @@ pub use clusters::NewCluster;
 pub use entries::{EntryKind, EntryView, NewEntry};
 pub use error::ControlError;
 pub use idempotency::{Begun, RequestHash};
-pub use keys::{CreatedKey, NewKey};
+pub use keys::CreatedKey;
 pub use lifecycle::Termination;
 pub use members::{MemberView, NewMember};
+pub use new_key::NewKey;
 pub use new_tenant::{CreatedTenant, NewTenant};
 pub use plans::{PLANS, Plan, plan};
 pub use secrets::Rotated;
@@ -59,7 +61,7 @@ pub use view::{
     tenant_record,
 };
 
-use crate::{config::Config, registry::Registry};
+use crate::{config::Config, registry::Registry, tenant::KeyUses};
 use std::{path::PathBuf, sync::Arc};
 use tokio::sync::Semaphore;
 
@@ -72,6 +74,8 @@ pub struct Control {
     pub templates: Option<PathBuf>,
     /// Where clients connect, for the URLs that are shown: `127.0.0.1:6432`.
     pub proxy: String,
+    /// Uses of API keys, counted together with those of the data plane where there is one.
+    pub uses: Arc<KeyUses>,
     turns: Arc<Semaphore>,
 }
 
@@ -100,6 +104,7 @@ impl Control {
             registry,
             templates: config.templates.clone(),
             proxy,
+            uses: Arc::default(),
             turns: Arc::new(Semaphore::new(turn::TURNS)),
         }
     }

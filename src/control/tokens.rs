@@ -7,13 +7,13 @@ use super::{
 };
 use crate::{
     registry::{Changes, NewEvent, append},
-    tenant::{Secret, TenantId},
+    tenant::{KeyId, Secret, TenantId},
 };
 use ipnet::IpNet;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
-use std::net::IpAddr;
+use std::{net::IpAddr, num::NonZeroU32};
 use time::OffsetDateTime;
 
 /// The longest text that is looked at as a token or key, in bytes.
@@ -194,7 +194,7 @@ impl Control {
     /// hash, so no comparison tells how much of a guess was right.
     ///
     /// # Errors
-    /// [`ControlError::Registry`].
+    /// [`ControlError::Registry`]; [`ControlError::TooOften`] for an API key that is right.
     ///
     /// # Cancel safety
     /// Cancel safe: it only reads.
@@ -250,8 +250,8 @@ impl Control {
         text: &str,
         address: IpAddr,
     ) -> Result<Option<Actor>, ControlError> {
-        let found: Option<(String, String, Vec<String>)> = sqlx::query_as(
-            "SELECT k.id, k.tenant, k.allow
+        let found: Option<(String, String, Vec<String>, Option<i32>)> = sqlx::query_as(
+            "SELECT k.id, k.tenant, k.allow, k.rate_limit_per_hour
              FROM pgusher.api_key k JOIN pgusher.tenant t ON t.id = k.tenant
              WHERE k.sha256 = $1 AND k.status = 'active' AND t.status = 'active'
                AND (k.not_before IS NULL OR k.not_before <= now())
@@ -260,7 +260,7 @@ impl Control {
         .bind(digest(text))
         .fetch_optional(&self.registry.pool)
         .await?;
-        let Some((id, tenant, allow)) = found else {
+        let Some((id, tenant, allow, limit)) = found else {
             return Ok(None);
         };
         let is_listed = |text: &String| {
@@ -270,8 +270,17 @@ impl Control {
         if !allow.is_empty() && !allow.iter().any(is_listed) {
             return Ok(None);
         }
+        let (Ok(tenant), Ok(id)) = (TenantId::new(&tenant), KeyId::new(&id)) else {
+            return Ok(None);
+        };
+        if let Some(limit) = limit {
+            let limit = u32::try_from(limit).ok().and_then(NonZeroU32::new);
+            self.uses
+                .count((&tenant, &id), limit.unwrap_or(NonZeroU32::MIN))?;
+        }
+        self.uses.note(&tenant, &id);
         // A key is for data, and sits in applications: here it may only look.
-        Ok(TenantId::new(&tenant).ok().map(|tenant| Actor {
+        Ok(Some(Actor {
             name: format!("key:{id}"),
             address: address.to_string(),
             role: Role::Viewer,

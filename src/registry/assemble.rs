@@ -10,6 +10,7 @@ use crate::{
     },
 };
 use std::{
+    num::NonZeroU32,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -308,14 +309,15 @@ fn api_key(row: &KeyRow) -> Result<ApiKey, RegistryError> {
         what: format!("API key {}", row.id),
         problem: problem.to_string(),
     };
+    let scope = match row.scope.as_str() {
+        "read_write" => Scope::ReadWrite,
+        "read_only" => Scope::ReadOnly,
+        other => return Err(wrong(&format_args!("scope {other:?}"))),
+    };
     Ok(ApiKey {
         id: KeyId::new(&row.id).map_err(|error| wrong(&error))?,
         verifier: row.verifier.parse().map_err(|error| wrong(&error))?,
-        scope: match row.scope.as_str() {
-            "read_write" => Scope::ReadWrite,
-            "read_only" => Scope::ReadOnly,
-            other => return Err(wrong(&format_args!("scope {other:?}"))),
-        },
+        scope: scope.held_to(&row.permissions),
         allow: row
             .allow
             .iter()
@@ -326,6 +328,12 @@ fn api_key(row: &KeyRow) -> Result<ApiKey, RegistryError> {
         max_client_connections: row
             .max_client_connections
             .map(|max| u32::try_from(max).unwrap_or(0)),
+        // What the column should not hold is taken for the least there is.
+        rate_limit_per_hour: row
+            .rate_limit_per_hour
+            .map(|limit| u32::try_from(limit).ok().and_then(NonZeroU32::new))
+            .map(|limit| limit.unwrap_or(NonZeroU32::MIN)),
+        is_recorded: true,
     })
 }
 

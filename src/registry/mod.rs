@@ -21,6 +21,7 @@ mod rows;
 mod slot_keys;
 mod snapshot;
 mod tenants;
+mod uses;
 
 pub use assemble::{
     Assembled, cluster_of, slot_key_of, slot_key_purpose, tenant_in_slots, tenant_of,
@@ -40,6 +41,7 @@ pub use tenants::{
     TenantSeed, change_tenant, delete_tenant, insert_tenant, lock_tenant, set_tenant_passwords,
     tenant, tenants, unfinished_tenants,
 };
+pub use uses::write_uses;
 
 use crate::{config, crypto::Keyring};
 use sqlx::{

@@ -3,7 +3,7 @@
 use super::{KeyId, Secret};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ipnet::IpNet;
-use std::{fmt, net::IpAddr, str::FromStr, time::SystemTime};
+use std::{fmt, net::IpAddr, num::NonZeroU32, str::FromStr, time::SystemTime};
 
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,6 +20,18 @@ impl Scope {
         match self {
             Self::ReadWrite => "read_write",
             Self::ReadOnly => "read_only",
+        }
+    }
+
+    /// The scope of a key with these permissions: `read` without `write` is read only. Any other
+    /// word is the business of the tenant's own applications.
+    #[must_use]
+    pub fn held_to(self, permissions: &[String]) -> Self {
+        let has = |word: &str| permissions.iter().any(|permission| permission == word);
+        if has("read") && !has("write") {
+            Self::ReadOnly
+        } else {
+            self
         }
     }
 }
@@ -147,6 +159,10 @@ pub struct ApiKey {
     pub expires: Option<SystemTime>,
     /// Clients that use it at the same time.
     pub max_client_connections: Option<u32>,
+    /// New connections in an hour, in each process.
+    pub rate_limit_per_hour: Option<NonZeroU32>,
+    /// Whether the registry has it: when it was used last is written there.
+    pub is_recorded: bool,
 }
 
 impl ApiKey {
@@ -188,6 +204,8 @@ mod tests {
             not_before: None,
             expires: None,
             max_client_connections: None,
+            rate_limit_per_hour: None,
+            is_recorded: false,
         }
     }
 
@@ -202,6 +220,20 @@ mod tests {
         ] {
             assert_eq!(bad.parse::<ScramVerifier>(), Err(VerifierError));
         }
+    }
+
+    #[test]
+    fn a_permission_to_read_is_none_to_write() {
+        let held = |permissions: &[&str]| {
+            let permissions: Vec<_> = permissions.iter().map(|&word| word.to_owned()).collect();
+            Scope::ReadWrite.held_to(&permissions)
+        };
+        assert_eq!(held(&[]), Scope::ReadWrite);
+        assert_eq!(held(&["orders"]), Scope::ReadWrite);
+        assert_eq!(held(&["write"]), Scope::ReadWrite);
+        assert_eq!(held(&["read", "write"]), Scope::ReadWrite);
+        assert_eq!(held(&["read", "orders"]), Scope::ReadOnly);
+        assert_eq!(Scope::ReadOnly.held_to(&["write".into()]), Scope::ReadOnly);
     }
 
     #[test]

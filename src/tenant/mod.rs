@@ -14,6 +14,7 @@ mod place;
 mod record;
 mod secret;
 mod slots;
+mod uses;
 
 pub use cluster::{Address, Cluster, UpstreamTls};
 pub use directory::{Directory, DirectoryError, Lookup};
@@ -24,3 +25,4 @@ pub use place::{Login, Pinning, Placement, PoolMode, Tier, UnknownName};
 pub use record::{Status, Tenant};
 pub use secret::Secret;
 pub use slots::{SlotKey, SlotKeyError, Slots};
+pub use uses::{KeyName, KeyUses, TooOften};

@@ -48,6 +48,7 @@ mod hostile_state;
 mod hostile_timing;
 mod import;
 mod import_registry;
+mod key_uses;
 mod leavings;
 mod listen;
 mod listen_encodings;

@@ -5,7 +5,7 @@ use crate::{
     config::{error::Fault, location::At, raw},
     tenant::{ApiKey, KeyId, Scope, ScramVerifier},
 };
-use std::{collections::HashSet, sync::Arc, time::SystemTime};
+use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::SystemTime};
 
 impl Check<'_> {
     /// The keys of the tenant at `at`. Its first verifier says which salt the others must have: a
@@ -73,6 +73,13 @@ impl Check<'_> {
             }
             None => None,
         };
+        let rate_limit_per_hour = match key.rate_limit_per_hour {
+            Some(_) => {
+                let at = at.key("rate_limit_per_hour");
+                NonZeroU32::new(self.number(at, key.rate_limit_per_hour, 0, 1..=1_000_000_000)?)
+            }
+            None => None,
+        };
         Ok(ApiKey {
             id: id?,
             verifier: verifier?,
@@ -81,6 +88,8 @@ impl Check<'_> {
             not_before: not_before?,
             expires: expires?,
             max_client_connections,
+            rate_limit_per_hour,
+            is_recorded: false,
         })
     }
 

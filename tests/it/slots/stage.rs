@@ -154,6 +154,8 @@ pub fn tenant(id: &str, key: &SlotKey) -> Tenant {
             not_before: None,
             expires: None,
             max_client_connections: None,
+            rate_limit_per_hour: None,
+            is_recorded: false,
         })
     };
     let nobody = Login {
@@ -310,11 +312,14 @@ impl Stage {
         let frontend = Arc::new(Frontend {
             directory,
             authenticator,
-            admission: Admission::new(Quotas {
-                max_client_connections: 20_000,
-                reserved_client_connections: 0,
-                operator_addresses: Vec::new(),
-            }),
+            admission: Admission::new(
+                Quotas {
+                    max_client_connections: 20_000,
+                    reserved_client_connections: 0,
+                    operator_addresses: Vec::new(),
+                },
+                Arc::default(),
+            ),
             pools: Arc::clone(&pools),
             sessions,
             tls: Arc::new(ServerTls::default()),

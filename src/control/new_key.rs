@@ -1,0 +1,151 @@
+//! A key to be made, and whether it can be.
+
+use super::ControlError;
+use crate::tenant::Scope;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+const NAME_BYTES_MAX: usize = 200;
+const LIST_MAX: usize = 100;
+
+/// A key to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NewKey {
+    /// For people.
+    pub name: String,
+    /// `read_write` (where nothing is said) or `read_only`: it lands on a role that can't write.
+    pub scope: Option<String>,
+    /// `read`: it only reads, so its scope is `read_only`; `write`: it reads and writes. Any other
+    /// word is kept for the tenant's own applications, and pgusher makes nothing of it. None: what
+    /// its scope says.
+    pub permissions: Vec<String>,
+    /// Networks from which it may be used (`10.0.0.0/8`, `192.0.2.7`); empty: everywhere.
+    pub allow: Vec<String>,
+    /// New connections and requests of the admin API in an hour, together, in each proxy: at once as
+    /// many, then one more each time that this part of an hour has passed (53400, HTTP 429).
+    pub rate_limit_per_hour: Option<i32>,
+    /// Clients that use it at the same time.
+    pub max_client_connections: Option<i32>,
+    /// Not valid before.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub not_before: Option<OffsetDateTime>,
+    /// Not valid from then on.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+impl NewKey {
+    /// One that only reads.
+    pub(super) fn reader() -> Self {
+        Self {
+            name: "read-only".to_owned(),
+            scope: Some("read_only".to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// That everything in it can be.
+    ///
+    /// # Errors
+    /// [`ControlError::Invalid`].
+    pub(super) fn check(&self, now: OffsetDateTime) -> Result<(), ControlError> {
+        let wrong = |field: &str, problem: String| {
+            Err(ControlError::Invalid {
+                field: field.to_owned(),
+                problem,
+            })
+        };
+        if self.name.len() > NAME_BYTES_MAX {
+            return wrong("name", format!("it has more than {NAME_BYTES_MAX} bytes"));
+        }
+        if !matches!(
+            self.scope.as_deref(),
+            None | Some("read_write" | "read_only")
+        ) {
+            return wrong(
+                "scope",
+                "it must be \"read_write\" or \"read_only\"".to_owned(),
+            );
+        }
+        self.check_permissions()?;
+        if self.permissions.len() > LIST_MAX || self.allow.len() > LIST_MAX {
+            return wrong("allow", format!("more than {LIST_MAX} entries"));
+        }
+        if let Some(bad) = self.allow.iter().find(|text| network(text).is_none()) {
+            return wrong(
+                "allow",
+                format!("{bad:?} is no network such as \"10.0.0.0/8\""),
+            );
+        }
+        let numbers = [
+            ("rate_limit_per_hour", self.rate_limit_per_hour),
+            ("max_client_connections", self.max_client_connections),
+        ];
+        for (field, value) in numbers {
+            if value.is_some_and(|value| value < 1) {
+                return wrong(field, "it must be at least 1".to_owned());
+            }
+        }
+        if self.expires_at.is_some_and(|expires| expires <= now) {
+            return wrong("expires_at", "it is in the past".to_owned());
+        }
+        match (self.not_before, self.expires_at) {
+            (Some(from), Some(to)) if from >= to => {
+                wrong("expires_at", "it is not after not_before".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl NewKey {
+    /// That its permissions and its scope say the same.
+    fn check_permissions(&self) -> Result<(), ControlError> {
+        let wrong = |problem: String| {
+            Err(ControlError::Invalid {
+                field: "permissions".to_owned(),
+                problem,
+            })
+        };
+        let is_word = |word: &String| !word.is_empty() && word.len() <= NAME_BYTES_MAX;
+        if !self.permissions.iter().all(is_word) {
+            return wrong(format!("each must have 1 to {NAME_BYTES_MAX} bytes"));
+        }
+        let may_write = self.permissions.iter().any(|word| word == "write");
+        let reads_only = Scope::ReadWrite.held_to(&self.permissions) == Scope::ReadOnly;
+        match self.scope.as_deref() {
+            Some("read_write") if reads_only => wrong(
+                "\"read\" without \"write\" is not for the scope \"read_write\"; leave the scope out"
+                    .to_owned(),
+            ),
+            Some("read_only") if may_write => wrong(
+                "\"write\" is not for the scope \"read_only\"; give \"read\" alone".to_owned(),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// As it is written: what is not said is what its permissions say.
+    pub(super) fn scope(&self) -> &str {
+        match self.scope.as_deref() {
+            Some(scope) => scope,
+            None => Scope::ReadWrite.held_to(&self.permissions).as_str(),
+        }
+    }
+
+    /// Permissions that are the business of the tenant's own applications.
+    pub fn foreign_permissions(&self) -> impl Iterator<Item = &str> {
+        let all = self.permissions.iter().map(String::as_str);
+        all.filter(|word| !matches!(*word, "read" | "write"))
+    }
+}
+
+/// A network, or one address.
+pub(super) fn network(text: &str) -> Option<IpNet> {
+    let one = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse().ok().or_else(one)
+}
