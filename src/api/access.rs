@@ -75,17 +75,19 @@ async fn remove_user(
 
 /// A tenant's API keys
 ///
-/// All of them, revoked ones too, the oldest first; never the keys themselves.
+/// Revoked ones too, the oldest first; never the keys themselves.
 #[utoipa::path(get, path = "/api/tenants/{id}/api-keys", tag = "access", operation_id = "list_keys",
-    params(("id" = String, Path, description = "The tenant")),
+    params(("id" = String, Path, description = "The tenant"), PageQuery),
     responses((status = 200, description = "As it is now", body = Listed<KeyView>), Problems))]
 async fn keys(
     State(control): State<Control>,
     Caller(actor): Caller,
     at: At,
+    Given(page): Given<PageQuery>,
 ) -> Result<Json<Listed<KeyView>>, Problem> {
-    let items = control.list_keys(&actor, &at.tenant).await?;
-    Ok(Json(Listed { items, next: None }))
+    Ok(Json(
+        control.list_keys(&actor, &at.tenant, &page.into()).await?,
+    ))
 }
 
 /// Makes an API key

@@ -234,6 +234,18 @@ impl App {
             .control
             .clone()
             .map(|control| uses::Recorder::start(control, Arc::clone(&self.frontend)));
+        let sweep_interval = self
+            .config
+            .registry
+            .as_ref()
+            .and_then(|it| it.sweep_interval);
+        if let Some((control, pause)) = self.control.clone().zip(sweep_interval) {
+            tokio::spawn(
+                ended
+                    .clone()
+                    .run_until_cancelled_owned(control.sweep_every(pause)),
+            );
+        }
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = self.follow_changes(reloads) => {}

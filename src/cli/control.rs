@@ -3,10 +3,9 @@
 use super::ConfigFile;
 use crate::{
     config::Config,
-    control::{Actor, Control},
+    control::{Actor, Control, ControlError},
     registry::Registry,
 };
-use anyhow::Context as _;
 use std::{future::Future, sync::Arc};
 
 /// The command needs a registry, and the file names none.
@@ -34,13 +33,23 @@ pub(super) fn run<T, F: Future<Output = anyhow::Result<T>>>(
         .enable_all()
         .build()?;
     let done = runtime.block_on(async {
-        let registry = Registry::new(registry, keyring)?;
+        let registry = Registry::for_command(registry, keyring)?;
         registry
             .migrate()
             .await
-            .context("the registry can't be used")?;
-        work(Control::new(registry, &config), Actor::operator()).await
+            .map_err(|error| registry.explained(error))?;
+        let done = work(Control::new(registry.clone(), &config), Actor::operator()).await;
+        done.map_err(|error| explained(&registry, error))
     });
     runtime.shutdown_background();
     done
+}
+
+/// A registry that did not answer is told of by its address, whatever asked it.
+fn explained(registry: &Registry, error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<ControlError>() {
+        Ok(ControlError::Registry(error)) => registry.explained(error).into(),
+        Ok(error) => error.into(),
+        Err(error) => error,
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{ConfigFile, Io, UsageError, control, table};
 use crate::{
-    control::{CreatedKey, KeyView, NewKey, mint, verifier},
+    control::{CreatedKey, KeyView, Listed, NewKey, Page, mint, verifier},
     tenant::{ScramVerifier, Secret},
 };
 use clap::{Args, Subcommand};
@@ -16,6 +16,9 @@ use zeroize::Zeroizing;
 
 /// Longer ones are no keys: a client's password message is limited, too.
 const KEY_BYTES_MAX: usize = 1024;
+
+/// Keys that are asked for at a time.
+const PAGE: u32 = 1000;
 
 const CREATE_HELP: &str = "\
 Examples:
@@ -215,7 +218,16 @@ fn created(made: &CreatedKey, is_json: bool, io: &mut Io<'_>) -> anyhow::Result<
 fn list(args: ListArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
     let tenant = args.tenant;
     let keys = control::run(&args.config, |control, actor| async move {
-        Ok(control.list_keys(&actor, &tenant).await?)
+        let (mut keys, mut page) = (Vec::new(), Page::default());
+        loop {
+            page.limit = Some(PAGE);
+            let Listed { items, next } = control.list_keys(&actor, &tenant, &page).await?;
+            keys.extend(items);
+            if next.is_none() {
+                return Ok(keys);
+            }
+            page.after = next;
+        }
     })?;
     if args.json {
         return table::json(io, &keys);

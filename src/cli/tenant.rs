@@ -248,7 +248,7 @@ fn delete(args: DeleteArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
         let grace = humantime::format_duration(args.grace);
         writeln!(
             io.output,
-            "tenant {} is ended; what is left of it goes in {grace}, at the next pgusher tenant sweep",
+            "tenant {} is ended; what is left of it goes in {grace}: a running proxy removes it then, or pgusher tenant sweep",
             args.id
         )?;
     }

@@ -34,8 +34,8 @@ Examples:
   pgusher tenant delete acme --dump acme.dump          written to a file first
   pgusher tenant delete acme --grace 0s                removed now: there is no way back
 
-Within the grace `pgusher tenant resume acme` takes it back. `pgusher tenant sweep` removes what is
-due; run it from time to time.";
+Within the grace `pgusher tenant resume acme` takes it back. What is due a running proxy removes, or
+`pgusher tenant sweep` does.";
 
 const SHOW_HELP: &str = "\
 Examples:
@@ -73,7 +73,7 @@ pub(super) enum TenantCommand {
     Verify(OneArgs),
     /// Go on with a tenant whose creation ended early
     ResumeProvisioning(OneArgs),
-    /// Go on with whatever ended early, and remove what is due
+    /// Go on with whatever ended early, and remove what is due; running proxies do so by themselves
     Sweep(SweepArgs),
 }
 

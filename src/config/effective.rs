@@ -53,6 +53,7 @@ fn registry(registry: &Registry) -> raw::Registry {
         max_connections: Some(registry.max_connections.into()),
         stale_max: Some(Period(registry.stale_max)),
         snapshot: registry.snapshot.clone(),
+        sweep_interval: Some(Period(registry.sweep_interval.unwrap_or_default())),
         ..raw::Registry::default()
     }
 }

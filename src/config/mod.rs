@@ -205,6 +205,8 @@ pub struct Registry {
     pub stale_max: Duration,
     /// A sealed copy on disk, so that a start without the registry serves the known tenants.
     pub snapshot: Option<PathBuf>,
+    /// How often a running proxy goes on with what was left half done; `None`: never.
+    pub sweep_interval: Option<Duration>,
 }
 
 impl Config {

@@ -68,6 +68,7 @@ pub(crate) struct Registry {
     pub(crate) max_connections: Option<u64>,
     pub(crate) stale_max: Option<Period>,
     pub(crate) snapshot: Option<PathBuf>,
+    pub(crate) sweep_interval: Option<Period>,
 }
 
 /// `[secrets]`

@@ -94,6 +94,7 @@ fn every_default_of_the_reference_is_the_default() {
         "max_connections",
         "stale_max",
         "snapshot",
+        "sweep_interval",
         "master_key_file",
         "master_key_env",
         "master_key_command",
@@ -637,6 +638,22 @@ fn a_registry_needs_a_master_key_from_one_place() {
     assert!(errors("[registry]\nsnapshot = \"s\"\n").contains("registry.snapshot"));
     let missing = "[templates]\ndirectory = \"no/such/dir\"\n";
     assert!(errors(missing).contains("no/such/dir"));
+}
+
+#[test]
+fn sweeping_can_be_off() {
+    let secrets = "[secrets]\nmaster_key_command = \"k\"\n";
+    let interval = |line: &str| {
+        let url = "[registry]\nurl = \"postgres://h/d\"";
+        let config = parse(&format!("{url}\n{line}\n{secrets}")).unwrap();
+        config.registry.unwrap().sweep_interval
+    };
+    assert_eq!(interval(""), Some(Duration::from_mins(1)));
+    assert_eq!(interval("sweep_interval = \"0s\""), None);
+    assert_eq!(
+        interval("sweep_interval = \"5m\""),
+        Some(Duration::from_mins(5))
+    );
 }
 
 #[test]

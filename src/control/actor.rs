@@ -68,7 +68,7 @@ impl FromStr for Role {
 /// Who asks for something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// `operator:<user>`, `token:<id>`, `key:<id>`.
+    /// `operator:<user>`, `token:<id>`, `key:<id>`, `system`.
     pub name: String,
     /// From where; empty for a process on this machine.
     pub address: String,
@@ -84,6 +84,16 @@ impl Actor {
         let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
         Self {
             name: format!("operator:{}", user.as_deref().unwrap_or("unknown")),
+            address: String::new(),
+            role: Role::Admin,
+            tenant: None,
+        }
+    }
+
+    /// The proxy itself, which goes on with what was left half done.
+    pub(super) fn system() -> Self {
+        Self {
+            name: "system".to_owned(),
             address: String::new(),
             role: Role::Admin,
             tenant: None,

@@ -1,7 +1,7 @@
 //! Use cases for API keys.
 
 use super::{
-    Actor, Control, ControlError, KeyView, MintError, NewKey, Role, api_key::mint,
+    Actor, Control, ControlError, KeyView, Listed, MintError, NewKey, Page, Role, api_key::mint,
     names::no_randomness, new_key::network, verifier::verifier_with, view::key_record,
 };
 use crate::{
@@ -70,7 +70,8 @@ impl Control {
         Ok(made.0)
     }
 
-    /// All keys of a tenant, the oldest first, revoked ones too. Needs the role `viewer`.
+    /// The keys of a tenant, the oldest first, revoked ones too; a page begins behind the key that
+    /// it names. Needs the role `viewer`.
     ///
     /// # Errors
     /// [`ControlError`].
@@ -78,12 +79,16 @@ impl Control {
         &self,
         actor: &Actor,
         tenant: &str,
-    ) -> Result<Vec<KeyView>, ControlError> {
+        page: &Page,
+    ) -> Result<Listed<KeyView>, ControlError> {
         actor.may(Role::Viewer, tenant)?;
+        let (limit, rows) = page.rows()?;
         let mut db = self.registry.pool.acquire().await?;
         known(registry::tenant(&mut db, tenant).await?, tenant)?;
-        let keys = registry::keys(&mut db, tenant).await?;
-        Ok(keys.iter().map(KeyView::from).collect())
+        let after = page.after.as_deref();
+        let keys = registry::keys_after(&mut db, tenant, (after, rows)).await?;
+        let keys = keys.iter().map(KeyView::from).collect();
+        Ok(Listed::of(keys, limit, |key: &KeyView| key.id.clone()))
     }
 
     /// Revokes a key: its sessions end as soon as the proxies hear of it. Done again, it changes

@@ -27,6 +27,7 @@ mod probe;
 mod secret;
 mod secrets;
 mod sweep;
+mod sweeper;
 mod templates;
 mod tenants;
 mod tokens;

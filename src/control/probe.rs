@@ -4,9 +4,12 @@ use super::{
     ControlError,
     place::{Cause, Ground, upstream},
 };
-use crate::tenant::{Address, Secret, UpstreamTls};
+use crate::{
+    registry::{Pauses, is_full},
+    tenant::{Address, Secret, UpstreamTls},
+};
 use sqlx::{
-    Connection as _, PgConnection,
+    ConnectOptions as _, Connection as _, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
 };
 use std::path::Path;
@@ -23,7 +26,15 @@ impl Ground {
     pub(super) async fn probe(&self) -> Result<(), ControlError> {
         let (name, role) = (&self.name, &self.admin.role);
         let options = self.options(DATABASE);
-        let connecting = PgConnection::connect_with(&options);
+        let connecting = async {
+            let mut pauses = Pauses::default();
+            loop {
+                match PgConnection::connect_with(&options).await {
+                    Err(error) if is_full(&error) => pauses.next().await,
+                    done => return done,
+                }
+            }
+        };
         let connected = timeout(self.admin.connect_timeout, connecting).await;
         let connected = connected.map_err(|elapsed| {
             let what = format!("cluster {name:?} did not answer at {}", self.admin.address);
@@ -74,6 +85,7 @@ impl Ground {
         let admin = &self.admin;
         let options = PgConnectOptions::new_without_pgpass()
             .application_name("pgusher")
+            .disable_statement_logging()
             .username(&admin.role)
             .database(database);
         let options = match &admin.address {

@@ -47,9 +47,17 @@ impl Control {
     /// Each tenant is gone on with in the background, or not begun.
     pub async fn sweep(&self, actor: &Actor) -> Result<Swept, ControlError> {
         actor.may_operate(Role::Admin)?;
+        let ids = self.unfinished().await?;
+        Ok(self.sweep_these(actor, ids).await)
+    }
+
+    /// Tenants that somebody has to go on with.
+    pub(super) async fn unfinished(&self) -> Result<Vec<String>, ControlError> {
         let mut db = self.registry.pool.acquire().await?;
-        let ids = registry::unfinished_tenants(&mut db, TENANTS_MAX).await?;
-        drop(db);
+        Ok(registry::unfinished_tenants(&mut db, TENANTS_MAX).await?)
+    }
+
+    pub(super) async fn sweep_these(&self, actor: &Actor, ids: Vec<String>) -> Swept {
         let mut swept = Swept::default();
         for id in ids {
             let (control, actor, one) = (self.clone(), actor.clone(), id.clone());
@@ -63,7 +71,7 @@ impl Control {
                 Err(error) => swept.failed.push((id, error.with_causes())),
             }
         }
-        Ok(swept)
+        swept
     }
 
     async fn sweep_one(&self, actor: &Actor, id: &str) -> Result<Outcome, ControlError> {

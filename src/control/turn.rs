@@ -4,6 +4,7 @@
 //! the process, however that ends.
 
 use super::{Control, ControlError};
+use crate::registry::Pauses;
 use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 use std::time::Duration;
 use tokio::{
@@ -11,13 +12,17 @@ use tokio::{
     time::{error::Elapsed, timeout},
 };
 
-/// Turns at the same time, of all tenants: each has a connection to the registry, and PostgreSQL
-/// is not faster at making twenty databases at once than at making eight.
+/// Turns at the same time, of all tenants and of all processes: each has a connection to the
+/// registry, and PostgreSQL is not faster at making twenty databases at once than at making eight.
 pub(super) const TURNS: usize = 8;
 /// For a place among those.
 const PLACE_TIME_MAX: Duration = Duration::from_mins(5);
-/// For a connection to the registry.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// While the registry has no place for a connection.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// For the end of a connection.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
+/// The first half of the number of a place's lock; the second says which place.
+const PLACE_LOCK: i32 = 7_202_413;
 /// The first half of the lock's number; the second is the tenant's.
 const LOCK: i32 = 7_202_412;
 
@@ -54,9 +59,9 @@ impl Control {
         let place = place
             .map_err(late)?
             .map_err(|_closed| sqlx::Error::PoolClosed)?;
-        let options = self.registry.pool.connect_options();
-        let connecting = timeout(CONNECT_TIME_MAX, PgConnection::connect_with(&options));
-        let mut db = connecting.await.map_err(late)??;
+        let mut db = timeout(PLACE_TIME_MAX, self.place_among_all())
+            .await
+            .map_err(late)??;
         let has_it = match patience {
             Patience::None => {
                 let query = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, hashtext($2))");
@@ -71,6 +76,29 @@ impl Control {
             )));
         }
         Ok(Turn { db, _place: place })
+    }
+}
+
+impl Control {
+    /// A connection with one of the places that all processes share. Who finds none waits without a
+    /// connection, so that those who have one can go on.
+    async fn place_among_all(&self) -> Result<PgConnection, ControlError> {
+        let mut pauses = Pauses::default();
+        loop {
+            let mut db = self.registry.connect(PATIENCE).await?;
+            let place: Option<i32> = sqlx::query_scalar(
+                "SELECT n FROM generate_series(1, $2) n WHERE pg_try_advisory_lock($1, n) LIMIT 1",
+            )
+            .bind(PLACE_LOCK)
+            .bind(TURNS as i32)
+            .fetch_optional(&mut db)
+            .await?;
+            if place.is_some() {
+                return Ok(db);
+            }
+            timeout(CLOSE_TIME_MAX, db.close()).await.ok();
+            pauses.next().await;
+        }
     }
 }
 
@@ -96,6 +124,6 @@ impl Turn {
     /// Gives the turn back.
     pub(super) async fn end(self) {
         // When it can't be said the lock ends with the socket.
-        timeout(CONNECT_TIME_MAX, self.db.close()).await.ok();
+        timeout(CLOSE_TIME_MAX, self.db.close()).await.ok();
     }
 }

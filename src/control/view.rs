@@ -275,7 +275,7 @@ pub struct EventView {
     pub tenant: Option<String>,
     /// `TenantCreated`, `Suspended`, …
     pub kind: String,
-    /// `operator:<user>`, `token:<id>`, `key:<id>`, `proxy`.
+    /// `operator:<user>`, `token:<id>`, `key:<id>`, `system` (the proxy itself).
     pub actor: String,
     /// From where; empty for a process on the registry's side.
     pub address: String,

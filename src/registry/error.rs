@@ -1,6 +1,7 @@
 //! Why the registry could not be used.
 
 use crate::crypto::{OpenError, SealError};
+use std::time::Duration;
 
 /// Why the registry could not be used. No variant holds a secret.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +12,29 @@ pub enum RegistryError {
     /// It does not answer, or refused.
     #[error("the registry can't be used")]
     Database(#[from] sqlx::Error),
+    /// It does not answer.
+    #[error(
+        "the registry at {address} does not answer ({reason}); is PostgreSQL running there? [registry] in proxy.toml says where it is"
+    )]
+    Unanswered {
+        /// Host and port, or a socket's folder.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// PostgreSQL has no connection left for it.
+    #[error(
+        "the registry at {address} has no place for a connection and had none for {} ({reason}); give it more max_connections, or do less at once",
+        humantime::format_duration(*.patience)
+    )]
+    Full {
+        /// Host and port, or a socket's folder.
+        address: String,
+        /// What PostgreSQL says.
+        reason: String,
+        /// How long it was waited.
+        patience: Duration,
+    },
     /// It can't be brought up to date.
     #[error("the registry can't be migrated")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -56,6 +80,7 @@ impl RegistryError {
                     | sqlx::Error::RowNotFound
                     | sqlx::Error::ColumnDecode { .. }
             ),
+            Self::Unanswered { .. } | Self::Full { .. } => true,
             Self::Migrate(sqlx::migrate::MigrateError::Execute(error)) => {
                 !matches!(error, sqlx::Error::Database(_))
             }

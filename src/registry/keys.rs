@@ -43,6 +43,29 @@ pub async fn keys(db: &mut PgConnection, tenant: &str) -> Result<Vec<KeyRow>, Re
     Ok(query.bind(tenant).fetch_all(db).await?)
 }
 
+/// At most `limit` keys of a tenant, the oldest first: those made after the key `after`, or all.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn keys_after(
+    db: &mut PgConnection,
+    tenant: &str,
+    (after, limit): (Option<&str>, i64),
+) -> Result<Vec<KeyRow>, RegistryError> {
+    let query = sqlx::query_as(
+        "SELECT k.* FROM pgusher.api_key k
+         WHERE k.tenant = $1 AND ($2::text IS NULL OR (k.created_at, k.id) >
+             (SELECT a.created_at, a.id FROM pgusher.api_key a WHERE a.tenant = $1 AND a.id = $2))
+         ORDER BY k.created_at, k.id LIMIT $3",
+    );
+    Ok(query
+        .bind(tenant)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(db)
+        .await?)
+}
+
 /// A tenant's key, locked until the transaction ends.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ mod assemble;
 mod changed;
 mod changes;
 mod clusters;
+mod connect;
 mod directory;
 mod error;
 mod event;
@@ -30,11 +31,12 @@ pub use changed::Changed;
 pub use clusters::{
     cluster, clusters, insert_cluster, set_addresses, set_cluster_holes, set_replicas,
 };
+pub use connect::{Pauses, is_full};
 pub use directory::RegistryDirectory;
 pub use error::RegistryError;
 pub use event::{Changes, NewEvent, append};
 pub use events::{EventRow, last_event_at, newest_events, oldest_events};
-pub use keys::{KeyEnd, end_key, insert_key, keys, lock_key};
+pub use keys::{KeyEnd, end_key, insert_key, keys, keys_after, lock_key};
 pub use rows::{ClusterRow, KeyRow, SlotKeyRow, TenantRow};
 pub use slot_keys::slot_key;
 pub use tenants::{
@@ -45,14 +47,21 @@ pub use uses::write_uses;
 
 use crate::{config, crypto::Keyring};
 use sqlx::{
-    ConnectOptions as _, PgPool,
+    ConnectOptions as _, Connection as _, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{str::FromStr as _, sync::Arc, time::Duration};
+use tokio::time::timeout;
 
-/// How long a connection to the registry may take.
+/// How long a connection to the registry may take, for who serves others meanwhile.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// For a command, which has nothing else to do: many at once wait for each other.
+const COMMAND_PATIENCE: Duration = Duration::from_mins(1);
+
+/// Connections of a command: one for what it does, and one beside it.
+const COMMAND_CONNECTIONS: u32 = 2;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/registry/migrations");
 
@@ -63,6 +72,8 @@ pub struct Registry {
     pub pool: PgPool,
     /// What opens its secrets.
     pub keyring: Arc<Keyring>,
+    /// How long it is waited for a connection while PostgreSQL has no place.
+    patience: Duration,
 }
 
 impl Registry {
@@ -71,23 +82,50 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Url`] when the URL can't be read.
     pub fn new(config: &config::Registry, keyring: Arc<Keyring>) -> Result<Self, RegistryError> {
-        let options = options(config)?;
         let pool = PgPoolOptions::new()
             .max_connections(config.max_connections)
             .acquire_timeout(CONNECT_TIME_MAX)
-            .connect_lazy_with(options);
-        Ok(Self { pool, keyring })
+            .connect_lazy_with(options(config)?);
+        Ok(Self {
+            pool,
+            keyring,
+            patience: CONNECT_TIME_MAX,
+        })
+    }
+
+    /// The same for a command among many: it waits longer, and keeps no connection that it does not
+    /// use right now, as others wait for it.
+    ///
+    /// # Errors
+    /// As [`Registry::new`].
+    pub fn for_command(
+        config: &config::Registry,
+        keyring: Arc<Keyring>,
+    ) -> Result<Self, RegistryError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(config.max_connections.min(COMMAND_CONNECTIONS))
+            .acquire_timeout(COMMAND_PATIENCE)
+            .after_release(|_db, _meta| Box::pin(async { Ok(false) }))
+            .connect_lazy_with(options(config)?);
+        Ok(Self {
+            pool,
+            keyring,
+            patience: COMMAND_PATIENCE,
+        })
     }
 
     /// Creates what is missing, and brings it up to date. Several at once wait for each other.
     ///
     /// # Errors
-    /// [`RegistryError::Migrate`]; what was applied before stays.
+    /// [`RegistryError::Migrate`], what was applied before stays; or as [`Registry::connect`].
     ///
     /// # Cancel safety
     /// Cancel safe: each migration is a transaction.
     pub async fn migrate(&self) -> Result<(), RegistryError> {
-        Ok(MIGRATIONS.run(&self.pool).await?)
+        let mut db = self.connect(self.patience).await?;
+        MIGRATIONS.run_direct(None, &mut db, false).await?;
+        timeout(CONNECT_TIME_MAX, db.close()).await.ok();
+        Ok(())
     }
 }
 

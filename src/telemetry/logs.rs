@@ -46,14 +46,27 @@ pub fn init(log: &Log) -> Result<(), LogError> {
     Ok(())
 }
 
+/// What PostgreSQL remarks on our own statements in the registry and in clusters ("relation already
+/// exists, skipping"): for finding out only.
+const NOTICES: &str = "sqlx::postgres::notice=off";
+/// The statements themselves: never.
+const STATEMENTS: &str = "sqlx::query=off";
+
 fn filter(log: Log, value: Option<&str>) -> Result<EnvFilter, LogError> {
-    match value.filter(|value| !value.trim().is_empty()) {
-        None => Ok(EnvFilter::new(log.level.as_str())),
-        Some(value) => EnvFilter::try_new(value).map_err(|source| LogError::Filter {
-            value: value.to_owned(),
-            source,
-        }),
+    let given = value.filter(|value| !value.trim().is_empty());
+    let text = given.unwrap_or(log.level.as_str());
+    let wrong = |source| LogError::Filter {
+        value: text.to_owned(),
+        source,
+    };
+    let is_verbose = text
+        .split(',')
+        .any(|part| matches!(part.trim(), "debug" | "trace") || part.contains("sqlx"));
+    let mut filter = EnvFilter::try_new(text).map_err(wrong)?;
+    if !is_verbose {
+        filter = filter.add_directive(NOTICES.parse().map_err(wrong)?);
     }
+    Ok(filter.add_directive(STATEMENTS.parse().map_err(wrong)?))
 }
 
 fn subscriber<W>(
@@ -106,6 +119,8 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(tenant = "acme", "client connected");
             tracing::warn!(tenant = "acme", "server refused");
+            tracing::info!(target: "sqlx::postgres::notice", "a remark");
+            tracing::warn!(target: "sqlx::query", "a statement");
         });
         let bytes = buffer.0.lock().clone();
         String::from_utf8(bytes).unwrap()
@@ -124,6 +139,17 @@ mod tests {
         assert!(text.contains("client connected"), "{text}");
         let text = logged(LogFormat::Text, Some("error,pgusher::telemetry=info"));
         assert!(text.contains("client connected"), "{text}");
+    }
+
+    #[test]
+    fn what_postgresql_remarks_is_for_finding_out_and_no_statement_is_logged() {
+        let text = logged(LogFormat::Text, Some("info"));
+        assert!(!text.contains("a remark"), "{text}");
+        for value in ["debug", "info,sqlx=info", "trace,sqlx::query=trace"] {
+            let text = logged(LogFormat::Text, Some(value));
+            assert!(text.contains("a remark"), "{value}: {text}");
+            assert!(!text.contains("a statement"), "{value}: {text}");
+        }
     }
 
     #[test]

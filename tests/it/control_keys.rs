@@ -1,6 +1,7 @@
 //! API keys of the registry: made, shown once, found out, replaced, revoked.
 
 use crate::harness::estate::Estate;
+use pgusher::control::Page;
 use serde_json::{Value, json};
 
 fn id(created: &Value) -> &str {
@@ -50,6 +51,38 @@ fn a_key_is_shown_once_and_kept_as_what_proves_it() {
     let listed = estate.office.json(&["key", "list", "acme"]);
     assert_eq!(listed.as_array().unwrap().len(), 3);
     assert!(!listed.to_string().contains(key));
+}
+
+#[test]
+fn keys_are_listed_a_page_at_a_time_the_oldest_first() {
+    let estate = Estate::new();
+    estate.create("acme", "row");
+    estate.create("other", "row");
+    for _ in 0..3 {
+        estate.office.run(&["key", "create", "acme"]).succeeded();
+    }
+    let all = estate.office.json(&["key", "list", "acme"]);
+    let all: Vec<_> = all.as_array().unwrap().iter().map(id).collect();
+    assert_eq!(all.len(), 5);
+    let pages = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let (control, actor) = estate.control().await;
+        let mut page = Page {
+            limit: Some(2),
+            after: None,
+        };
+        let mut pages = Vec::new();
+        loop {
+            let listed = control.list_keys(&actor, "acme", &page).await.unwrap();
+            pages.push(listed.items.into_iter().map(|key| key.id).collect());
+            page.after = listed.next;
+            if page.after.is_none() {
+                return pages;
+            }
+        }
+    });
+    let pages: Vec<Vec<String>> = pages;
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
+    assert_eq!(pages.concat(), all);
 }
 
 #[test]

@@ -417,6 +417,7 @@ fn a_tenants_own_token_ends_nothing_and_sees_no_other() {
         assert_eq!(seen.items.len(), 1);
         let other = control.history(&own, "other", Page::default()).await;
         assert!(matches!(other, Err(ControlError::NotFound { .. })));
-        assert!(control.list_keys(&own, "acme").await.is_ok());
+        let keys = control.list_keys(&own, "acme", &Page::default()).await;
+        assert!(keys.is_ok());
     });
 }

@@ -2,12 +2,13 @@
 
 use super::{Check, Checked, login::Source};
 use crate::{
-    config::{Registry, error::Fault, location::At, raw},
+    config::{Registry, error::Fault, location::At, raw, units::Period},
     crypto::KeySource,
 };
 use std::{path::PathBuf, time::Duration};
 
 const STALE_MAX: Duration = Duration::from_hours(24);
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 impl Check<'_> {
     pub(super) fn registry(&mut self, registry: &raw::Registry) -> Checked<Option<Registry>> {
@@ -26,11 +27,14 @@ impl Check<'_> {
             1..=100,
         );
         let stale_max = self.period(at.key("stale_max"), registry.stale_max, STALE_MAX);
+        let sweep_interval = registry.sweep_interval;
+        let sweep_interval = sweep_interval.map_or(SWEEP_INTERVAL, |Period(time)| time);
         let Some(url) = url? else {
             let unused = [
                 ("max_connections", registry.max_connections.is_some()),
                 ("stale_max", registry.stale_max.is_some()),
                 ("snapshot", registry.snapshot.is_some()),
+                ("sweep_interval", registry.sweep_interval.is_some()),
             ];
             for (key, _) in unused.into_iter().filter(|(_, is_given)| *is_given) {
                 self.note(at.key(key), Fault::Needs("url"));
@@ -52,6 +56,7 @@ impl Check<'_> {
                 .snapshot
                 .as_ref()
                 .map(|path| self.directory.join(path)),
+            sweep_interval: Some(sweep_interval).filter(|time| !time.is_zero()),
         }))
     }
 
