@@ -12,9 +12,11 @@ use sqlx::{
     ConnectOptions as _, Connection as _, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
 };
-use std::path::Path;
-use tokio::time::timeout;
+use std::{path::Path, time::Duration};
+use tokio::time::{Instant, timeout};
 
+/// How long it is asked again while PostgreSQL has no place for a connection.
+const FULL_TIME_MAX: Duration = Duration::from_secs(30);
 /// The database that every cluster has.
 const DATABASE: &str = "postgres";
 
@@ -26,20 +28,20 @@ impl Ground {
     pub(super) async fn probe(&self) -> Result<(), ControlError> {
         let (name, role) = (&self.name, &self.admin.role);
         let options = self.options(DATABASE);
-        let connecting = async {
-            let mut pauses = Pauses::default();
-            loop {
-                match PgConnection::connect_with(&options).await {
-                    Err(error) if is_full(&error) => pauses.next().await,
-                    done => return done,
-                }
+        let give_up = Instant::now() + FULL_TIME_MAX;
+        let mut pauses = Pauses::default();
+        let connected = loop {
+            let connecting = PgConnection::connect_with(&options);
+            let connected = timeout(self.admin.connect_timeout, connecting).await;
+            let connected = connected.map_err(|elapsed| {
+                let what = format!("cluster {name:?} did not answer at {}", self.admin.address);
+                upstream(what, elapsed.into())
+            })?;
+            match connected {
+                Err(error) if is_full(&error) && Instant::now() < give_up => pauses.next().await,
+                other => break other,
             }
         };
-        let connected = timeout(self.admin.connect_timeout, connecting).await;
-        let connected = connected.map_err(|elapsed| {
-            let what = format!("cluster {name:?} did not answer at {}", self.admin.address);
-            upstream(what, elapsed.into())
-        })?;
         let mut db = connected.map_err(|error| self.refused(error))?;
         let asked = sqlx::query_as::<_, (bool, bool)>(
             "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool,

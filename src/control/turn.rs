@@ -90,7 +90,7 @@ impl Control {
                 "SELECT n FROM generate_series(1, $2) n WHERE pg_try_advisory_lock($1, n) LIMIT 1",
             )
             .bind(PLACE_LOCK)
-            .bind(TURNS as i32)
+            .bind(i32::try_from(TURNS).unwrap_or(1))
             .fetch_optional(&mut db)
             .await?;
             if place.is_some() {

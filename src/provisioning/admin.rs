@@ -13,8 +13,10 @@ use std::{path::Path, time::Duration};
 pub(super) const STATEMENT_TIME_MAX: Duration = Duration::from_mins(1);
 /// How often a statement is tried that met somebody else's change of the same row of a catalogue.
 const TRIES_MAX: u32 = 20;
-/// How often a connection is tried that PostgreSQL has no place for (53300, 57P03).
-const CONNECT_PAUSE: Duration = Duration::from_millis(50);
+/// While PostgreSQL has no place for a connection (53300, 57P03): how long it is asked again, and how
+/// often in milliseconds, so that those who met don't meet again.
+const FULL_TIME_MAX: Duration = Duration::from_secs(30);
+const FULL_PAUSE: std::ops::Range<u64> = 50..300;
 /// The database that every cluster has.
 pub(super) const MAINTENANCE: &str = "postgres";
 
@@ -70,18 +72,21 @@ impl Admin {
             address: address.clone(),
             reason,
         };
-        let connected = tokio::time::timeout(self.connect_timeout, async {
-            loop {
-                match options.connect().await {
-                    Err(error) if is_full(&error) => tokio::time::sleep(CONNECT_PAUSE).await,
-                    other => return other,
+        let give_up = tokio::time::Instant::now() + FULL_TIME_MAX;
+        let connected = loop {
+            let connecting = tokio::time::timeout(self.connect_timeout, options.connect());
+            let connected = connecting.await.map_err(|_elapsed| {
+                let limit = humantime::format_duration(self.connect_timeout);
+                unreachable(format!("no login within {limit}"))
+            })?;
+            match connected {
+                Err(error) if is_full(&error) && tokio::time::Instant::now() < give_up => {
+                    let pause = Duration::from_millis(rand::random_range(FULL_PAUSE));
+                    tokio::time::sleep(pause).await;
                 }
+                other => break other,
             }
-        });
-        let connected = connected.await.map_err(|_elapsed| {
-            let limit = humantime::format_duration(self.connect_timeout);
-            unreachable(format!("no login within {limit}"))
-        })?;
+        };
         let db = connected.map_err(|error| match &error {
             sqlx::Error::Database(refusal) => {
                 let code = refusal.code().unwrap_or_default().into_owned();
