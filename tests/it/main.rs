@@ -15,6 +15,7 @@
 
 mod activation;
 mod admin;
+mod admin_tls;
 mod api_access;
 mod api_config;
 mod api_desk;
