@@ -30,6 +30,7 @@ mod bad_input;
 mod big;
 mod cancel;
 mod changed_columns;
+mod cluster_links;
 mod concurrency;
 mod context;
 mod control_clusters;
