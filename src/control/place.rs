@@ -130,6 +130,13 @@ impl Control {
     }
 }
 
+/// That something can't be done to a tenant whose place was not made here.
+pub(super) fn not_made_here(id: &str, what: &str) -> ControlError {
+    ControlError::Conflict(format!(
+        "tenant {id:?} was imported: its database and its roles are not pgusher's, and {what}"
+    ))
+}
+
 /// A place on its ground.
 pub(super) struct Site {
     pub(super) ground: Ground,
@@ -150,18 +157,28 @@ impl Site {
         Ok(holes)
     }
 
-    /// Removes the place, whatever there is of it.
+    /// Removes the place, whatever there is of it, where it was made here.
     pub(super) async fn unmake(&self) -> Result<(), Cause> {
+        if !self.place.is_made_here() {
+            return Ok(());
+        }
         Ok(Box::pin(provisioning::unmake(&self.ground.admin, &self.place)).await?)
     }
 
-    /// Ends the sessions of its roles, and lets none of them log in.
+    /// Ends the sessions of its roles, and lets none of them log in. An imported tenant's roles may
+    /// be others' too, or the admin itself: the proxies alone refuse such a tenant.
     pub(super) async fn lock_out(&self) -> Result<(), Cause> {
+        if !self.place.is_made_here() {
+            return Ok(());
+        }
         Ok(Box::pin(provisioning::lock_out(&self.ground.admin, &self.place)).await?)
     }
 
     /// Lets its roles log in again.
     pub(super) async fn let_in(&self) -> Result<(), Cause> {
+        if !self.place.is_made_here() {
+            return Ok(());
+        }
         Ok(Box::pin(provisioning::let_in(&self.ground.admin, &self.place)).await?)
     }
 
@@ -182,6 +199,25 @@ impl Site {
         let applying = provisioning::templates::apply(admin, &self.place, directory);
         let applied = Box::pin(applying).await?;
         Ok((applied.from, applied.to))
+    }
+
+    /// What stays in the cluster when the tenant goes; `None` where all of it was made here.
+    pub(super) fn left(&self) -> Option<String> {
+        let place = &self.place;
+        if place.is_made_here() {
+            return None;
+        }
+        let logins = place.login.iter().chain(&place.read_only_login);
+        let roles: Vec<_> = logins.map(|login| &*login.role).collect();
+        let schema = place.schema.as_ref();
+        let schema = schema.map(|schema| format!(", schema {schema:?}"));
+        Some(format!(
+            "it was imported: database {:?}{} and role {} of cluster {:?} stay as they are",
+            place.database,
+            schema.unwrap_or_default(),
+            roles.join(", "),
+            self.ground.name
+        ))
     }
 
     /// The same place with other passwords.

@@ -50,6 +50,7 @@ mod hostile_state;
 mod hostile_timing;
 mod import;
 mod import_registry;
+mod import_served;
 mod leavings;
 mod listen;
 mod listen_encodings;
