@@ -353,10 +353,11 @@ pub(super) fn reported(report: &Report, is_json: bool, io: &mut Io<'_>) -> anyho
     } else {
         let mut table = table::table(&["attack", "outcome", "what"]);
         for check in &report.checks {
-            let outcome = match &check.outcome {
-                Outcome::Closed => "closed".to_owned(),
-                Outcome::NotApplicable => "not applicable".to_owned(),
-                Outcome::Open { how } => format!("OPEN: {how}"),
+            let outcome = match (&check.outcome, &check.hole) {
+                (Outcome::Closed, _) => "closed".to_owned(),
+                (Outcome::NotApplicable, _) => "not applicable".to_owned(),
+                (Outcome::Open { how }, Some(hole)) => format!("known ({hole}): {how}"),
+                (Outcome::Open { how }, None) => format!("OPEN: {how}"),
             };
             table.add_row([check.name.clone(), outcome, check.what.clone()]);
         }

@@ -238,6 +238,11 @@ impl Ground {
         Ok(Box::pin(provisioning::harden_cluster(&self.admin, self.profile)).await?)
     }
 
+    /// Hardens the databases that its tenants have or share.
+    pub(super) async fn harden_databases(&self) -> Result<(), Cause> {
+        Ok(Box::pin(provisioning::harden_databases(&self.admin, self.profile)).await?)
+    }
+
     /// Attacks the cluster.
     pub(super) async fn verify(&self) -> Result<Report, Cause> {
         Ok(Box::pin(provisioning::verify_cluster(&self.admin, self.profile)).await?)

@@ -28,7 +28,7 @@ pub mod templates;
 mod text;
 mod verify;
 
-pub use cluster::harden_cluster;
+pub use cluster::{harden_cluster, harden_databases};
 pub use error::ProvisioningError;
 pub use logins::{let_in, lock_out, repair, set_passwords};
 pub use make::make;
