@@ -188,6 +188,7 @@ impl Control {
     ) -> Result<ClusterView, ControlError> {
         actor.may_operate(Role::Admin)?;
         new.check()?;
+        self.registry.check_keyring().await?;
         let password = new.admin_password.take();
         let owner = format!("cluster:{}", new.name);
         let keyring = &self.registry.keyring;

@@ -36,6 +36,7 @@ impl Control {
     ) -> Result<CreatedTenant, ControlError> {
         actor.may_operate(Role::Admin)?;
         let plan = Plan::new(new)?;
+        self.registry.check_keyring().await?;
         let (control, actor) = (self.clone(), actor.clone());
         finished(tokio::spawn(
             async move { control.create(&actor, plan).await },

@@ -11,6 +11,19 @@ pub enum RegistryError {
     /// It does not answer, or refused.
     #[error("the registry can't be used")]
     Database(#[from] sqlx::Error),
+    /// Nobody answers there.
+    #[error("the registry at {address} does not answer: {reason}")]
+    Unreachable {
+        /// Host and port, or the folder of its socket.
+        address: String,
+        /// Why, in the system's words.
+        reason: String,
+    },
+    /// The master keys open nothing of what is there.
+    #[error(
+        "these master keys are not the registry's: nothing that it has opens with them, and nothing is sealed with them"
+    )]
+    OtherKeys(#[source] OpenError),
     /// It can't be brought up to date.
     #[error("the registry can't be migrated")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -50,6 +63,7 @@ impl RegistryError {
     /// Whether the registry did not answer, so that it may later.
     pub fn is_unavailable(&self) -> bool {
         match self {
+            Self::Unreachable { .. } => true,
             Self::Database(error) => !matches!(
                 error,
                 sqlx::Error::Database(_)

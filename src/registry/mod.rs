@@ -13,6 +13,7 @@ mod error;
 mod event;
 mod events;
 mod freshness;
+mod keyring;
 mod keys;
 mod known;
 mod link;
@@ -43,8 +44,8 @@ pub use tenants::{
 
 use crate::{config, crypto::Keyring};
 use sqlx::{
-    ConnectOptions as _, PgPool,
-    migrate::Migrator,
+    ConnectOptions as _, Connection as _, PgConnection, PgPool,
+    migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{str::FromStr as _, sync::Arc, time::Duration};
@@ -85,7 +86,27 @@ impl Registry {
     /// # Cancel safety
     /// Cancel safe: each migration is a transaction.
     pub async fn migrate(&self) -> Result<(), RegistryError> {
-        Ok(MIGRATIONS.run(&self.pool).await?)
+        match MIGRATIONS.run(&self.pool).await {
+            Err(MigrateError::Execute(sqlx::Error::PoolTimedOut)) => Err(self.why_not().await),
+            done => Ok(done?),
+        }
+    }
+
+    /// The pool tries until its time is up, and does not say what kept it from a connection.
+    async fn why_not(&self) -> RegistryError {
+        let options = self.pool.connect_options();
+        let connecting = PgConnection::connect_with(&options);
+        let reason = match tokio::time::timeout(CONNECT_TIME_MAX, connecting).await {
+            Ok(Ok(_)) => return sqlx::Error::PoolTimedOut.into(),
+            Ok(Err(sqlx::Error::Io(error))) => error.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        let address = options.get_socket().map_or_else(
+            || format!("{}:{}", options.get_host(), options.get_port()),
+            |folder| folder.display().to_string(),
+        );
+        RegistryError::Unreachable { address, reason }
     }
 }
 
