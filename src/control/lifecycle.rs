@@ -80,6 +80,15 @@ impl Control {
                 cause,
             )
         })?;
+        site.lock_out_of_standbys().await.map_err(|cause| {
+            upstream(
+                format!(
+                    "tenant {id:?} is suspended, but a replica of cluster {:?} could not be told: sessions that are open there go on; do it again when it answers",
+                    after.cluster
+                ),
+                cause,
+            )
+        })?;
         Ok(TenantView::from(&after))
     }
 
@@ -260,6 +269,10 @@ impl Control {
                     format!("{stands}. Its cluster could not be told; do it again when it answers");
                 upstream(what, cause)
             })?;
+            // What is dropped at the primary goes there too: a replica that is gone holds up nothing.
+            if let Err(error) = site.lock_out_of_standbys().await {
+                tracing::warn!(tenant = %id, %error, "a replica was not told that a tenant has ended");
+            }
         }
         if let Some(path) = &how.dump {
             dump::write(&site, path).await.map_err(|cause| {

@@ -17,6 +17,8 @@ pub(super) type Cause = Box<dyn Error + Send + Sync>;
 pub(super) struct Ground {
     pub(super) name: String,
     pub(super) admin: Admin,
+    /// The same at its hot standbys.
+    pub(super) standbys: Vec<Admin>,
     pub(super) profile: Profile,
 }
 
@@ -32,15 +34,21 @@ impl Ground {
     /// The cluster of a row, whose password is known.
     pub(super) fn with(row: &ClusterRow, password: Option<Secret>) -> Result<Self, ControlError> {
         let cluster = cluster_of(row)?;
+        let admin = Admin {
+            address: cluster.primary,
+            tls: cluster.tls,
+            role: row.admin_role.as_str().into(),
+            password,
+            connect_timeout: cluster.connect_timeout,
+        };
+        let standby = |address| Admin {
+            address,
+            ..admin.clone()
+        };
         Ok(Self {
             name: row.name.clone(),
-            admin: Admin {
-                address: cluster.primary,
-                tls: cluster.tls,
-                role: row.admin_role.as_str().into(),
-                password,
-                connect_timeout: cluster.connect_timeout,
-            },
+            standbys: cluster.replicas.into_iter().map(standby).collect(),
+            admin,
             profile: match row.profile.as_str() {
                 "compatible" => Profile::Compatible,
                 _ => Profile::Strict,
@@ -172,6 +180,20 @@ impl Site {
             return Ok(());
         }
         Ok(Box::pin(provisioning::lock_out(&self.ground.admin, &self.place)).await?)
+    }
+
+    /// Ends the sessions of its roles at the hot standbys, after [`Self::lock_out`]: at all that
+    /// answer. The error is of the first that does not.
+    pub(super) async fn lock_out_of_standbys(&self) -> Result<(), Cause> {
+        let mut done = Ok(());
+        if self.place.is_made_here() {
+            for standby in &self.ground.standbys {
+                let locked = provisioning::lock_out_of_standby(standby, &self.place);
+                let locked = Box::pin(locked).await.map_err(Cause::from);
+                done = done.and(locked);
+            }
+        }
+        done
     }
 
     /// Lets its roles log in again.

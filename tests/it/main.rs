@@ -77,6 +77,7 @@ mod registry_outages;
 mod relay_extended;
 mod relay_simple;
 mod reload;
+mod replicas;
 mod resources;
 mod secrets;
 mod server_voice;
