@@ -44,13 +44,13 @@ impl Two {
         for (at, id) in ["one", "two"].into_iter().enumerate() {
             eventually("the tenant logs in", || two.psql(at, "select 1").is_success);
             if tier != "row" {
-                let make = format!(
+                let objects = format!(
                     "create table notes_{id} (id int primary key, secret text); \
                      insert into notes_{id} values (1, 'secret of {id}'); \
                      create view view_{id} as select * from notes_{id}; \
                      create function func_{id}() returns int language sql as 'select 1'"
                 );
-                two.psql(at, &make).succeeded();
+                two.psql(at, &objects).succeeded();
             }
         }
         two

@@ -25,15 +25,13 @@ impl Check<'_> {
         let at = At::top("admin");
         let (cert, key) = (admin.tls_cert.as_deref(), admin.tls_key.as_deref());
         let certificate = self.certificate(at, cert, key);
-        let listen = match admin.listen {
-            None => None,
-            Some(text) => match text.parse::<SocketAddr>() {
-                Ok(address) => Some(address),
-                Err(_) => {
-                    let (value, socket) = (text, "");
-                    return self.problem(at.key("listen"), Fault::Listen { value, socket });
-                }
-            },
+        let parse = |text: String| text.parse::<SocketAddr>().map_err(|_error| text);
+        let listen = match admin.listen.map(parse).transpose() {
+            Ok(listen) => listen,
+            Err(value) => {
+                let socket = "";
+                return self.problem(at.key("listen"), Fault::Listen { value, socket });
+            }
         };
         let certificate = certificate?;
         let is_alone = listen.is_none_or(|address| address.ip().to_canonical().is_loopback());
