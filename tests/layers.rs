@@ -75,7 +75,7 @@ const MODULES: [(&str, &[&str]); 24] = [
         "import",
         &["tenant", "config", "crypto", "registry", "control"],
     ),
-    ("api", &["tenant", "telemetry", "control"]),
+    ("api", &["tenant", "tls", "telemetry", "control"]),
     // Everything put together.
     (
         "app",
@@ -111,6 +111,7 @@ const MODULES: [(&str, &[&str]); 24] = [
         "cli",
         &[
             "tenant",
+            "tls",
             "config",
             "crypto",
             "telemetry",

@@ -30,7 +30,7 @@ mod tenants;
 pub use live::{Live, LiveTenant, NothingLive};
 pub use problem::Problem;
 
-use crate::{control::Control, telemetry::Metrics};
+use crate::{control::Control, telemetry::Metrics, tls::HttpTls};
 use axum::{Router, extract::FromRef, http::StatusCode};
 use guard::Guard;
 use std::{fmt, io, sync::Arc, time::Duration};
@@ -79,20 +79,25 @@ impl FromRef<Look> for Control {
     }
 }
 
-/// Answers requests until told to stop, and up to two seconds longer for those under way.
+/// Answers requests, over TLS where there is some, until told to stop, and up to two seconds longer for those under way.
 ///
 /// # Errors
 /// When the listener fails for good.
 ///
 /// # Cancel safety
 /// Dropping it stops listening; connections end by their own limits.
-pub async fn serve(listener: TcpListener, api: Api, shutdown: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<HttpTls>,
+    api: Api,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
     let work = TaskTracker::new();
     if let Some(control) = api.control.clone() {
         tokio::spawn(shutdown.clone().run_until_cancelled_owned(forget(control)));
     }
     let router = router(api, &work);
-    server::run(listener, router, shutdown, work).await
+    server::run((listener, tls), router, shutdown, work).await
 }
 
 fn router(api: Api, work: &TaskTracker) -> Router {
@@ -164,7 +169,7 @@ mod tests {
             live: Arc::new(NothingLive),
         };
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, api, stop.clone()));
+        let task = tokio::spawn(serve(listener, Arc::default(), api, stop.clone()));
         Server {
             address,
             is_ready,

@@ -1,14 +1,17 @@
 //! Connections: how many, how long, and their end.
 
+use crate::tls::HttpTls;
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service as _;
 
@@ -31,7 +34,7 @@ pub(super) struct Peer(pub(super) IpAddr);
 
 /// Serves connections until told to stop, and up to [`GRACE`] longer what is under way.
 pub(super) async fn run(
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Arc<HttpTls>),
     router: Router,
     shutdown: CancellationToken,
     work: TaskTracker,
@@ -53,7 +56,8 @@ pub(super) async fn run(
                 }
             };
             let peer = Peer(peer.ip().to_canonical());
-            let serving = serve(stream, (peer, router.clone()), shutdown.clone(), place);
+            let door = (tls.acceptor(), peer, router.clone());
+            let serving = serve(stream, door, shutdown.clone(), place);
             connections.spawn(end.clone().run_until_cancelled_owned(serving));
         }
     };
@@ -69,9 +73,27 @@ pub(super) async fn run(
 
 async fn serve(
     stream: TcpStream,
-    (peer, router): (Peer, Router),
+    (tls, peer, router): (Option<Arc<TlsAcceptor>>, Peer, Router),
     shutdown: CancellationToken,
     place: OwnedSemaphorePermit,
+) {
+    match tls {
+        None => answer(stream, (peer, router), shutdown).await,
+        Some(tls) => {
+            let handshake = timeout(HEAD_TIME_MAX, tls.accept(stream));
+            // Who does not finish it has asked for nothing.
+            if let Some(Ok(Ok(stream))) = shutdown.run_until_cancelled(handshake).await {
+                answer(stream, (peer, router), shutdown).await;
+            }
+        }
+    }
+    drop(place);
+}
+
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    (peer, router): (Peer, Router),
+    shutdown: CancellationToken,
 ) {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
@@ -96,5 +118,4 @@ async fn serve(
             connection.await.ok();
         }
     }
-    drop(place);
 }

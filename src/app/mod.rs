@@ -22,7 +22,7 @@ use crate::{
     pool::{self, Pools},
     sessions::{Order, Sessions, watchdog},
     telemetry::Metrics,
-    tls::{ServerTls, TlsFiles},
+    tls::{HttpTls, ServerTls, TlsFiles},
 };
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -157,6 +157,7 @@ struct App {
     frontend: Arc<Frontend>,
     listeners: Vec<Bound>,
     admin: Option<std::net::TcpListener>,
+    admin_tls: Arc<HttpTls>,
     relay: RelayThreads,
     login: Threads,
 }
@@ -189,6 +190,8 @@ impl App {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         });
+        let admin_tls = HttpTls::read(config.admin.certificate.as_ref());
+        let admin_tls = Arc::new(admin_tls.context("admin.tls_cert and tls_key")?);
         // Clients are let in last: whoever reaches the proxy finds its admin listener there too.
         let admin = config.admin.listen.map(bind_admin).transpose()?;
         let listeners = login.enter(|| listen(&config.proxy))?;
@@ -202,6 +205,7 @@ impl App {
             frontend,
             listeners,
             admin,
+            admin_tls,
             relay,
             login,
         })
@@ -278,9 +282,9 @@ impl App {
             control: self.control.clone(),
             live: Arc::new(admin::LiveNumbers(Arc::clone(&self.frontend))),
         };
-        let ended = ended.clone();
+        let (ended, tls) = (ended.clone(), Arc::clone(&self.admin_tls));
         tokio::spawn(async move {
-            if let Err(error) = api::serve(listener, api, ended).await {
+            if let Err(error) = api::serve(listener, tls, api, ended).await {
                 tracing::error!(%error, "the admin listener failed");
             }
         });

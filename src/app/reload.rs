@@ -4,6 +4,7 @@ use super::{App, door, follow::look_again, quotas, tls_files};
 use crate::{
     config::{Config, watch},
     telemetry::names,
+    tls::HttpTls,
 };
 use std::{path::PathBuf, sync::Arc};
 use tokio::sync::mpsc;
@@ -32,7 +33,8 @@ impl App {
 
     fn watched_files(&self) -> Vec<PathBuf> {
         let tls = &self.config.proxy.tls;
-        let certificate = tls.certificate.iter().flat_map(|(cert, key)| [cert, key]);
+        let certificates = tls.certificate.iter().chain(&self.config.admin.certificate);
+        let certificate = certificates.flat_map(|(cert, key)| [cert, key]);
         let mut files: Vec<_> = certificate.chain(&tls.client_ca).cloned().collect();
         files.push(self.config_path.clone());
         files
@@ -63,11 +65,13 @@ impl App {
             self.config_path.display()
         );
         // First what can fail.
+        let admin_tls = HttpTls::read(config.admin.certificate.as_ref())?;
         frontend.tls.load(tls_files(&config.proxy).as_ref())?;
         self.reload_master_keys().await?;
         for key in config.diff_restart(&self.config) {
             tracing::warn!(key, "this change needs a restart");
         }
+        self.admin_tls.follow(&admin_tls);
         frontend.door.store(Arc::new(door(&config.proxy)));
         frontend.admission.set_quotas(quotas(&config.proxy));
         frontend

@@ -1,14 +1,17 @@
 //! `pgusher health`: one request, so that an image without curl has a health check.
 
 use super::{Io, UsageError};
+use crate::tls::verifying;
 use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::json;
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{TcpStream, ToSocketAddrs},
+    path::PathBuf,
     time::{Duration, Instant},
 };
+use tokio_rustls::rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 
 /// For connecting and for the answer, each.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,15 +23,18 @@ pub(super) struct HealthArgs {
     /// What to ask: /healthz (does it run?) or /readyz (does it take clients?) of the admin listener
     #[arg(long, default_value = "http://127.0.0.1:6433/healthz")]
     url: String,
+    /// The authority of an https:// URL's certificate; default: the system's
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &HealthArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
-    let (authority, path) = split(&args.url).ok_or_else(|| UsageError::Url(args.url.clone()))?;
-    let (status, body) =
-        get(&authority, &path).with_context(|| format!("can't ask {}", args.url))?;
+    let target = split(&args.url).ok_or_else(|| UsageError::Url(args.url.clone()))?;
+    let asked = get(&target, args.ca.as_ref());
+    let (status, body) = asked.with_context(|| format!("can't ask {}", args.url))?;
     let body = body.trim();
     if args.json {
         let all = json!({ "url": args.url, "status": status, "body": body });
@@ -42,9 +48,20 @@ pub(super) fn run(args: &HealthArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `host:port` and path of a URL.
-fn split(url: &str) -> Option<(String, String)> {
-    let rest = url.strip_prefix("http://")?;
+/// What a URL names.
+#[derive(Debug, PartialEq, Eq)]
+struct Target {
+    is_tls: bool,
+    /// `host:port`
+    authority: String,
+    path: String,
+}
+
+fn split(url: &str) -> Option<Target> {
+    let (is_tls, rest) = match url.strip_prefix("https://") {
+        Some(rest) => (true, rest),
+        None => (false, url.strip_prefix("http://")?),
+    };
     let is_plain = rest.bytes().all(|byte| byte.is_ascii_graphic());
     let (authority, path) = match rest.find('/') {
         Some(at) => rest.split_at(at),
@@ -55,14 +72,74 @@ fn split(url: &str) -> Option<(String, String)> {
     let authority = if has_port {
         authority.to_owned()
     } else {
-        format!("{authority}:80")
+        format!("{authority}:{}", if is_tls { 443 } else { 80 })
     };
-    (is_plain && !rest.starts_with('/')).then(|| (authority, path.to_owned()))
+    (is_plain && !rest.starts_with('/')).then(|| Target {
+        is_tls,
+        authority,
+        path: path.to_owned(),
+    })
 }
 
-fn get(authority: &str, path: &str) -> anyhow::Result<(u16, String)> {
-    let mut stream = connect(authority)?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+/// A connection whose reads can be given less and less time.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    fn open(target: &Target, ca: Option<&PathBuf>) -> anyhow::Result<Self> {
+        let socket = connect(&target.authority)?;
+        socket.set_write_timeout(Some(TIMEOUT))?;
+        if !target.is_tls {
+            return Ok(Self::Plain(socket));
+        }
+        let host = target.authority.rsplit_once(':');
+        let host = host.map_or("", |(host, _)| host).trim_matches(['[', ']']);
+        let name = ServerName::try_from(host.to_owned())?;
+        let session = ClientConnection::new(verifying(ca)?, name)?;
+        Ok(Self::Tls(Box::new(StreamOwned::new(session, socket))))
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => &tls.sock,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, part: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(part),
+            Self::Tls(tls) => tls.read(part),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(part),
+            Self::Tls(tls) => tls.write(part),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.flush(),
+            Self::Tls(tls) => tls.flush(),
+        }
+    }
+}
+
+fn get(target: &Target, ca: Option<&PathBuf>) -> anyhow::Result<(u16, String)> {
+    let mut stream = Stream::open(target, ca)?;
+    stream.socket().set_read_timeout(Some(TIMEOUT))?;
+    let Target {
+        authority, path, ..
+    } = target;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let end = Instant::now() + TIMEOUT;
@@ -73,7 +150,7 @@ fn get(authority: &str, path: &str) -> anyhow::Result<(u16, String)> {
         if left.is_zero() {
             bail!("no answer in time");
         }
-        stream.set_read_timeout(Some(left))?;
+        stream.socket().set_read_timeout(Some(left))?;
         match stream.read(&mut part)? {
             0 => break,
             count => answer.extend(part.iter().take(count)),
@@ -117,14 +194,21 @@ mod tests {
                 Some(("[::1]:6433", "/healthz")),
             ),
             ("http://[::1]/", Some(("[::1]:80", "/"))),
-            ("https://a", None),
             ("http:///x", None),
+            ("ftp://a", None),
             ("http://a/b\r\nX: y", None),
             ("a:1", None),
         ] {
-            let parts = parts.map(|(authority, path)| (authority.to_owned(), path.to_owned()));
-            assert_eq!(split(url), parts, "{url}");
+            let target = |(authority, path): (&str, &str)| Target {
+                is_tls: false,
+                authority: authority.to_owned(),
+                path: path.to_owned(),
+            };
+            assert_eq!(split(url), parts.map(target), "{url}");
         }
+        let https = split("https://a/b").unwrap();
+        assert!(https.is_tls);
+        assert_eq!((&*https.authority, &*https.path), ("a:443", "/b"));
     }
 
     #[test]

@@ -232,14 +232,17 @@ fn delete(args: DeleteArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
     let (id, is_gone) = (args.id.clone(), args.grace.is_zero());
     let spinner = spinner("ending it");
     let done = control::run(&args.common.config, |control, actor| async move {
-        control.terminate(&actor, &id, how).await?;
-        Ok(())
+        Ok(control.terminate(&actor, &id, how).await?)
     });
     spinner.finish_and_clear();
-    done?;
+    let left = done?;
     if args.common.json {
-        let answer =
-            json!({ "id": args.id, "removed": is_gone, "grace_seconds": args.grace.as_secs() });
+        let answer = json!({
+            "id": args.id,
+            "removed": is_gone,
+            "grace_seconds": args.grace.as_secs(),
+            "left": left,
+        });
         return table::json(io, &answer);
     }
     if is_gone {
@@ -251,6 +254,9 @@ fn delete(args: DeleteArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
             "tenant {} is ended; what is left of it goes in {grace}: a running proxy removes it then, or pgusher tenant sweep",
             args.id
         )?;
+    }
+    if let Some(left) = left {
+        writeln!(io.output, "{left}")?;
     }
     Ok(())
 }
@@ -347,10 +353,11 @@ pub(super) fn reported(report: &Report, is_json: bool, io: &mut Io<'_>) -> anyho
     } else {
         let mut table = table::table(&["attack", "outcome", "what"]);
         for check in &report.checks {
-            let outcome = match &check.outcome {
-                Outcome::Closed => "closed".to_owned(),
-                Outcome::NotApplicable => "not applicable".to_owned(),
-                Outcome::Open { how } => format!("OPEN: {how}"),
+            let outcome = match (&check.outcome, &check.hole) {
+                (Outcome::Closed, _) => "closed".to_owned(),
+                (Outcome::NotApplicable, _) => "not applicable".to_owned(),
+                (Outcome::Open { how }, Some(hole)) => format!("known ({hole}): {how}"),
+                (Outcome::Open { how }, None) => format!("OPEN: {how}"),
             };
             table.add_row([check.name.clone(), outcome, check.what.clone()]);
         }

@@ -31,10 +31,13 @@ impl Config {
 
 fn file(config: &Config) -> raw::File {
     let address = config.admin.listen.as_ref();
+    let (tls_cert, tls_key) = config.admin.certificate.clone().unzip();
     raw::File {
         proxy: proxy(&config.proxy),
         admin: raw::Admin {
             listen: address.map(ToString::to_string),
+            tls_cert,
+            tls_key,
         },
         registry: config.registry.as_ref().map(registry).unwrap_or_default(),
         secrets: config.master_key.as_ref().map(secrets).unwrap_or_default(),

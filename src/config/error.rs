@@ -237,6 +237,11 @@ pub enum Fault {
     /// A value with a NUL byte.
     #[error("the value has a NUL byte; remove it")]
     Nul,
+    /// A warning: tokens and answers can be read on their way.
+    #[error(
+        "tokens and what they are answered cross the network in clear text; give tls_cert and tls_key, or see to it that nobody listens there"
+    )]
+    ClearText,
     /// A warning: others can read the secret.
     #[error("{} can be read by every user; chmod 600 it", path.display())]
     WorldReadable {

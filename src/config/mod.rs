@@ -192,6 +192,8 @@ impl LogLevel {
 pub struct Admin {
     /// Where; `None`: it is off.
     pub listen: Option<SocketAddr>,
+    /// Certificate chain and private key (PEM); `None`: it speaks plain HTTP.
+    pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 /// The system of record.
@@ -309,7 +311,7 @@ impl Config {
                 "proxy.log_level",
                 new_proxy.log.level != old_proxy.log.level,
             ),
-            ("admin.listen", self.admin != old.admin),
+            ("admin.listen", self.admin.listen != old.admin.listen),
             ("registry", self.registry != old.registry),
             ("secrets", self.master_key != old.master_key),
         ];

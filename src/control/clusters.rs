@@ -184,6 +184,7 @@ impl Control {
     ) -> Result<ClusterView, ControlError> {
         actor.may_operate(Role::Admin)?;
         new.check()?;
+        self.registry.check_keyring().await?;
         let password = new.admin_password.take();
         let owner = format!("cluster:{}", new.name);
         let keyring = &self.registry.keyring;
@@ -231,7 +232,8 @@ impl Control {
         Ok(ClusterView::from(&one(&mut db, name).await?))
     }
 
-    /// Hardens a cluster again, after an upgrade for example. Needs an operator with the role
+    /// Hardens a cluster again with all databases that tenants have or share there, after an upgrade
+    /// for example. Needs an operator with the role
     /// `admin`.
     ///
     /// # Errors
@@ -249,6 +251,11 @@ impl Control {
         let ground = Ground::new(&before, &self.registry.keyring)?;
         ground.probe().await?;
         let holes = harden(&ground).await?;
+        let databases = ground.harden_databases().await;
+        databases.map_err(|cause| {
+            let what = format!("not all databases of cluster {name:?} could be hardened");
+            upstream(what, cause)
+        })?;
         let mut tx = self.registry.pool.begin().await?;
         let after = registry::set_cluster_holes(&mut tx, name, holes).await?;
         let changes = Changes::between(&cluster_record(&before), &cluster_record(&after));

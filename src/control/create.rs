@@ -36,6 +36,7 @@ impl Control {
     ) -> Result<CreatedTenant, ControlError> {
         actor.may_operate(Role::Admin)?;
         let plan = Plan::new(new)?;
+        self.registry.check_keyring().await?;
         let (control, actor) = (self.clone(), actor.clone());
         finished(tokio::spawn(
             async move { control.create(&actor, plan).await },
@@ -306,7 +307,10 @@ impl Control {
         };
         let (id, cluster) = (&row.id, &row.cluster);
         let removed = match site.unmake().await {
-            Ok(()) => self.forget(actor, turn, row, "ProvisioningFailed").await,
+            Ok(()) => {
+                let told = ("ProvisioningFailed", json!({}));
+                self.forget(actor, turn, row, told).await
+            }
             Err(cause) => Err(upstream("its place can't be removed", cause)),
         };
         let what = match removed {
@@ -331,7 +335,7 @@ impl Control {
         actor: &Actor,
         turn: &mut Turn,
         row: &TenantRow,
-        kind: &str,
+        (kind, facts): (&str, Value),
     ) -> Result<(), ControlError> {
         let mut tx = turn.begin().await?;
         let keys = registry::keys(&mut tx, &row.id).await?;
@@ -341,7 +345,7 @@ impl Control {
         }
         registry::delete_tenant(&mut tx, &row.id).await?;
         let changes = Changes::between(&before, &Map::new());
-        let gone = event(actor, &row.id, kind, changes, json!({}));
+        let gone = event(actor, &row.id, kind, changes, facts);
         registry::append(&mut tx, gone).await?;
         Ok(tx.commit().await?)
     }

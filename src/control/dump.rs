@@ -113,6 +113,8 @@ fn environment(site: &Site) -> Vec<(&'static str, OsString)> {
         }
     };
     let (mode, ca) = match &admin.tls {
+        // A socket has no TLS, and programs without it refuse to hear of it.
+        _ if matches!(admin.address, Address::Unix(_)) => ("disable", None),
         UpstreamTls::Disable => ("disable", None),
         UpstreamTls::Require => ("require", None),
         UpstreamTls::VerifyCa(ca) => ("verify-ca", ca.as_ref()),

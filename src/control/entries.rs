@@ -225,6 +225,9 @@ impl Control {
             let problem = format!("it has more than {VALUE_BYTES_MAX} bytes");
             return Err(checks::invalid("value", problem));
         }
+        if new.is_sensitive() {
+            self.registry.check_keyring().await?;
+        }
         let mut tx = self.registry.pool.begin().await?;
         checks::tenant(&mut tx, tenant).await?;
         let before = find(&mut tx, tenant, key).await?;

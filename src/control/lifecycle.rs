@@ -4,7 +4,7 @@ use super::{
     Actor, Control, ControlError, Role, TenantView, dump,
     keys::known,
     names,
-    place::{Site, holes_value, upstream},
+    place::{Site, holes_value, not_made_here, upstream},
     secret,
     tenants::{event, finished},
     turn::{Patience, Turn},
@@ -75,6 +75,15 @@ impl Control {
             upstream(
                 format!(
                     "tenant {id:?} is suspended, but cluster {:?} could not be told; do it again when it answers",
+                    after.cluster
+                ),
+                cause,
+            )
+        })?;
+        site.lock_out_of_standbys().await.map_err(|cause| {
+            upstream(
+                format!(
+                    "tenant {id:?} is suspended, but a replica of cluster {:?} could not be told: sessions that are open there go on; do it again when it answers",
                     after.cluster
                 ),
                 cause,
@@ -166,6 +175,10 @@ impl Control {
             )));
         }
         let site = self.site(&mut turn.db, &row).await?;
+        if !site.place.is_made_here() {
+            let what = "no password of theirs is changed here; to take over a new one, delete the tenant, which leaves them as they are, and import it again";
+            return Err(not_made_here(&id, what));
+        }
         site.ground.probe().await?;
         let begun = event(
             actor,
@@ -198,8 +211,8 @@ impl Control {
     }
 
     /// Ends a tenant: its logins are refused and its sessions end at once, its data goes after the
-    /// grace ([`Control::sweep`]). Done again, it goes on: with a dump, or another grace. Needs an
-    /// operator with the role `admin`.
+    /// grace ([`Control::sweep`]). Done again, it goes on: with a dump, or another grace. An imported
+    /// tenant's data stays: what is returned tells which. Needs an operator with the role `admin`.
     ///
     /// # Errors
     /// [`ControlError`]; what is not dumped is not removed.
@@ -211,7 +224,7 @@ impl Control {
         actor: &Actor,
         id: &str,
         how: Termination,
-    ) -> Result<(), ControlError> {
+    ) -> Result<Option<String>, ControlError> {
         actor.may_operate(Role::Admin)?;
         if let Some(path) = &how.dump {
             dump::check(path)?;
@@ -229,7 +242,7 @@ impl Control {
         turn: &mut Turn,
         row: TenantRow,
         how: Termination,
-    ) -> Result<(), ControlError> {
+    ) -> Result<Option<String>, ControlError> {
         let id = row.id.clone();
         let is_new = row.status == "provisioning";
         let now = OffsetDateTime::now_utc();
@@ -256,6 +269,10 @@ impl Control {
                     format!("{stands}. Its cluster could not be told; do it again when it answers");
                 upstream(what, cause)
             })?;
+            // What is dropped at the primary goes there too: a replica that is gone holds up nothing.
+            if let Err(error) = site.lock_out_of_standbys().await {
+                tracing::warn!(tenant = %id, %error, "a replica was not told that a tenant has ended");
+            }
         }
         if let Some(path) = &how.dump {
             dump::write(&site, path).await.map_err(|cause| {
@@ -271,7 +288,7 @@ impl Control {
         if how.grace.is_zero() {
             self.remove(actor, turn, (&row, &site)).await?;
         }
-        Ok(())
+        Ok(site.left())
     }
 
     /// Removes what is left of a tenant that is terminated.
@@ -288,7 +305,10 @@ impl Control {
             );
             upstream(what, cause)
         })?;
-        self.forget(actor, turn, row, "Removed").await
+        let facts = site
+            .left()
+            .map_or(json!({}), |left| json!({ "left": left }));
+        self.forget(actor, turn, row, ("Removed", facts)).await
     }
 
     /// Attacks a tenant's place as the tenant and as its neighbour, reports what held, and writes
@@ -308,6 +328,10 @@ impl Control {
         }
         let site = self.site(&mut db, &row).await?;
         drop(db);
+        if !site.place.is_made_here() {
+            let what = "nothing is promised about what they can reach";
+            return Err(not_made_here(id, what));
+        }
         site.ground.probe().await?;
         let report = site.verify().await;
         let report = report

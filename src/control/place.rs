@@ -17,6 +17,8 @@ pub(super) type Cause = Box<dyn Error + Send + Sync>;
 pub(super) struct Ground {
     pub(super) name: String,
     pub(super) admin: Admin,
+    /// The same at its hot standbys.
+    pub(super) standbys: Vec<Admin>,
     pub(super) profile: Profile,
 }
 
@@ -32,15 +34,21 @@ impl Ground {
     /// The cluster of a row, whose password is known.
     pub(super) fn with(row: &ClusterRow, password: Option<Secret>) -> Result<Self, ControlError> {
         let cluster = cluster_of(row)?;
+        let admin = Admin {
+            address: cluster.primary,
+            tls: cluster.tls,
+            role: row.admin_role.as_str().into(),
+            password,
+            connect_timeout: cluster.connect_timeout,
+        };
+        let standby = |address| Admin {
+            address,
+            ..admin.clone()
+        };
         Ok(Self {
             name: row.name.clone(),
-            admin: Admin {
-                address: cluster.primary,
-                tls: cluster.tls,
-                role: row.admin_role.as_str().into(),
-                password,
-                connect_timeout: cluster.connect_timeout,
-            },
+            standbys: cluster.replicas.into_iter().map(standby).collect(),
+            admin,
             profile: Profile::named(&row.profile).unwrap_or_default(),
         })
     }
@@ -127,6 +135,13 @@ impl Control {
     }
 }
 
+/// That something can't be done to a tenant whose place was not made here.
+pub(super) fn not_made_here(id: &str, what: &str) -> ControlError {
+    ControlError::Conflict(format!(
+        "tenant {id:?} was imported: its database and its roles are not pgusher's, and {what}"
+    ))
+}
+
 /// A place on its ground.
 pub(super) struct Site {
     pub(super) ground: Ground,
@@ -147,18 +162,42 @@ impl Site {
         Ok(holes)
     }
 
-    /// Removes the place, whatever there is of it.
+    /// Removes the place, whatever there is of it, where it was made here.
     pub(super) async fn unmake(&self) -> Result<(), Cause> {
+        if !self.place.is_made_here() {
+            return Ok(());
+        }
         Ok(Box::pin(provisioning::unmake(&self.ground.admin, &self.place)).await?)
     }
 
-    /// Ends the sessions of its roles, and lets none of them log in.
+    /// Ends the sessions of its roles, and lets none of them log in. An imported tenant's roles may
+    /// be others' too, or the admin itself: the proxies alone refuse such a tenant.
     pub(super) async fn lock_out(&self) -> Result<(), Cause> {
+        if !self.place.is_made_here() {
+            return Ok(());
+        }
         Ok(Box::pin(provisioning::lock_out(&self.ground.admin, &self.place)).await?)
+    }
+
+    /// Ends the sessions of its roles at the hot standbys, after [`Self::lock_out`]: at all that
+    /// answer. The error is of the first that does not.
+    pub(super) async fn lock_out_of_standbys(&self) -> Result<(), Cause> {
+        let mut done = Ok(());
+        if self.place.is_made_here() {
+            for standby in &self.ground.standbys {
+                let locked = provisioning::lock_out_of_standby(standby, &self.place);
+                let locked = Box::pin(locked).await.map_err(Cause::from);
+                done = done.and(locked);
+            }
+        }
+        done
     }
 
     /// Lets its roles log in again.
     pub(super) async fn let_in(&self) -> Result<(), Cause> {
+        if !self.place.is_made_here() {
+            return Ok(());
+        }
         Ok(Box::pin(provisioning::let_in(&self.ground.admin, &self.place)).await?)
     }
 
@@ -181,6 +220,25 @@ impl Site {
         Ok((applied.from, applied.to))
     }
 
+    /// What stays in the cluster when the tenant goes; `None` where all of it was made here.
+    pub(super) fn left(&self) -> Option<String> {
+        let place = &self.place;
+        if place.is_made_here() {
+            return None;
+        }
+        let logins = place.login.iter().chain(&place.read_only_login);
+        let roles: Vec<_> = logins.map(|login| &*login.role).collect();
+        let schema = place.schema.as_ref();
+        let schema = schema.map(|schema| format!(", schema {schema:?}"));
+        Some(format!(
+            "it was imported: database {:?}{} and role {} of cluster {:?} stay as they are",
+            place.database,
+            schema.unwrap_or_default(),
+            roles.join(", "),
+            self.ground.name
+        ))
+    }
+
     /// The same place with other passwords.
     pub(super) fn with_passwords(mut self, password: Secret, reader: Secret) -> Self {
         let logins = [&mut self.place.login, &mut self.place.read_only_login];
@@ -197,6 +255,11 @@ impl Ground {
     /// Hardens the cluster.
     pub(super) async fn harden(&self) -> Result<Vec<Hole>, Cause> {
         Ok(Box::pin(provisioning::harden_cluster(&self.admin, self.profile)).await?)
+    }
+
+    /// Hardens the databases that its tenants have or share.
+    pub(super) async fn harden_databases(&self) -> Result<(), Cause> {
+        Ok(Box::pin(provisioning::harden_databases(&self.admin, self.profile)).await?)
     }
 
     /// Attacks the cluster.

@@ -107,6 +107,8 @@ impl Ground {
             None => options,
         };
         match &admin.tls {
+            // PostgreSQL has no TLS there.
+            _ if matches!(admin.address, Address::Unix(_)) => options.ssl_mode(PgSslMode::Disable),
             UpstreamTls::Disable => options.ssl_mode(PgSslMode::Disable),
             UpstreamTls::Require => options.ssl_mode(PgSslMode::Require),
             UpstreamTls::VerifyCa(ca) => with_ca(options.ssl_mode(PgSslMode::VerifyCa), ca),

@@ -88,6 +88,9 @@ pub(super) async fn carry_out(
     from: &str,
     is_dry_run: bool,
 ) -> Result<Report, ImportError> {
+    if !is_dry_run {
+        registry.check_keyring().await?;
+    }
     let mut report = Report {
         tenants: plan.left,
         notes: plan.notes.0,

@@ -3,11 +3,19 @@
 use super::{
     Admin, Hole, Profile, ProvisioningError,
     admin::{MAINTENANCE, Session},
+    database,
     harden::{self, Kind},
+    shared,
     text::ONE_AT_A_TIME,
 };
 
 const CLUSTER: &str = include_str!("sql/cluster.sql");
+
+/// The tenants' own databases, and who writes there.
+const OWN: &str = "SELECT datname::text, rolname::text FROM pg_catalog.pg_database
+    JOIN pg_catalog.pg_roles ON rolname = 't_' || substr(datname, 3)
+    WHERE datallowconn AND datname ~ '^d_[a-z2-7]{20}$' AND pg_catalog.pg_has_role(datdba, 'USAGE')
+    ORDER BY datname";
 
 /// Makes the roles that own what tenants share, and hardens `template1`, so that every database
 /// made from it is. Idempotent; run it again after an upgrade of PostgreSQL.
@@ -37,6 +45,48 @@ pub async fn harden_cluster(
     let holes = harden::holes(&mut session, Kind::Cluster, profile).await;
     session.end().await;
     holes
+}
+
+/// Hardens the databases that tenants have or share again: after an upgrade of PostgreSQL, which
+/// brings new functions, and where somebody has opened what was closed. One after the other, some
+/// tens of milliseconds each. Idempotent.
+///
+/// # Errors
+/// [`ProvisioningError`]; those before are hardened.
+///
+/// # Cancel safety
+/// What was done stays; run it again.
+pub async fn harden_databases(admin: &Admin, profile: Profile) -> Result<(), ProvisioningError> {
+    for (database, tier) in shared::databases(admin).await? {
+        shared::prepare_database(admin, profile, &database, tier).await?;
+    }
+    let mut session = admin.connect(MAINTENANCE).await?;
+    let own: Vec<(String, String)> = session.rows("look for tenants' databases", OWN).await?;
+    session.end().await;
+    for (name, writer) in own {
+        let hardened = harden_own(admin, profile, &name, &writer).await;
+        // The tenant may have gone meanwhile.
+        if hardened.is_err() && admin.connect_if_there(&name).await?.is_some() {
+            hardened?;
+        }
+    }
+    Ok(())
+}
+
+async fn harden_own(
+    admin: &Admin,
+    profile: Profile,
+    name: &str,
+    writer: &str,
+) -> Result<(), ProvisioningError> {
+    if let Some(mut session) = admin.connect_if_there(name).await? {
+        let statements = database::harden_statements(profile, writer);
+        session
+            .run("harden a tenant's database", &statements)
+            .await?;
+        session.end().await;
+    }
+    Ok(())
 }
 
 /// The roles that own what tenants share.

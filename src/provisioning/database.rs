@@ -16,10 +16,10 @@ const LARGE_OBJECTS: &str = include_str!("sql/large_objects.sql");
 /// The steps. The database lets nobody in until PUBLIC has lost its rights there.
 pub(super) fn steps(profile: Profile, place: &Place) -> Vec<Step> {
     let database = quoted_name(&place.database);
-    let mut inside = harden::statements(Kind::Own, profile);
-    if let Some(login) = &place.login {
-        inside += &fill(LARGE_OBJECTS, &[("role", &quoted_name(&login.role))]);
-    }
+    let mut inside = match &place.login {
+        Some(login) => harden_statements(profile, &login.role),
+        None => harden::statements(Kind::Own, profile),
+    };
     inside += &schema::statements(place);
     let open = format!(
         "REVOKE ALL ON DATABASE {database} FROM PUBLIC;\n{}ALTER DATABASE {database} ALLOW_CONNECTIONS true;\n{}",
@@ -36,6 +36,11 @@ pub(super) fn steps(profile: Profile, place: &Place) -> Vec<Step> {
         Step::new("open the tenant's database to it", MAINTENANCE, open),
         Step::new("prepare the tenant's database", &place.database, inside),
     ]
+}
+
+/// The statements that harden the database of the tenant whose role this is.
+pub(super) fn harden_statements(profile: Profile, writer: &str) -> String {
+    harden::statements(Kind::Own, profile) + &fill(LARGE_OBJECTS, &[("role", &quoted_name(writer))])
 }
 
 /// Makes a database that nobody can connect to yet, if it is not there.

@@ -1,7 +1,7 @@
 //! What tenants may no longer see or do in a database, and what stays open.
 
 use super::{
-    Hole, Profile, ProvisioningError,
+    Check, Hole, Outcome, Profile, ProvisioningError,
     admin::Session,
     text::{ONE_AT_A_TIME, fill},
 };
@@ -82,6 +82,34 @@ fn array(subjects: &[&str]) -> String {
     format!("'{{{}}}'::text[]", subjects.join(","))
 }
 
+/// What is open in a database.
+pub(super) struct Found {
+    /// What could not be closed, and what the profile leaves.
+    pub(super) holes: Vec<Hole>,
+    /// The subjects of what hardening closes and somebody has opened again.
+    pub(super) reopened: Vec<String>,
+}
+
+impl Found {
+    /// That nothing was opened again.
+    pub(super) fn check(&self) -> Check {
+        let outcome = if self.reopened.is_empty() {
+            Outcome::Closed
+        } else {
+            let subjects = self.reopened.join(", ");
+            Outcome::Open {
+                how: format!("open again: {subjects}; pgusher cluster harden closes it"),
+            }
+        };
+        Check {
+            name: "hardening".to_owned(),
+            what: "what hardening has closed is closed".to_owned(),
+            outcome,
+            hole: None,
+        }
+    }
+}
+
 /// What is open in the database of a session: what could not be closed, and what the profile
 /// leaves.
 pub(super) async fn holes(
@@ -89,6 +117,15 @@ pub(super) async fn holes(
     kind: Kind,
     profile: Profile,
 ) -> Result<Vec<Hole>, ProvisioningError> {
+    Ok(look(session, kind, profile).await?.holes)
+}
+
+/// The same, and what was opened again.
+pub(super) async fn look(
+    session: &mut Session,
+    kind: Kind,
+    profile: Profile,
+) -> Result<Found, ProvisioningError> {
     let mut closed = closed(kind, profile);
     if kind == Kind::Own {
         // The tenant has them, its read-only role should not.
@@ -101,10 +138,11 @@ pub(super) async fn holes(
         ("routines", ROUTINES),
         ("relations", RELATIONS),
     ];
-    let found: Vec<(String, i64)> = session
+    let found: Vec<(String, bool, bool)> = session
         .rows("look for what is open", &fill(HOLES, &values))
         .await?;
-    let mut holes: Vec<Hole> = found.iter().map(|(subject, _)| hole(subject)).collect();
+    let known = found.iter().filter(|(_, is_known, _)| *is_known);
+    let mut holes: Vec<Hole> = known.map(|(subject, ..)| hole(subject)).collect();
     if !closed.contains(&"role_settings") {
         holes.push(hole("role_settings"));
     }
@@ -115,7 +153,9 @@ pub(super) async fn holes(
         // Whoever closes these closes the database.
         holes.push(hole("object_names"));
     }
-    Ok(holes)
+    let reopened = found.into_iter().filter(|(.., is_reopened)| *is_reopened);
+    let reopened = reopened.map(|(subject, ..)| subject).collect();
+    Ok(Found { holes, reopened })
 }
 
 /// A hole by the name of its subject.

@@ -10,12 +10,17 @@ use crate::{
     sql::{quoted_literal, quoted_name},
     tenant::{Login, Secret, Tier},
 };
+use std::time::{Duration, Instant};
 
 const ROLE: &str = include_str!("sql/roles.sql");
 const SETTINGS: &str = include_str!("sql/settings.sql");
 const NOLOGIN: &str = include_str!("sql/nologin.sql");
 const TERMINATE: &str = include_str!("sql/terminate.sql");
 const ROLL_BACK: &str = include_str!("sql/roll_back.sql");
+
+/// How long a hot standby may lag behind a tenant's lock-out, and the pause between two looks.
+const REPLAY_TIME_MAX: Duration = Duration::from_secs(15);
+const REPLAY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Disk space of one session's temporary files.
 const TEMP_FILE_LIMIT: &str = "1GB";
@@ -148,6 +153,45 @@ pub async fn lock_out(admin: &Admin, place: &Place) -> Result<(), ProvisioningEr
     lock_out_on(&mut session, place).await?;
     session.end().await;
     roll_back(admin, place).await
+}
+
+/// Closes the place at a hot standby whose primary has locked it out: waits until the standby knows,
+/// as nobody could log in there any more from then on, and ends the sessions that are open.
+///
+/// # Errors
+/// [`ProvisioningError`]; [`ProvisioningError::Unreachable`] also when the standby does not hear of
+/// it in time. The sessions that were open have ended all the same.
+///
+/// # Cancel safety
+/// Run it again.
+pub async fn lock_out_of_standby(standby: &Admin, place: &Place) -> Result<(), ProvisioningError> {
+    plan::check(place)?;
+    let roles = role_array(place);
+    let can_login = format!(
+        "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname = ANY ({roles}) AND rolcanlogin"
+    );
+    let mut session = standby.connect(MAINTENANCE).await?;
+    let end = Instant::now() + REPLAY_TIME_MAX;
+    let is_known = loop {
+        let open: Vec<(String,)> = session.rows("look who can log in", &can_login).await?;
+        if open.is_empty() || Instant::now() >= end {
+            break open.is_empty();
+        }
+        tokio::time::sleep(REPLAY_PAUSE).await;
+    };
+    let terminate = fill(TERMINATE, &[("roles", &roles)]);
+    session.run("end the tenant's sessions", &terminate).await?;
+    session.end().await;
+    if is_known {
+        return Ok(());
+    }
+    Err(ProvisioningError::Unreachable {
+        address: standby.address.to_string(),
+        reason: format!(
+            "it has not heard within {} that the tenant is locked out",
+            humantime::format_duration(REPLAY_TIME_MAX)
+        ),
+    })
 }
 
 /// NOLOGIN first, so that nobody comes back while the sessions end.

@@ -28,9 +28,9 @@ pub mod templates;
 mod text;
 mod verify;
 
-pub use cluster::harden_cluster;
+pub use cluster::{harden_cluster, harden_databases};
 pub use error::ProvisioningError;
-pub use logins::{let_in, lock_out, repair, set_passwords};
+pub use logins::{let_in, lock_out, lock_out_of_standby, repair, set_passwords};
 pub use make::make;
 pub use names::{TOKEN_CHARS, is_token, new_token};
 pub use place::{Admin, Hole, Place, Profile, Variant};

@@ -84,6 +84,19 @@ pub struct Place {
     pub connection_limit: i32,
 }
 
+impl Place {
+    /// Whether its roles have the names that pgusher gives. An imported tenant's have others: what
+    /// has them was not made here and may be used by others too, so it is served and never changed.
+    pub fn is_made_here(&self) -> bool {
+        // Who a tenant is, its roles say by their names.
+        let is_of_it = |(login, is_read_only): (&Login, bool)| {
+            let prefix = if is_read_only { "r_" } else { "t_" };
+            login.role.strip_prefix(prefix) == Some(&self.token)
+        };
+        super::logins::logins(self).all(is_of_it)
+    }
+}
+
 /// Something that could not be closed, or is left open by the profile. It is recorded and told,
 /// never passed over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -194,13 +194,7 @@ pub(super) fn check(place: &Place) -> Result<(), ProvisioningError> {
         }
         Tier::Row => {}
     }
-    let mut logins = logins::logins(place);
-    // Who a tenant is, its roles say by their names.
-    let is_of_it = |role: &str, is_read_only: bool| {
-        let prefix = if is_read_only { "r_" } else { "t_" };
-        role.strip_prefix(prefix) == Some(&place.token)
-    };
-    if logins.any(|(login, is_read_only)| !is_of_it(&login.role, is_read_only)) {
+    if !place.is_made_here() {
         return wrong("its roles are not t_ and r_ with its token");
     }
     Ok(())

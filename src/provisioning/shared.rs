@@ -58,11 +58,28 @@ pub(super) async fn open(
     prepare(admin, profile, database, kind).await
 }
 
+/// Databases that may be shared by tenants; their own, of which there may be thousands, are not.
+const DATABASES: &str = "SELECT datname::text FROM pg_catalog.pg_database
+    WHERE datallowconn AND NOT datistemplate AND datname !~ '^d_[a-z2-7]{20}$'
+      AND pg_catalog.has_database_privilege(oid, 'CONNECT')
+    ORDER BY datname LIMIT 100";
+
+/// The databases that tenants share, and their tiers.
+pub(super) async fn databases(admin: &Admin) -> Result<Vec<(String, Tier)>, ProvisioningError> {
+    let mut session = admin.connect(MAINTENANCE).await?;
+    let found: Vec<(String,)> = session.rows("look for shared databases", DATABASES).await?;
+    session.end().await;
+    let mut databases = Vec::new();
+    for (database,) in found {
+        if let Some(tier) = tier_of(admin, &database).await? {
+            databases.push((database, tier));
+        }
+    }
+    Ok(databases)
+}
+
 /// Whose database it is; `None` for one that we did not prepare.
-pub(super) async fn tier_of(
-    admin: &Admin,
-    database: &str,
-) -> Result<Option<Tier>, ProvisioningError> {
+async fn tier_of(admin: &Admin, database: &str) -> Result<Option<Tier>, ProvisioningError> {
     let Some(mut session) = admin.connect_if_there(database).await? else {
         return Ok(None);
     };

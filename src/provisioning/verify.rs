@@ -19,12 +19,6 @@ use crate::{
 /// What the canary's last query has in it.
 const QUERY: &str = "SELECT pg_catalog.pg_backend_pid() AS pgusher_canary_query";
 
-/// Databases that may be shared by tenants; their own, of which there may be thousands, are not.
-const DATABASES: &str = "SELECT datname::text FROM pg_catalog.pg_database
-    WHERE datallowconn AND NOT datistemplate AND datname !~ '^d_[a-z2-7]{20}$'
-      AND pg_catalog.has_database_privilege(oid, 'CONNECT')
-    ORDER BY datname LIMIT 100";
-
 /// Tries everything that a tenant could try against another one, and looks at the rules that make
 /// it fail. It takes a second or so, and writes the refusals into PostgreSQL's log.
 ///
@@ -41,8 +35,10 @@ pub async fn verify(
 ) -> Result<Report, ProvisioningError> {
     plan::check(place)?;
     let mut session = admin.connect(&place.database).await?;
-    let holes = harden::holes(&mut session, Kind::of(place.tier), profile).await?;
-    let mut checks = audit::audit(&mut session, place).await?;
+    let found = harden::look(&mut session, Kind::of(place.tier), profile).await?;
+    let mut checks = vec![found.check()];
+    checks.extend(audit::audit(&mut session, place).await?);
+    let holes = found.holes;
     session.end().await;
     if place.variant == Variant::Own {
         canary::remove_left(admin).await?;
@@ -116,17 +112,18 @@ async fn attack(
 /// As [`verify`].
 pub async fn verify_cluster(admin: &Admin, profile: Profile) -> Result<Report, ProvisioningError> {
     let mut session = admin.connect(MAINTENANCE).await?;
+    let found = harden::look(&mut session, Kind::Cluster, profile).await?;
     let mut report = Report {
-        checks: audit::audit_cluster(&mut session).await?,
-        holes: harden::holes(&mut session, Kind::Cluster, profile).await?,
+        checks: vec![found.check()],
+        holes: found.holes,
     };
-    let databases: Vec<(String,)> = session.rows("look for shared databases", DATABASES).await?;
+    report
+        .checks
+        .extend(audit::audit_cluster(&mut session).await?);
     session.end().await;
     let mut places = vec![canary::place(Tier::Database, "", None)?];
-    for (database,) in databases {
-        if let Some(tier) = shared::tier_of(admin, &database).await? {
-            places.push(canary::place(tier, &database, None)?);
-        }
+    for (database, tier) in shared::databases(admin).await? {
+        places.push(canary::place(tier, &database, None)?);
     }
     for place in places {
         let verified = match canary::make(admin, profile, &place).await {

@@ -35,6 +35,11 @@ pub enum RegistryError {
         /// How long it was waited.
         patience: Duration,
     },
+    /// The master keys open nothing of what is there.
+    #[error(
+        "these master keys are not the registry's: nothing that it has opens with them, and nothing is sealed with them"
+    )]
+    OtherKeys(#[source] OpenError),
     /// It can't be brought up to date.
     #[error("the registry can't be migrated")]
     Migrate(#[from] sqlx::migrate::MigrateError),

@@ -14,6 +14,7 @@ mod error;
 mod event;
 mod events;
 mod freshness;
+mod keyring;
 mod keys;
 mod known;
 mod link;

@@ -5,5 +5,5 @@ mod server;
 mod upstream;
 
 pub use end_point::peer_end_point;
-pub use server::{ServerTls, TlsError, TlsFiles, is_postgresql};
-pub use upstream::connector;
+pub use server::{HttpTls, ServerTls, TlsError, TlsFiles, is_postgresql};
+pub use upstream::{connector, verifying};

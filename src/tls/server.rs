@@ -4,6 +4,7 @@ use crate::net::Stream;
 use arc_swap::ArcSwapOption;
 use pgwire::api::auth::sasl::scram::ScramServerAuth;
 use std::{
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -21,6 +22,9 @@ const SESSIONS_MAX: usize = 10_000;
 
 /// The protocol's name in ALPN, which direct TLS must name (PostgreSQL 17).
 pub(crate) const ALPN: &[u8] = b"postgresql";
+
+/// HTTP's.
+const ALPN_HTTP: &[u8] = b"http/1.1";
 
 /// Why TLS can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -86,42 +90,55 @@ impl ServerTls {
     }
 }
 
+/// TLS of a listener that speaks HTTP; none when it is plain.
+#[derive(Default)]
+pub struct HttpTls(ArcSwapOption<TlsAcceptor>);
+
+impl fmt::Debug for HttpTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HttpTls")
+    }
+}
+
+impl HttpTls {
+    /// Reads certificate chain and private key (PEM).
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file.
+    pub fn read(files: Option<&(PathBuf, PathBuf)>) -> Result<Self, TlsError> {
+        let Some((certificate, key)) = files.cloned() else {
+            return Ok(Self::default());
+        };
+        let files = TlsFiles {
+            certificate,
+            key,
+            client_ca: None,
+            client_certificate_required: false,
+        };
+        let acceptor = TlsAcceptor::from(Arc::new(configured(&files, ALPN_HTTP)?));
+        Ok(Self(ArcSwapOption::from_pointee(acceptor)))
+    }
+
+    /// Uses another's from the next handshake on.
+    pub fn follow(&self, other: &Self) {
+        self.0.store(other.0.load_full());
+    }
+
+    /// Accepts TLS; `None`: the listener is plain.
+    pub fn acceptor(&self) -> Option<Arc<TlsAcceptor>> {
+        self.0.load_full()
+    }
+}
+
 impl Keys {
     fn read(files: &TlsFiles) -> Result<Self, TlsError> {
-        let certificates = read_certificates(&files.certificate)?;
         let pem = std::fs::read(&files.certificate)
             .map_err(|error| unreadable(&files.certificate, &error))?;
+        let config = configured(files, ALPN)?;
         let mut scram = ScramServerAuth::new();
         scram
             .configure_certificate(&pem)
             .map_err(|error| unreadable(&files.certificate, &error))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(TlsError::Rustls)?;
-        let builder = match &files.client_ca {
-            None => builder.with_no_client_auth(),
-            Some(ca) => {
-                let mut roots = RootCertStore::empty();
-                roots.add_parsable_certificates(read_certificates(ca)?);
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-                let verifier = if files.client_certificate_required {
-                    verifier
-                } else {
-                    verifier.allow_unauthenticated()
-                };
-                let verifier = verifier
-                    .build()
-                    .map_err(|error| TlsError::Verifier(error.to_string()))?;
-                builder.with_client_cert_verifier(verifier)
-            }
-        };
-        let mut config = builder
-            .with_single_cert(certificates, read_key(&files.key)?)
-            .map_err(TlsError::Rustls)?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             scram,
@@ -129,7 +146,39 @@ impl Keys {
     }
 }
 
-fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> TlsError {
+/// What these files amount to, for one protocol.
+fn configured(files: &TlsFiles, alpn: &[u8]) -> Result<ServerConfig, TlsError> {
+    let certificates = read_certificates(&files.certificate)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Rustls)?;
+    let builder = match &files.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(ca) => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(read_certificates(ca)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = if files.client_certificate_required {
+                verifier
+            } else {
+                verifier.allow_unauthenticated()
+            };
+            let verifier = verifier
+                .build()
+                .map_err(|error| TlsError::Verifier(error.to_string()))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder
+        .with_single_cert(certificates, read_key(&files.key)?)
+        .map_err(TlsError::Rustls)?;
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
+    Ok(config)
+}
+
+fn unreadable(path: &Path, error: &dyn fmt::Display) -> TlsError {
     TlsError::File {
         path: path.to_owned(),
         reason: error.to_string(),

@@ -39,6 +39,22 @@ pub fn connector(cluster: &Cluster) -> Result<Option<Arc<ClientConfig>>, TlsErro
     Ok(Some(Arc::new(config)))
 }
 
+/// Verifies certificate and name of any server: against this authority, else the system's.
+///
+/// # Errors
+/// [`TlsError`] names the file that can't be used.
+pub fn verifying(ca: Option<&PathBuf>) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = web_pki(ca, &provider)?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Rustls)?;
+    let builder = builder
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    Ok(Arc::new(builder.with_no_client_auth()))
+}
+
 fn web_pki(
     ca: Option<&PathBuf>,
     provider: &Arc<CryptoProvider>,

@@ -44,7 +44,8 @@ impl Endpoint {
             Address::Tcp { host, port } => Socket::connect_tcp(host, *port).await?,
             Address::Unix(path) => Socket::connect_unix(path).await?,
         };
-        if self.tls == UpstreamTls::Disable {
+        // PostgreSQL has no TLS on a socket file; libpq asks for none there either.
+        if self.tls == UpstreamTls::Disable || matches!(self.address, Address::Unix(_)) {
             return Ok(Stream::Plain(socket));
         }
         socket.write_all(frontend::SSL_REQUEST).await?;

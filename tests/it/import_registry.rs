@@ -9,10 +9,10 @@ use serde_json::Value;
 use sha2::Digest;
 use std::fs;
 
-const MASTER: &str = "the master's";
+pub(super) const MASTER: &str = "the master's";
 
 /// As Fineract seals: IV, salt, AES-256-CBC.
-fn by_fineract(master: &str, password: &str) -> String {
+pub(super) fn by_fineract(master: &str, password: &str) -> String {
     let (iv, salt): ([u8; 16], [u8; 16]) = (rand::random(), rand::random());
     let key = pbkdf2::pbkdf2_hmac_array::<sha1::Sha1, 32>(master.as_bytes(), &salt, 65_536);
     let cipher = cbc::Encryptor::<aes::Aes256>::new_from_slices(&key, &iv).unwrap();
@@ -24,7 +24,7 @@ fn by_fineract(master: &str, password: &str) -> String {
 }
 
 /// As UltraCore seals: nonce, AES-256-GCM.
-fn by_ultracore(master: &str, password: &str) -> String {
+pub(super) fn by_ultracore(master: &str, password: &str) -> String {
     let salt = b"ultracore_multitenancy_salt_v1";
     let key = pbkdf2::pbkdf2_hmac_array::<sha2::Sha256, 32>(master.as_bytes(), salt, 100_000);
     let nonce: [u8; 12] = rand::random();
@@ -130,7 +130,7 @@ fn row<'a>(report: &'a Value, id: &str) -> &'a Value {
 }
 
 /// What Fineract's change sets make in PostgreSQL.
-const FINERACT: &str = "\
+pub(super) const FINERACT: &str = "\
 create table tenant_server_connections (id bigserial primary key, \
     schema_server varchar(100) not null default 'localhost', schema_name varchar(100) not null, \
     schema_server_port varchar(10) not null default '3306', schema_username varchar(100) not null default 'root', \
@@ -408,7 +408,7 @@ fn another_store_is_told_without_its_password() {
 }
 
 /// As UltraCore's document has it.
-const ULTRACORE: &str = "\
+pub(super) const ULTRACORE: &str = "\
 create table tenant_configs (tenant_id varchar(100) primary key, tenant_name varchar(255) not null, \
     tier varchar(20) not null, status varchar(20) not null, owner_email varchar(255) not null, db_host varchar(255), \
     db_port integer, db_name varchar(255), db_username varchar(255), db_password_encrypted text, \

@@ -2,7 +2,10 @@
 
 use super::{Check, Checked, open};
 use crate::config::{
-    Admin, ClientTls, Listen, ListenAddress, Log, Proxy, TlsMode, error::Fault, location::At, raw,
+    Admin, ClientTls, Listen, ListenAddress, Log, Proxy, TlsMode,
+    error::{Fault, Problem},
+    location::At,
+    raw,
     units::OneOrMore,
 };
 use ipnet::IpNet;
@@ -19,17 +22,27 @@ const SEED_BYTES_MIN: u64 = 16;
 
 impl Check<'_> {
     pub(super) fn admin(&mut self, admin: raw::Admin) -> Checked<Admin> {
-        let Some(text) = admin.listen else {
-            return Ok(Admin::default());
+        let at = At::top("admin");
+        let (cert, key) = (admin.tls_cert.as_deref(), admin.tls_key.as_deref());
+        let certificate = self.certificate(at, cert, key);
+        let parse = |text: String| text.parse::<SocketAddr>().map_err(|_error| text);
+        let listen = match admin.listen.map(parse).transpose() {
+            Ok(listen) => listen,
+            Err(value) => {
+                let socket = "";
+                return self.problem(at.key("listen"), Fault::Listen { value, socket });
+            }
         };
-        if let Ok(address) = text.parse() {
-            return Ok(Admin {
-                listen: Some(address),
-            });
+        let certificate = certificate?;
+        let is_alone = listen.is_none_or(|address| address.ip().to_canonical().is_loopback());
+        if !is_alone && certificate.is_none() {
+            let warning = Problem::new(at.key("listen"), Fault::ClearText);
+            self.warnings.push(warning);
         }
-        let (value, socket) = (text, "");
-        let fault = Fault::Listen { value, socket };
-        self.problem(At::top("admin").key("listen"), fault)
+        Ok(Admin {
+            listen,
+            certificate,
+        })
     }
 
     pub(super) fn proxy(&mut self, proxy: raw::Proxy) -> Checked<Proxy> {

@@ -1,16 +1,23 @@
 //! A client of the admin API.
 
 use super::wait::DEADLINE;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    sync::Arc,
 };
+
+/// Bytes both ways.
+pub trait Stream: Read + Write {}
+impl<S: Read + Write> Stream for S {}
 
 /// Who asks, and where.
 #[derive(Clone)]
 pub struct Http {
     port: u16,
+    tls: Option<Arc<ClientConfig>>,
     headers: Vec<(String, String)>,
 }
 
@@ -86,8 +93,15 @@ impl Http {
     pub fn new(port: u16) -> Self {
         Self {
             port,
+            tls: None,
             headers: Vec::new(),
         }
+    }
+
+    /// Over TLS.
+    pub fn over(mut self, tls: Arc<ClientConfig>) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     /// Who has this token.
@@ -126,13 +140,25 @@ impl Http {
 
     /// Sends bytes, and reads to the end.
     pub fn raw(&self, bytes: &[u8]) -> Answer {
+        let mut stream = self.open();
+        // A server that refuses early may close before it has read all.
+        stream.write_all(bytes).ok();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok();
+        Answer::parse(&answer)
+    }
+
+    /// A connection; a handshake that fails is told when it is read.
+    pub fn open(&self) -> Box<dyn Stream> {
         let mut socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         socket.set_read_timeout(Some(6 * DEADLINE)).unwrap();
-        // A server that refuses early may close before it has read all.
-        socket.write_all(bytes).ok();
-        let mut answer = Vec::new();
-        socket.read_to_end(&mut answer).ok();
-        Answer::parse(&answer)
+        let Some(config) = &self.tls else {
+            return Box::new(socket);
+        };
+        let name = "localhost".try_into().unwrap();
+        let mut session = ClientConnection::new(Arc::clone(config), name).unwrap();
+        while session.is_handshaking() && session.complete_io(&mut socket).is_ok() {}
+        Box::new(StreamOwned::new(session, socket))
     }
 
     /// GET

@@ -2,7 +2,7 @@
 //! and the commands that are run there.
 
 use super::{
-    Client,
+    Client, Proxy, ProxyFile,
     postgres::{ADMIN, Endpoint},
     programs::{Run, run},
     proxy::PROGRAM,
@@ -53,6 +53,13 @@ impl Office {
     pub fn url(&self) -> String {
         let port = self.endpoint.port();
         format!("postgres://{ADMIN}@127.0.0.1:{port}/{}", self.database)
+    }
+
+    /// A proxy that serves the tenants of the registry.
+    pub fn serve(&self) -> Proxy {
+        let master_key = fs::read_to_string(self.path().join("master.key")).unwrap();
+        let proxy = Proxy::with(ProxyFile::bare());
+        proxy.registry(&self.url(), &master_key).start()
     }
 
     /// Runs `pgusher` with these arguments here.

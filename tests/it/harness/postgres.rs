@@ -134,6 +134,47 @@ impl Postgres {
         postgres
     }
 
+    /// A hot standby of this one, which must outlive it.
+    pub fn standby(&self) -> Self {
+        let root = tempfile::Builder::new()
+            .prefix("pgusher-test-")
+            .tempdir()
+            .unwrap()
+            .keep();
+        own(&root);
+        let port = port::free();
+        let mut standby = Self {
+            root,
+            endpoint: Endpoint {
+                port,
+                ca: self.endpoint.ca.clone(),
+            },
+            server: None,
+        };
+        let from = self.endpoint.port.to_string();
+        let output = as_owner("pg_basebackup")
+            .args(["-h", "127.0.0.1", "-p", &from, "-U", ADMIN])
+            .args(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-D"])
+            .arg(standby.data())
+            .output()
+            .expect("pg_basebackup runs");
+        assert!(
+            output.status.success(),
+            "pg_basebackup: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let root = standby.root.display();
+        let settings = format!("port = {port}\nunix_socket_directories = '{root}'\n");
+        fs::OpenOptions::new()
+            .append(true)
+            .open(standby.data().join("postgresql.conf"))
+            .unwrap()
+            .write_all(settings.as_bytes())
+            .unwrap();
+        standby.run();
+        standby
+    }
+
     fn initialise(&self) {
         Authority::new(&self.root).sign("server");
         own(&self.root);
@@ -178,6 +219,7 @@ impl Postgres {
             .unwrap();
         let access = format!(
             "local all {ADMIN} trust\nhost all {ADMIN} 127.0.0.1/32 trust\n\
+             host replication {ADMIN} 127.0.0.1/32 trust\n\
              host all +by_md5 127.0.0.1/32 md5\nhost all +by_password 127.0.0.1/32 password\n\
              host all +by_trust 127.0.0.1/32 trust\nhostssl all +by_tls 127.0.0.1/32 scram-sha-256\n\
              host all +by_tls 127.0.0.1/32 reject\n\

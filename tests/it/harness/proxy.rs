@@ -258,6 +258,18 @@ impl Builder {
         self
     }
 
+    /// With an admin listener that has a certificate.
+    pub fn admin_tls(mut self) -> Self {
+        let authority = Authority::new(self.folder.path());
+        let server = authority.sign("admin");
+        for (name, path) in [("tls_cert", server.cert), ("tls_key", server.key)] {
+            let path = path.to_str().unwrap().into();
+            self.file.admin.insert(name.into(), path);
+        }
+        self.authority = Some(authority);
+        self.admin()
+    }
+
     /// With so many relaying threads.
     pub fn workers(mut self, workers: u32) -> Self {
         self.workers = workers;
