@@ -72,6 +72,8 @@ pub(crate) enum Case {
     Settings,
     /// Clients with 500 prepared statements each, on servers that they share
     Statements,
+    /// Tenants that share server connections: hand-overs, and many tenants over few connections
+    Slots,
 }
 
 /// How much of everything.

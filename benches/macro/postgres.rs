@@ -164,6 +164,11 @@ impl Postgres {
         self.binaries.join("pgbench")
     }
 
+    /// As the superuser, past every proxy.
+    pub(crate) fn admin(&self, database: &str) -> Login {
+        login(self.address, "postgres", database)
+    }
+
     /// Past every proxy.
     pub(crate) fn login(&self) -> Login {
         login(self.address, "bench", "bench")

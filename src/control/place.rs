@@ -158,6 +158,7 @@ impl Site {
         if let Some((id, key)) = &self.slots {
             let database = &self.place.database;
             Box::pin(provisioning::make_slots(admin, database, (*id, key))).await?;
+            Box::pin(provisioning::try_in_slots(admin, &self.place, key, &holes)).await?;
         }
         Ok(holes)
     }
@@ -209,7 +210,13 @@ impl Site {
     /// Attacks the place.
     pub(super) async fn verify(&self) -> Result<Report, Cause> {
         let Ground { admin, profile, .. } = &self.ground;
-        Ok(Box::pin(provisioning::verify(admin, *profile, &self.place)).await?)
+        let place = &self.place;
+        Ok(match &self.slots {
+            Some((_, key)) => {
+                Box::pin(provisioning::verify_in_slots(admin, *profile, place, key)).await?
+            }
+            None => Box::pin(provisioning::verify(admin, *profile, place)).await?,
+        })
     }
 
     /// Applies the templates; the versions before and after.

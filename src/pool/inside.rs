@@ -59,9 +59,11 @@ impl Inside {
             welcome: common.map(|c| c.welcome.clone()).unwrap_or_default(),
             slots: source.slots.clone(),
         });
+        let share = source.slots.as_ref().map(|slots| slots.share(scope));
+        let max = tenant.limits.pool_size as usize;
         let config = PoolConfig {
             queue_mode: QueueMode::Lifo,
-            ..PoolConfig::new(tenant.limits.pool_size as usize)
+            ..PoolConfig::new(share.map_or(max, |share| max.min(share)))
         };
         let servers = Pool::builder(Dialer(Arc::clone(&route)))
             .config(config)

@@ -29,11 +29,17 @@ use std::{
 };
 use tokio::{
     runtime,
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
 };
 
 /// A slot that was idle for less is not taken from its tenant while a new one can be made.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// For so long after one could not be made, because somebody holds what it needs, none is made.
+const HELD: Duration = Duration::from_secs(2);
+
+/// Who waits meanwhile for one to be given back looks again after this.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// What all tenants know that use slots with the same privileges.
 pub(super) struct Common {
@@ -56,6 +62,10 @@ pub(super) struct SlotPool {
     made: Arc<AtomicUsize>,
     /// Those given back last are last.
     idle: Mutex<VecDeque<Idle>>,
+    /// Told when one is given back.
+    returned: Notify,
+    /// When making one has failed last for a reason that passes.
+    held_at: Mutex<Option<Instant>>,
     writers: Common,
     readers: Common,
 }
@@ -143,6 +153,8 @@ impl SlotPool {
             turns: Arc::new(Semaphore::new(max)),
             made: Arc::default(),
             idle: Mutex::default(),
+            returned: Notify::new(),
+            held_at: Mutex::default(),
             writers: Common::new(),
             readers: Common::new(),
         });
@@ -166,6 +178,16 @@ impl SlotPool {
             Scope::ReadWrite => &self.writers,
             Scope::ReadOnly => &self.readers,
         }
+    }
+
+    /// How many of them one tenant may have at a time: never all, unless there are only two. It can hold
+    /// them in open transactions, and there are others.
+    pub(super) fn share(&self, scope: Scope) -> usize {
+        let part = match scope {
+            Scope::ReadWrite => self.max / 2,
+            Scope::ReadOnly => self.max / 4,
+        };
+        part.max(1)
     }
 
     /// How many serve nobody just now.
@@ -208,9 +230,18 @@ impl SlotPool {
                         return Ok(self.lend(idle, turn));
                     }
                 }
-                Step::Make(made) => {
-                    let idle = self.make(made, tenant, scope).await?;
-                    return Ok(self.lend(idle, turn));
+                Step::Make(made) => match self.make(made, tenant, scope).await {
+                    Ok(idle) => return Ok(self.lend(idle, turn)),
+                    // Those that there are serve all the same.
+                    Err(error) if is_held(&error) && self.made.load(SeqCst) > 0 => {
+                        tracing::warn!(%error, "a slot can't be made now");
+                        *self.held_at.lock() = Some(Instant::now());
+                    }
+                    Err(error) => return Err(error),
+                },
+                Step::Wait if self.is_held() => {
+                    let returned = self.returned.notified();
+                    drop(tokio::time::timeout(RETRY, returned).await);
                 }
                 Step::Wait => return Err(UpstreamError::Budget),
             }
@@ -239,6 +270,12 @@ impl SlotPool {
             made,
             lane: lane.id(),
         });
+        slots.returned.notify_one();
+    }
+
+    fn is_held(&self) -> bool {
+        let at = *self.held_at.lock();
+        at.is_some_and(|at| at.elapsed() < HELD)
     }
 
     /// Closes those that were idle for too long, or are too old.
@@ -271,7 +308,8 @@ impl SlotPool {
             idle.is_some_and(|idle| idle.server.returned_at.elapsed() < FRESH)
         };
         let more = |made: usize| (made < self.max).then_some(made + 1);
-        let can_make = || self.made.fetch_update(SeqCst, SeqCst, more).is_ok();
+        let is_held = self.is_held();
+        let can_make = || !is_held && self.made.fetch_update(SeqCst, SeqCst, more).is_ok();
         match oldest {
             Some(at) if is_fresh(at) && can_make() => Step::Make(Made(Arc::clone(&self.made))),
             Some(at) => match idle.remove(at) {
@@ -279,6 +317,7 @@ impl SlotPool {
                 None => Step::Wait,
             },
             None if can_make() => Step::Make(Made(Arc::clone(&self.made))),
+            None if is_held => Step::Wait,
             None => {
                 // One with other privileges goes for it.
                 drop(idle.pop_front());
@@ -364,6 +403,16 @@ impl SlotPool {
             }),
         }
     }
+}
+
+/// Whether a slot could not be made because somebody else holds what it needs, or has the last of it
+/// (`ctl.lease`).
+fn is_held(error: &UpstreamError) -> bool {
+    let UpstreamError::Refused { sqlstate, .. } = error else {
+        return false;
+    };
+    // The last one: two have changed the same row of a catalogue.
+    ["55P03", "40P01", "53300", "XX000"].contains(&sqlstate.as_str())
 }
 
 async fn bind(slot: Slot, tenant: &Tenant) -> Result<Server, UpstreamError> {

@@ -176,13 +176,14 @@ const UNDONE: &str = "PU009";
 const UNDO: &str = "DO $undo$ BEGIN RAISE EXCEPTION 'undone' USING ERRCODE = 'PU009'; END $undo$";
 
 impl Attempt {
-    fn failed(error: ProvisioningError) -> Result<Self, ProvisioningError> {
+    fn failed(error: ProvisioningError, codes: &[&str]) -> Result<Self, ProvisioningError> {
         let ProvisioningError::Refused { code, message, .. } = error else {
             return Err(error);
         };
         match code.as_str() {
             // No privilege; or there is no such thing on this server (an extension).
             "42501" | "0A000" | "58P01" => Ok(Self::Failed),
+            code if codes.contains(&code) => Ok(Self::Failed),
             _ => Ok(Self::Unclear(format!("{message} ({code})"))),
         }
     }
@@ -242,15 +243,20 @@ impl Session {
         rows.map_err(|error| ProvisioningError::of(step, &self.address, &error))
     }
 
-    /// Tries to do what should be refused. All of it is undone, whether it is refused or not.
-    pub(super) async fn attempt(&mut self, statements: &str) -> Result<Attempt, ProvisioningError> {
+    /// Tries to do what should be refused, by the usual codes or by these. All of it is undone, whether
+    /// it is refused or not.
+    pub(super) async fn attempt(
+        &mut self,
+        statements: &str,
+        codes: &[&str],
+    ) -> Result<Attempt, ProvisioningError> {
         let undone = format!("{statements};\n{UNDO}");
         match self.run_once(ATTEMPT, &undone).await {
             Ok(()) => Ok(Attempt::Succeeded(String::new())),
             Err(ProvisioningError::Refused { code, .. }) if code == UNDONE => {
                 Ok(Attempt::Succeeded(String::new()))
             }
-            Err(error) => Attempt::failed(error),
+            Err(error) => Attempt::failed(error, codes),
         }
     }
 
@@ -258,6 +264,7 @@ impl Session {
     pub(super) async fn attempt_to_find(
         &mut self,
         query: &str,
+        codes: &[&str],
     ) -> Result<Attempt, ProvisioningError> {
         let rows = sqlx::raw_sql(AssertSqlSafe(query)).fetch_all(&mut self.db);
         let rows = in_time(rows).await;
@@ -266,7 +273,7 @@ impl Session {
                 let found = row.try_get::<Option<String>, _>(0).ok().flatten();
                 Attempt::Succeeded(found.unwrap_or_default())
             })),
-            Err(error) => Attempt::failed(error),
+            Err(error) => Attempt::failed(error, codes),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a tenant could try against another one, as SQL that its own role runs.
 
+use super::{Place, Variant};
 use crate::tenant::Tier;
 
 /// Who tries it.
@@ -30,15 +31,18 @@ pub(super) enum At {
     Rows,
     /// Where the tenant has a schema.
     OwnSchema,
+    /// Where it is served through slots.
+    Slots,
 }
 
 impl At {
-    pub(super) fn is_in(self, tier: Tier) -> bool {
+    pub(super) fn is_in(self, place: &Place) -> bool {
         match self {
             Self::Everywhere => true,
-            Self::Shared => tier != Tier::Database,
-            Self::Rows => tier == Tier::Row,
-            Self::OwnSchema => tier != Tier::Row,
+            Self::Shared => place.tier != Tier::Database,
+            Self::Rows => place.tier == Tier::Row,
+            Self::OwnSchema => place.tier != Tier::Row,
+            Self::Slots => place.variant == Variant::Shared,
         }
     }
 }
@@ -55,7 +59,9 @@ pub(super) enum When {
 /// One attack. In `sql` stand, quoted already: `{role}`, `{token}`, `{schema_text}`
 /// and `{schema}` of who attacks; `{victim}` (a role), `{victim_token}`, `{table}`
 /// (where a secret of the victim's is read), `{base}` (the table itself), `{base_schema}`,
-/// `{others}` (a condition that leaves out the attacker's own rows), `{pid}`.
+/// `{others}` (a condition that leaves out the attacker's own rows), `{pid}`; for slots what was given
+/// to `ctl.bind`, by the attacker (`{own_binding}`) and by the victim (`{victim_binding}`), and what
+/// would bind the attacker's slot to the victim (`{right_binding}`).
 #[derive(Debug)]
 pub(super) struct Attack {
     pub(super) name: &'static str,
@@ -67,6 +73,8 @@ pub(super) struct Attack {
     pub(super) when: When,
     /// The hole that explains its success.
     pub(super) hole: Option<&'static str>,
+    /// SQLSTATEs that refuse it, beside the usual ones.
+    pub(super) codes: &'static [&'static str],
 }
 
 const fn attack(name: &'static str, what: &'static str, sql: &'static str) -> Attack {
@@ -79,6 +87,7 @@ const fn attack(name: &'static str, what: &'static str, sql: &'static str) -> At
         at: At::Everywhere,
         when: When::Verifying,
         hole: None,
+        codes: &[],
     }
 }
 
@@ -99,11 +108,19 @@ impl Attack {
         self.when = When::Making;
         self
     }
+    const fn refused_by(mut self, codes: &'static [&'static str]) -> Self {
+        self.codes = codes;
+        self
+    }
     const fn hole(mut self, hole: &'static str) -> Self {
         self.hole = Some(hole);
         self
     }
 }
+
+/// A view is locked before PostgreSQL looks at the table. Verification does not wait for its users, as
+/// others would wait behind it.
+const IN_USE: &str = "55P03";
 
 /// All of them. What ends the victim's sessions comes last.
 pub(super) const ATTACKS: &[Attack] = &[
@@ -119,9 +136,10 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("remove_rows", "remove another tenant's rows", "DELETE FROM {table} AS t {others} RETURNING t::text")
         .finding().at(At::Shared),
     attack("truncate", "empty a table of another tenant", "TRUNCATE {base}").at(At::Shared),
-    attack("lock_table", "lock a table of another tenant", "LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
-        .by(Who::Both).at(At::Shared).first(),
-    attack("share_lock", "lock a table of another tenant against writers", "LOCK TABLE {table} IN SHARE MODE").at(At::Shared),
+    attack("lock_table", "lock a table of another tenant", "LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE NOWAIT")
+        .by(Who::Both).at(At::Shared).refused_by(&[IN_USE]).first(),
+    attack("share_lock", "lock a table of another tenant against writers", "LOCK TABLE {table} IN SHARE MODE NOWAIT")
+        .at(At::Shared).refused_by(&[IN_USE]),
     attack("drop_table", "drop a table of another tenant", "DROP TABLE {base} CASCADE").at(At::Shared),
     attack("alter_table", "change a table of another tenant", "ALTER TABLE {base} DISABLE ROW LEVEL SECURITY").at(At::Shared),
     attack("statistics", "read values from the planner's statistics", "SELECT attname || ': ' || coalesce(most_common_vals::text, histogram_bounds::text, '') FROM pg_catalog.pg_stats WHERE schemaname = {base_schema}")
@@ -154,6 +172,38 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("forge_slot", "say that it is another tenant, as a slot does", "SELECT pg_catalog.set_config('backtrace_functions', {victim_token}, false)").by(Who::Both).first(),
     attack("forge_tenant", "say that it is another tenant, as the admin does", "SET LOCAL pgusher.tenant = {victim_token}; SELECT ctl.tenant() WHERE ctl.tenant() IS DISTINCT FROM {token}")
         .finding().at(At::Rows).by(Who::Both).first(),
+    // The binding of a slot.
+    attack("slot_set", "say that it is another tenant by SET", "SET backtrace_functions = {victim_token}").by(Who::Both).at(At::Slots).first(),
+    attack("slot_set_local", "say that it is another tenant for a transaction", "SET LOCAL backtrace_functions = {victim_token}").at(At::Slots),
+    attack("slot_set_hidden", "say that it is another tenant from within a block", "DO $attack$ BEGIN PERFORM pg_catalog.set_config('backtrace_functions', {victim_token}, true); END $attack$").at(At::Slots),
+    attack("slot_reset", "be nobody", "RESET backtrace_functions").at(At::Slots),
+    attack("slot_reset_all", "see rows as nobody", "RESET ALL; SELECT t::text FROM ctl.canary AS t")
+        .finding().by(Who::Both).at(At::Slots).refused_by(&["PU002"]).first(),
+    attack("slot_write_as_nobody", "write rows as nobody", "RESET ALL; INSERT INTO ctl.canary (id, secret) VALUES (3, 'nobody')")
+        .at(At::Slots).refused_by(&["PU002"]),
+    attack("slot_role_setting", "have its role start as another tenant", "ALTER ROLE CURRENT_USER SET backtrace_functions = {victim_token}").by(Who::Both).at(At::Slots),
+    attack("slot_database_setting", "have its role start as another tenant in this database", "DO $attack$ BEGIN EXECUTE format('ALTER ROLE %I IN DATABASE %I SET backtrace_functions = %L', session_user, current_database(), {victim_token}); END $attack$")
+        .at(At::Slots),
+    attack("slot_parameter", "let itself set whom it serves", "GRANT SET ON PARAMETER backtrace_functions TO PUBLIC").at(At::Slots),
+    attack("slot_owner", "become who may set whom it serves", "SET ROLE pgusher_ctl").by(Who::Both).at(At::Slots),
+    attack("slot_owner_session", "become who may set whom it serves as the session's user", "SET SESSION AUTHORIZATION pgusher_ctl").at(At::Slots),
+    attack("slot_owner_member", "be a member of who may set whom it serves", "GRANT pgusher_ctl TO {role}").at(At::Slots),
+    attack("slot_keys", "read the keys that bindings are made with", "SELECT id::text FROM ctl.hmac_key").finding().by(Who::Both).at(At::Slots).first(),
+    attack("slot_leases", "read who has which slot", "SELECT role::text FROM ctl.slot").finding().at(At::Slots),
+    attack("slot_lease", "lease a slot for itself", "SELECT ctl.lease('s', '')").by(Who::Both).at(At::Slots).first(),
+    attack("slot_make", "make a slot", "SELECT ctl.make_slot('s')").at(At::Slots),
+    attack("slot_forged", "bind itself to another tenant with a made-up token", "SELECT ctl.bind({victim_token}, 9999999999, pg_catalog.sha256({victim_token}::bytea))")
+        .by(Who::Both).at(At::Slots).refused_by(&["28000"]).first(),
+    attack("slot_replayed", "bind itself to another tenant with that one's token", "SELECT ctl.bind({victim_binding})")
+        .by(Who::Both).at(At::Slots).refused_by(&["28000"]),
+    attack("slot_replayed_as_nobody", "bind itself to another tenant with that one's token, once it is nobody", "RESET ALL; SELECT ctl.bind({victim_binding})")
+        .at(At::Slots).refused_by(&["28000"]),
+    attack("slot_retold", "bind itself to another tenant with its own token", "SELECT ctl.bind({victim_token}, b.expiry, b.mac) FROM (VALUES ({own_binding})) AS b (tenant, expiry, mac)")
+        .at(At::Slots).refused_by(&["28000"]),
+    attack("slot_rebound", "be bound to another tenant while it serves this one, with a right token", "SELECT ctl.bind({right_binding})")
+        .at(At::Slots).refused_by(&["55000"]),
+    attack("slot_leaves", "leave on the slot what it grants by default", "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC").at(At::Slots),
+    attack("slot_drops", "hold what other slots need, by dropping what its own has", "DROP OWNED BY CURRENT_USER").by(Who::Both).at(At::Slots),
     // Observation.
     attack("activity", "see who is connected", "SELECT pid::text FROM pg_catalog.pg_stat_activity").finding().by(Who::Both).hole("activity").first(),
     attack("queries", "see another tenant's queries", "SELECT query FROM pg_catalog.pg_stat_activity WHERE query LIKE '%pgusher_canary_query%' AND pid <> pg_catalog.pg_backend_pid()")
@@ -197,6 +247,8 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("reader_temporary", "make a temporary table with the read-only role", "CREATE TEMP TABLE pgusher_verify (i int)").by(Who::Reader),
     attack("reader_objects", "write a large object with the read-only role", "SELECT pg_catalog.lo_create(0)").by(Who::Reader).hole("large_objects"),
     attack("reader_writer", "become the role that writes", "SET ROLE {role}").by(Who::Reader),
+    attack("reader_counter", "take a number of the tenant's with the read-only role", "SELECT ctl.next_number('pgusher_verify')")
+        .by(Who::Reader).at(At::Slots).refused_by(&["42883"]),
     // Signals.
     attack("cancel", "cancel another tenant's query", "SELECT pg_catalog.pg_cancel_backend({pid})"),
     attack("terminate", "end another tenant's session", "SELECT pg_catalog.pg_terminate_backend({pid})"),

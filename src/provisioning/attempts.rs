@@ -23,6 +23,8 @@ pub(super) struct Victim {
     pub(super) base: (String, String),
     /// The process of its session.
     pub(super) pid: i32,
+    /// What its slot was bound by, where it is served through one.
+    pub(super) binding: Option<String>,
 }
 
 impl Victim {
@@ -38,6 +40,7 @@ impl Victim {
             table: table.to_owned(),
             base: (base.0.to_owned(), base.1.to_owned()),
             pid: 0,
+            binding: None,
         }
     }
 }
@@ -46,6 +49,18 @@ impl Victim {
 pub(super) struct Attackers {
     writer: Session,
     reader: Option<Session>,
+    /// The role of who writes.
+    role: String,
+    bindings: Bindings,
+}
+
+/// What binds the slot of who writes; empty where it is none.
+#[derive(Default)]
+pub(super) struct Bindings {
+    /// To its tenant.
+    pub(super) own: String,
+    /// To the victim: what it must never get.
+    pub(super) right: String,
 }
 
 impl Attackers {
@@ -67,7 +82,26 @@ impl Attackers {
             }
             None => None,
         };
-        Ok(Some(Self { writer, reader }))
+        Ok(Some(Self {
+            writer,
+            reader,
+            role: login.role.to_string(),
+            bindings: Bindings::default(),
+        }))
+    }
+
+    /// Sessions of slots that are bound to the tenant.
+    pub(super) fn in_slots(
+        (writer, role): (Session, &str),
+        reader: Session,
+        bindings: Bindings,
+    ) -> Self {
+        Self {
+            writer,
+            reader: Some(reader),
+            role: role.to_owned(),
+            bindings,
+        }
     }
 
     /// Tries the attacks of this time, and says how they went.
@@ -93,14 +127,14 @@ impl Attackers {
         holes: &[Hole],
     ) -> Result<Check, ProvisioningError> {
         let mut outcome = Outcome::NotApplicable;
-        if attack.at.is_in(place.tier) {
-            let sql = statement(place, victim, attack);
+        if attack.at.is_in(place) {
+            let sql = self.statement(place, victim, attack);
             let writer = Some(&mut self.writer).filter(|_| attack.who != Who::Reader);
             let reader = self.reader.as_mut().filter(|_| attack.who != Who::Writer);
             let sessions = [("its login", writer), ("its read-only login", reader)];
             for (who, session) in sessions {
                 let Some(session) = session else { continue };
-                match attempt(session, attack.fails, &sql).await? {
+                match attempt(session, attack, &sql).await? {
                     Attempt::Failed if outcome == Outcome::NotApplicable => {
                         outcome = Outcome::Closed;
                     }
@@ -130,8 +164,42 @@ impl Attackers {
         })
     }
 
+    pub(super) fn right_binding(&self) -> &str {
+        &self.bindings.right
+    }
+
     pub(super) fn writer(&mut self) -> &mut Session {
         &mut self.writer
+    }
+
+    fn statement(&self, place: &Place, victim: &Victim, attack: &Attack) -> String {
+        let schema = place.schema.as_deref().unwrap_or("");
+        let token = quoted_literal(&place.token);
+        let others = match place.tier {
+            Tier::Row => format!("WHERE t.tenant_id <> {token}"),
+            Tier::Schema | Tier::Database => String::new(),
+        };
+        let values = [
+            ("role", quoted_name(&self.role)),
+            ("token", token),
+            ("schema", quoted_name(schema)),
+            ("schema_text", quoted_literal(schema)),
+            ("victim", quoted_name(&victim.role)),
+            ("victim_token", quoted_literal(&victim.token)),
+            ("table", victim.table.clone()),
+            ("base", victim.base.0.clone()),
+            ("base_schema", quoted_literal(&victim.base.1)),
+            ("others", others),
+            ("pid", victim.pid.to_string()),
+            ("victim_binding", victim.binding.clone().unwrap_or_default()),
+            ("own_binding", self.bindings.own.clone()),
+            ("right_binding", self.bindings.right.clone()),
+        ];
+        let values: Vec<(&str, &str)> = values
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        fill(attack.sql, &values)
     }
 
     /// Logs out.
@@ -145,12 +213,12 @@ impl Attackers {
 
 async fn attempt(
     session: &mut Session,
-    fails: Fails,
+    attack: &Attack,
     sql: &str,
 ) -> Result<Attempt, ProvisioningError> {
-    match fails {
-        Fails::Refused => session.attempt(sql).await,
-        Fails::Empty => session.attempt_to_find(sql).await,
+    match attack.fails {
+        Fails::Refused => session.attempt(sql, attack.codes).await,
+        Fails::Empty => session.attempt_to_find(sql, attack.codes).await,
     }
 }
 
@@ -160,32 +228,4 @@ fn first_words(text: &str) -> &str {
         .nth(80)
         .map_or(text.len(), |(end, _)| end);
     text.get(..end).unwrap_or("")
-}
-
-fn statement(place: &Place, victim: &Victim, attack: &Attack) -> String {
-    let role = place.login.as_ref().map_or("", |login| &login.role);
-    let schema = place.schema.as_deref().unwrap_or("");
-    let token = quoted_literal(&place.token);
-    let others = match place.tier {
-        Tier::Row => format!("WHERE t.tenant_id <> {token}"),
-        Tier::Schema | Tier::Database => String::new(),
-    };
-    let values = [
-        ("role", quoted_name(role)),
-        ("token", token),
-        ("schema", quoted_name(schema)),
-        ("schema_text", quoted_literal(schema)),
-        ("victim", quoted_name(&victim.role)),
-        ("victim_token", quoted_literal(&victim.token)),
-        ("table", victim.table.clone()),
-        ("base", victim.base.0.clone()),
-        ("base_schema", quoted_literal(&victim.base.1)),
-        ("others", others),
-        ("pid", victim.pid.to_string()),
-    ];
-    let values: Vec<(&str, &str)> = values
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
-    fill(attack.sql, &values)
 }

@@ -10,6 +10,7 @@ use crate::{
     sql::{quoted_literal, quoted_name},
     tenant::{Login, Secret, Tier},
 };
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A tenant that is there so long was left by a verification that was killed.
 const AGE_MAX_SECONDS: u32 = 600;
@@ -95,6 +96,22 @@ pub(super) async fn keep_secret(
     let step = "keep a secret as another tenant";
     session.run(step, &statements).await?;
     Ok((table, base))
+}
+
+/// A secret of a tenant that is served through slots: it has no role, so it says itself what it is.
+pub(super) fn dated_secret() -> Result<String, ProvisioningError> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = since.map_or(0, |since| since.as_secs());
+    Ok(format!("pgusher canary {seconds} {}", new_token()?))
+}
+
+/// Removes the rows of those that earlier verifications left when they were killed.
+pub(super) async fn remove_left_rows(session: &mut Session) -> Result<(), ProvisioningError> {
+    let remove = format!(
+        "DELETE FROM data.canary WHERE secret ~ '^pgusher canary [0-9]{{1,12}} '
+            AND extract(epoch FROM now()) - split_part(secret, ' ', 3)::bigint > {AGE_MAX_SECONDS}"
+    );
+    session.run("remove what was left", &remove).await
 }
 
 /// Removes those that earlier verifications left when they were killed.

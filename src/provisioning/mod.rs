@@ -27,6 +27,8 @@ mod slots;
 pub mod templates;
 mod text;
 mod verify;
+mod verify_slots;
+mod visit;
 
 pub use cluster::{harden_cluster, harden_databases};
 pub use error::ProvisioningError;
@@ -41,3 +43,4 @@ pub use report::{Check, Outcome, Report};
 pub use shared::prepare_database;
 pub use slots::{forget_slot_key, make_slots, prepare_slots};
 pub use verify::{verify, verify_cluster};
+pub use verify_slots::{try_in_slots, verify_in_slots};

@@ -11,6 +11,12 @@ use zeroize::Zeroizing;
 /// What a database needs for slots: `ctl.bind`, `ctl.lease`, `ctl.claim` and who owns them.
 const PREPARE: &str = include_str!("sql/slots.sql");
 
+/// Raised with every change of it: a database that was prepared by an earlier one is prepared again.
+const LEVEL: i32 = 2;
+
+/// Most roles of each kind that are made before they are asked for.
+const READY_MAX: u32 = 100;
+
 /// Bytes of a block of SHA-256.
 const BLOCK_BYTES: usize = 64;
 
@@ -37,11 +43,14 @@ fn statements(key_id: i32, key: &SlotKey) -> Zeroizing<String> {
     let password = key.lease.password.as_ref().map(ScramVerifier::of_random);
     let password = password.map_or("NULL".to_owned(), |v| quoted_literal(&v.to_string()));
     let role = quoted_name(&key.lease.role);
+    let connections = key.connections.min(READY_MAX);
     Zeroizing::new(format!(
         "SET LOCAL client_min_messages = warning;{PREPARE}
          ALTER ROLE {role} LOGIN CONNECTION LIMIT 100 PASSWORD {password};
-         INSERT INTO ctl.hmac_key (id, ipad, opad) VALUES ({key_id}, decode('{}','hex'), decode('{}','hex'))
-             ON CONFLICT (id) DO UPDATE SET ipad = excluded.ipad, opad = excluded.opad",
+         SELECT ctl.make_slot(kind) FROM pg_catalog.unnest(ARRAY['s', 'q']) AS kind,
+             pg_catalog.generate_series(1, {connections} - (SELECT pg_catalog.count(*) FROM ctl.slot AS s WHERE s.kind = kind));
+         INSERT INTO ctl.hmac_key (id, ipad, opad, level) VALUES ({key_id}, decode('{}','hex'), decode('{}','hex'), {LEVEL})
+             ON CONFLICT (id) DO UPDATE SET ipad = excluded.ipad, opad = excluded.opad, level = excluded.level",
         *pad(key, 0x36),
         *pad(key, 0x5c)
     ))
@@ -61,9 +70,9 @@ pub async fn make_slots(
 ) -> Result<(), ProvisioningError> {
     const STEP: &str = "make the slots";
     let mut session = admin.connect(database).await?;
-    let known = "SELECT id FROM ctl.hmac_key";
+    let known = format!("SELECT id FROM ctl.hmac_key WHERE level = {LEVEL}");
     // Without slots there is no such table.
-    let known: Vec<(i32,)> = session.rows(STEP, known).await.unwrap_or_default();
+    let known: Vec<(i32,)> = session.rows(STEP, &known).await.unwrap_or_default();
     if known.iter().all(|(id,)| *id != key_id) {
         session
             .run(STEP, &[ONE_AT_A_TIME, &statements(key_id, key)].concat())

@@ -3,7 +3,7 @@
 
 use super::{
     Admin, Check, Hole, Outcome, Place, Profile, ProvisioningError, Report, Variant,
-    admin::{Attempt, MAINTENANCE},
+    admin::{Attempt, MAINTENANCE, Session},
     attacks::When,
     attempts::{Attackers, Victim},
     audit, canary,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What the canary's last query has in it.
-const QUERY: &str = "SELECT pg_catalog.pg_backend_pid() AS pgusher_canary_query";
+pub(super) const QUERY: &str = "SELECT pg_catalog.pg_backend_pid() AS pgusher_canary_query";
 
 /// Tries everything that a tenant could try against another one, and looks at the rules that make
 /// it fail. It takes a second or so, and writes the refusals into PostgreSQL's log.
@@ -70,6 +70,7 @@ async fn attack(
         table: table.clone(),
         base,
         pid: pid.first().map_or(0, |(pid,)| *pid),
+        binding: None,
     };
     let Some(mut attackers) = Attackers::of(admin, place).await? else {
         return Ok(Vec::new());
@@ -81,9 +82,16 @@ async fn attack(
     checks.extend(attacked);
     checks.extend(log_in_elsewhere(admin, place, canary, holes).await?);
     attackers.end().await;
+    checks.push(is_unharmed(&mut session, &table, &secret).await);
+    session.end().await;
+    Ok(checks)
+}
+
+/// Whether the canary has its secret still, and its session.
+pub(super) async fn is_unharmed(session: &mut Session, table: &str, secret: &str) -> Check {
     let unharmed = format!(
         "SELECT count(*) FROM {table} WHERE secret = {}",
-        quoted_literal(&secret)
+        quoted_literal(secret)
     );
     let left = session
         .rows::<(i64,)>("look at the canary", &unharmed)
@@ -93,13 +101,11 @@ async fn attack(
         Ok(_) => open("its secret is changed or gone"),
         Err(error) => open(&format!("its session does not go on: {error}")),
     };
-    checks.push(check(
+    check(
         "unharmed",
         "harm another tenant's session or rows by any of this",
         outcome,
-    ));
-    session.end().await;
-    Ok(checks)
+    )
 }
 
 /// Verifies a cluster: the rules that all of its tenants stand on, and every attack of a new tenant
@@ -148,7 +154,7 @@ pub async fn verify_cluster(admin: &Admin, profile: Profile) -> Result<Report, P
     Ok(report)
 }
 
-fn check(name: &str, what: &str, outcome: Outcome) -> Check {
+pub(super) fn check(name: &str, what: &str, outcome: Outcome) -> Check {
     Check {
         name: name.to_owned(),
         what: what.to_owned(),
@@ -157,7 +163,7 @@ fn check(name: &str, what: &str, outcome: Outcome) -> Check {
     }
 }
 
-fn open(how: &str) -> Outcome {
+pub(super) fn open(how: &str) -> Outcome {
     Outcome::Open {
         how: how.to_owned(),
     }
@@ -217,7 +223,7 @@ async fn log_in_elsewhere(
 
 impl Attackers {
     /// Whether the tenant can do its own work: else that nothing else succeeds would say nothing.
-    async fn works(&mut self, place: &Place) -> Result<Check, ProvisioningError> {
+    pub(super) async fn works(&mut self, place: &Place) -> Result<Check, ProvisioningError> {
         let own = match &place.schema {
             Some(schema) => {
                 let schema = quoted_name(schema);
@@ -227,7 +233,7 @@ impl Attackers {
             }
             None => "INSERT INTO ctl.canary (id, secret) VALUES (2, 'own')".to_owned(),
         };
-        let outcome = match self.writer().attempt(&own).await? {
+        let outcome = match self.writer().attempt(&own, &[]).await? {
             Attempt::Succeeded(_) => Outcome::Closed,
             Attempt::Failed => open("it may not write what is its own"),
             Attempt::Unclear(error) => open(&error),

@@ -86,6 +86,9 @@ pub fn tenant_in_slots(
     }))
 }
 
+/// How long a transaction of a tenant that uses slots may stand idle, where nothing else is said.
+const SLOT_IDLE: Duration = Duration::from_mins(1);
+
 /// The cluster of a row.
 ///
 /// # Errors
@@ -279,6 +282,11 @@ fn timeouts(row: &TenantRow) -> Timeouts {
         Some(value) => Some(milliseconds(value)).filter(|time| !time.is_zero()),
         None => default,
     };
+    // Others wait for the slot that an open transaction holds.
+    let idle_transaction = match row.variant.as_str() {
+        "shared" => Some(SLOT_IDLE),
+        _ => defaults.idle_transaction,
+    };
     Timeouts {
         server_idle: time(row.server_idle_timeout, defaults.server_idle),
         server_lifetime: time(row.server_lifetime, defaults.server_lifetime),
@@ -286,7 +294,7 @@ fn timeouts(row: &TenantRow) -> Timeouts {
         query_wait: time(row.query_wait_timeout, defaults.query_wait),
         query: time(row.query_timeout, defaults.query),
         transaction: time(row.transaction_timeout, defaults.transaction),
-        idle_transaction: time(row.idle_transaction_timeout, defaults.idle_transaction),
+        idle_transaction: time(row.idle_transaction_timeout, idle_transaction),
         client_idle: time(row.client_idle_timeout, defaults.client_idle),
     }
 }

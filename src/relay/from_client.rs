@@ -6,7 +6,7 @@ use crate::{
     sessions::{Activity, Counters},
     tenant::PoolMode,
     upstream::{Change, Closing, Expect, Making, Reply, Suspicion, TxStatus},
-    wire::{HEADER_BYTES, Header, frontend, peek, read, tag::frontend as tag},
+    wire::{HEADER_BYTES, Header, Refusal, frontend, peek, read, tag::frontend as tag},
 };
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -140,13 +140,16 @@ impl Relay<'_> {
     fn client_message(&mut self, header: Header) -> Result<Step, RelayError> {
         let shared = self.mode != PoolMode::Session;
         if !shared && matches!(header.tag, tag::QUERY | tag::PARSE) {
+            if self.pool.uses_slots() && !self.has(header.message_bytes.min(SMALL_BYTES)) {
+                return Ok(Step::NeedsMore);
+            }
             let bytes = self.client.to_server.unscanned();
             let here = header.message_bytes.min(bytes.len());
             if traces::names_own(bytes.get(..here).unwrap_or_default()) && !self.tell_own() {
                 return Ok(Step::MustWait);
             }
             if self.pool.uses_slots() {
-                self.note_resets(header, here);
+                return Ok(self.text_for_slot(header));
             }
         }
         match header.tag {
@@ -189,18 +192,61 @@ impl Relay<'_> {
         Ok(Step::Done)
     }
 
-    /// A slot does not start with what its client said at startup: what a text resets, as far as it is
-    /// here, has to be put back in session mode, too.
-    fn note_resets(&mut self, header: Header, here: usize) {
+    /// A Query or Parse of a session that has a slot to itself. What it resets, as far as it is here, has
+    /// to be put back in session mode, too: a slot does not start with what its client said at startup,
+    /// nor with its tenant.
+    fn text_for_slot(&mut self, header: Header) -> Step {
         let bytes = self.client.to_server.unscanned();
+        let here = header.message_bytes.min(bytes.len());
         let text = bytes.get(HEADER_BYTES..here).unwrap_or_default();
-        let text = match header.tag {
+        let is_parse = header.tag == tag::PARSE;
+        let text = if is_parse {
             // Behind the name.
-            tag::PARSE => read::cstr(text).map_or(&[][..], |(_, rest)| rest),
-            _ => text,
+            read::cstr(text).map_or(&[][..], |(_, rest)| rest)
+        } else {
+            text
         };
         let text = read::cstr(text).map_or(text, |(text, _)| text);
-        self.resets.extend(super::resets::resets(text));
+        let (resets, unbinds) = (super::resets::resets(text), self.may_unbind(text));
+        if let Some(refusal) = self.refusal_of_listening(text, traces::suspects(text)) {
+            if is_parse {
+                self.doom(header, &refusal);
+            } else {
+                self.fail_query(header, &refusal, Change::default());
+            }
+            return Step::Done;
+        }
+        self.resets.extend(resets);
+        self.note_unbinding(unbinds, is_parse);
+        if is_parse {
+            self.forward(header, Expect::Parse(Reply::Forward, Making::Private));
+        } else {
+            self.count_query();
+            self.forward(header, Expect::Query(Change::default()));
+        }
+        Step::Done
+    }
+
+    /// Whether a text may take a slot's tenant away, by itself or in a block.
+    pub(super) fn may_unbind(&self, text: &[u8]) -> bool {
+        self.pool.uses_slots() && super::resets::names_reset(text)
+    }
+
+    /// What may take a slot's tenant away is waited for, and what the client has sent behind it finds its
+    /// tenant again: behind the Sync, where it is only parsed now.
+    pub(super) fn note_unbinding(&mut self, may_unbind: bool, is_parse: bool) {
+        self.may_unbind |= may_unbind;
+        self.barrier |= may_unbind && !is_parse;
+        self.barrier_at_sync |= may_unbind && is_parse;
+    }
+
+    /// Has PostgreSQL raise an error in place of a Query.
+    fn fail_query(&mut self, header: Header, refusal: &Refusal, change: Change) {
+        let sql = refuse::raising(refusal);
+        frontend::query(self.client.to_server.insertion(), &sql);
+        self.count_query();
+        self.server.replies.push(Expect::Query(change));
+        self.pass(header.message_bytes, Rest::Drop);
     }
 
     /// A function that is called by its number may leave anything, but for those of large objects
@@ -229,12 +275,8 @@ impl Relay<'_> {
             let is_whole = text.len() + HEADER_BYTES == header.message_bytes;
             let suspicion = self.suspects(text);
             if let Some(refusal) = self.refusal_for(text, suspicion) {
-                let sql = refuse::raising(&refusal);
-                frontend::query(self.client.to_server.insertion(), &sql);
                 let change = self.drop_unnamed();
-                self.count_query();
-                self.server.replies.push(Expect::Query(change));
-                self.pass(header.message_bytes, Rest::Drop);
+                self.fail_query(header, &refusal, change);
                 return Step::Done;
             }
             if !self.prepare_for(suspicion) {
@@ -243,11 +285,13 @@ impl Relay<'_> {
             let text = self.client.to_server.unscanned();
             let text = text.get(HEADER_BYTES..header.message_bytes.min(text.len()));
             let text = text.unwrap_or_default();
-            self.resets.extend(super::resets::resets(text));
+            let (resets, unbinds) = (super::resets::resets(text), self.may_unbind(text));
             if !is_whole {
                 self.server.suspicion |= Suspicion::DYNAMIC;
             }
             let uses = if is_whole { uses_in(text) } else { Vec::new() };
+            self.resets.extend(resets);
+            self.note_unbinding(unbinds, false);
             // What a text does that is not here whole is known when it is done.
             self.barrier |= !is_whole;
             let change = self.drop_unnamed();

@@ -205,6 +205,11 @@ impl Relay<'_> {
         let verdict = self.server.replies.observe(header.tag);
         self.server.status = status;
         self.may_change_settings = false;
+        if self.may_unbind && !self.server.replies.owes_ready() {
+            // To be bound to the same tenant again changes nothing.
+            self.may_unbind = false;
+            self.server.unbind();
+        }
         if self.listens_in_vain {
             let refusal = refuse::no_listening().into_fatal();
             return Err(RelayError::NotAvailable(Box::new(refusal)));

@@ -258,6 +258,8 @@ pub struct Relay<'a> {
     may_change_settings: bool,
     /// A LISTEN has run on a slot, which can hear nothing.
     listens_in_vain: bool,
+    /// A text since the last ReadyForQuery may have taken a slot's tenant away.
+    may_unbind: bool,
     /// Settings that the client resets in what is not answered yet.
     resets: Vec<resets::Reset>,
     /// Commands that may set or undo anything ran beside those.
@@ -358,6 +360,7 @@ impl<'a> Relay<'a> {
             changes_shapes: false,
             may_change_settings: false,
             listens_in_vain: false,
+            may_unbind: false,
             resets: Vec::new(),
             resets_are_unsure: false,
             is_flushed: false,

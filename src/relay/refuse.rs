@@ -25,9 +25,8 @@ const PLAIN: Suspicion = Suspicion::TEMP
 impl Relay<'_> {
     /// What is said instead of running a text that would keep the server; `None` when it may run.
     pub(super) fn refusal_for(&self, text: &[u8], suspicion: Suspicion) -> Option<Refusal> {
-        let listens = self.pool.uses_slots() && suspicion.intersects(Suspicion::CHANNELS);
-        if listens && plainly_listens(text) {
-            return Some(no_listening());
+        if let Some(refusal) = self.refusal_of_listening(text, suspicion) {
+            return Some(refusal);
         }
         if !suspicion.intersects(PLAIN) || !self.pinned.is_empty() {
             return None;
@@ -47,6 +46,18 @@ impl Relay<'_> {
     }
 }
 
+impl Relay<'_> {
+    /// What is said instead of running a text that listens, where the tenant uses slots.
+    pub(super) fn refusal_of_listening(
+        &self,
+        text: &[u8],
+        suspicion: Suspicion,
+    ) -> Option<Refusal> {
+        let may_listen = self.pool.uses_slots() && suspicion.intersects(Suspicion::CHANNELS);
+        (may_listen && plainly_listens(text)).then(no_listening)
+    }
+}
+
 /// Where the tenant uses slots (0A000): a notification's sender is known by its process, and that of
 /// a slot has been other tenants'.
 pub fn no_listening() -> Refusal {
@@ -54,7 +65,10 @@ pub fn no_listening() -> Refusal {
         SqlState::UNSUPPORTED,
         "LISTEN is not available to a tenant that shares its server connections",
     )
-    .with_detail("Its variant is \"shared\"; a tenant with a login of its own may.")
+    .with_detail(
+        "The tenant's variant is \"shared\". A tenant with a login of its own may listen; \
+         this one can look at a table again instead.",
+    )
 }
 
 /// Whether a statement of the text begins with LISTEN.

@@ -1,5 +1,8 @@
 //! Which settings the text of a statement resets.
 
+use aho_corasick::AhoCorasick;
+use std::sync::LazyLock;
+
 /// What a statement does with settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reset {
@@ -46,6 +49,18 @@ pub(super) fn resets(text: &[u8]) -> Vec<Reset> {
     found
 }
 
+static NAMES: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .build(["reset", "discard"])
+        .expect("the words are constants that a test has built")
+});
+
+/// Whether a text has a word that resets all settings, wherever it stands.
+pub(super) fn names_reset(text: &[u8]) -> bool {
+    NAMES.is_match(text)
+}
+
 fn reset(statement: &str) -> Option<Reset> {
     let lower = statement.trim().to_ascii_lowercase().replace('=', " ");
     let words: Vec<&str> = lower.split_ascii_whitespace().collect();
@@ -80,6 +95,8 @@ mod tests {
         );
         assert_eq!(resets(b"DISCARD ALL\0"), [Reset::All]);
         assert_eq!(resets(b"set timezone = default\0"), [name("timezone")]);
+        assert!(names_reset(b"do $$ begin execute 'Reset all'; end $$"));
+        assert!(!names_reset(b"select 1"));
         assert_eq!(resets(b"select 1"), []);
         assert_eq!(resets(b"set a.b = 1; set local c = 2"), []);
         let mixed = resets(b"reset all; set session time zone 'UTC'; set a = 1; reset a");

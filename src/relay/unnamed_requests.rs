@@ -31,7 +31,7 @@ impl Relay<'_> {
         let Some((text, _)) = read::cstr(tail) else {
             return Err(RelayError::ClientMalformed(header.tag));
         };
-        self.resets.extend(resets::resets(text));
+        let (resets, unbinds) = (resets::resets(text), self.may_unbind(text));
         let speaks_of_names = sql::may_use_statements(text).then(|| text.to_vec());
         let made = self.client.unnamed.replace(Some(tail));
         self.unnamed_noted = Noted {
@@ -39,6 +39,8 @@ impl Relay<'_> {
             speaks_of_names: speaks_of_names.is_some(),
             may_set: suspicion.intersects(Suspicion::SETTINGS),
         };
+        self.resets.extend(resets);
+        self.note_unbinding(unbinds, true);
         if let Some(text) = speaks_of_names {
             self.barrier_at_sync = true;
             self.lend_to_parse(&text);

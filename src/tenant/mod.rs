@@ -24,5 +24,5 @@ pub use limits::{Limits, Timeouts};
 pub use place::{Login, Pinning, Placement, PoolMode, Tier, UnknownName};
 pub use record::{Status, Tenant};
 pub use secret::Secret;
-pub use slots::{SlotKey, SlotKeyError, Slots};
+pub use slots::{SLOT_RESET, SlotKey, SlotKeyError, Slots};
 pub use uses::{KeyName, KeyUses, TooOften};

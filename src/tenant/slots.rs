@@ -1,7 +1,9 @@
 //! What a tenant needs that has no login of its own: slots, logins that many tenants use in turn.
 
 use super::{Login, Secret};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 use std::{fmt, sync::Arc};
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -13,6 +15,11 @@ const CONNECTIONS: u32 = 20;
 
 /// Who leases slots.
 const LEASE_ROLE: &str = "pgusher_lease";
+
+/// Takes away what a session can leave on a slot: one Query, so one transaction. All names that are
+/// not PostgreSQL's keywords are qualified, and it is pure ASCII.
+pub const SLOT_RESET: &str = "CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ALL;DEALLOCATE ALL;UNLISTEN *;\
+     SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES;";
 
 /// A tenant that is served through slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +115,22 @@ impl SlotKey {
             connections: self.connections,
         };
         Zeroizing::new(serde_json::to_string(&text).unwrap_or_default())
+    }
+
+    /// What binds the slot of this process and role to a tenant, until PostgreSQL's clock has come to
+    /// `expiry` (seconds since 1970): the arguments of `ctl.bind`, pure ASCII. A secret until then.
+    ///
+    /// `token` and `role` are of `[a-z0-9_]`.
+    pub fn binding(&self, token: &str, (pid, role): (u32, &str), expiry: i64) -> String {
+        let mac = self.mac(&format!("{token}.{pid}.{expiry}.{role}"));
+        format!("'{token}',{expiry},pg_catalog.decode('{mac}','hex')")
+    }
+
+    fn mac(&self, text: &str) -> String {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(self.expose()).expect("HMAC takes keys of any length");
+        mac.update(text.as_bytes());
+        hex(&mac.finalize().into_bytes())
     }
 
     /// The key itself, for HMAC-SHA256. Never log it.

@@ -7,15 +7,12 @@
 use super::{AskError, Endpoint, Identity, Server, UpstreamError, Welcome, dial::log_in};
 use crate::{
     net::{Socket, Stream},
-    tenant::{Login, Scope, ScramVerifier, Secret, SlotKey, Slots, Tenant, TenantId},
+    tenant::{Login, SLOT_RESET, Scope, ScramVerifier, Secret, SlotKey, Slots, Tenant, TenantId},
     wire::CancelKey,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use rand::Rng as _;
-use sha2::Sha256;
 use std::{
-    fmt::Write as _,
     io,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -27,11 +24,6 @@ const TOKEN_LIFETIME_SECS: i64 = 60;
 
 /// How long a slot may take to be reset and bound. Longer, and another one is faster.
 const BIND_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Takes away what a session can leave on a slot: one Query, so one transaction. All names that are
-/// not PostgreSQL's keywords are qualified, and it is pure ASCII.
-const RESET: &str = "CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ALL;DEALLOCATE ALL;UNLISTEN *;\
-     SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES;";
 
 /// What a slot is logged in with: nothing of any tenant's.
 const APPLICATION: (&str, &str) = ("application_name", "pgusher");
@@ -72,22 +64,10 @@ pub struct Binding {
 impl Binding {
     /// Binds the slot; nothing in it depends on the session's settings.
     pub(super) fn sql(&self, identity: &Identity) -> String {
-        let token = &self.slots.token;
         let expiry = now_secs() + self.clock_offset_secs + TOKEN_LIFETIME_SECS;
-        let (pid, role) = (identity.key.pid, &identity.role);
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.slots.key.expose())
-            .expect("HMAC takes keys of any length");
-        mac.update(format!("{token}.{pid}.{expiry}.{role}").as_bytes());
-        let mut sql = String::from("SELECT ctl.bind(");
-        super::settings::push_literal(&mut sql, token);
-        let written = write!(sql, ",{expiry},pg_catalog.decode('");
-        debug_assert!(written.is_ok(), "a String takes everything");
-        for byte in mac.finalize().into_bytes() {
-            let written = write!(sql, "{byte:02x}");
-            debug_assert!(written.is_ok(), "a String takes everything");
-        }
-        sql.push_str("','hex'))");
-        sql
+        let Slots { token, key } = &self.slots;
+        let binding = key.binding(token, (identity.key.pid, &identity.role), expiry);
+        format!("SELECT ctl.bind({binding})")
     }
 }
 
@@ -131,7 +111,7 @@ impl Slot {
             clock_offset_secs: self.clock_offset_secs,
             is_bound: true,
         };
-        let mut sql = String::from(if self.is_used { RESET } else { "" });
+        let mut sql = String::from(if self.is_used { SLOT_RESET } else { "" });
         sql.push_str(&binding.sql(&identity));
         let mut server = Server::new(self.stream, identity);
         server.binding = Some(binding);

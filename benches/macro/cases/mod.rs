@@ -5,6 +5,7 @@ mod idle;
 mod login;
 mod neighbour;
 mod settings;
+mod slots;
 mod statements;
 mod syscalls;
 mod tenants;
@@ -27,5 +28,6 @@ pub(crate) fn run(case: Case, stage: &Stage, report: &mut Report) {
         Case::Neighbour => neighbour::run(stage, report),
         Case::Settings => settings::run(stage, report),
         Case::Statements => statements::run(stage, report),
+        Case::Slots => slots::run(stage, report),
     }
 }

@@ -96,6 +96,20 @@ impl Client {
         self.read_until_ready()
     }
 
+    /// Runs one query; the body of its first DataRow, empty where there is none.
+    pub(crate) fn first_row(&mut self, sql: &str) -> Result<Vec<u8>> {
+        self.send(&message(b'Q', &[sql.as_bytes(), &[0]]))?;
+        let mut first = Vec::new();
+        loop {
+            let Message { tag, body } = self.read_message()?;
+            match tag {
+                b'Z' => return Ok(first),
+                b'D' if first.is_empty() => first = body,
+                _ => {}
+            }
+        }
+    }
+
     /// Sends raw messages.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream.get_mut().write_all(bytes).context("can't send")

@@ -29,7 +29,9 @@ GRANT SELECT ON pg_catalog.pg_shdepend TO pgusher_ctl, pgusher_slots;
 CREATE TABLE IF NOT EXISTS ctl.hmac_key (id int PRIMARY KEY, ipad bytea NOT NULL, opad bytea NOT NULL);
 ALTER TABLE ctl.hmac_key OWNER TO pgusher_ctl;
 REVOKE ALL ON ctl.hmac_key FROM PUBLIC;
--- The slots of this database. -infinity: its connection is, or was, there.
+-- Made by which state of this file.
+ALTER TABLE ctl.hmac_key ADD COLUMN IF NOT EXISTS level int;
+-- The slots of this database. -infinity: its connection is, or was, there; infinity: never again.
 CREATE TABLE IF NOT EXISTS ctl.slot (
     role      name PRIMARY KEY,
     kind      text NOT NULL CHECK (kind IN ('s', 'q')),
@@ -80,12 +82,13 @@ BEGIN
     IF current_setting('backtrace_functions') NOT IN ('', tenant) THEN
         RAISE EXCEPTION 'slot % serves another tenant', session_user USING ERRCODE = '55000';
     END IF;
-    -- Nothing is owned by it, granted to or by it; nobody is a member of it but who makes it ready.
-    IF EXISTS (SELECT FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = slot
-            AND classid <> 'pg_auth_members'::regclass
-            AND NOT (classid = 'pg_database'::regclass AND deptype = 'a'))
+    -- Nothing is owned by it; nobody is a member of it but who makes it ready. What any tenant of the
+    -- cluster may grant to it at any time gives away nothing of whom it serves, and is no reason: else
+    -- one could stop all slots by that.
+    IF EXISTS (SELECT FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = slot AND deptype = 'o')
         OR EXISTS (SELECT FROM pg_auth_members WHERE roleid = slot AND member <> 'pgusher_slots'::regrole)
-        OR EXISTS (SELECT FROM pg_auth_members WHERE member = slot AND roleid <> 'pgusher_tenants'::regrole) THEN
+        OR EXISTS (SELECT FROM pg_auth_members WHERE member = slot AND roleid <> 'pgusher_tenants'::regrole
+            AND roleid::regrole::text !~ '^[sqtr]_[a-z0-9]+$') THEN
         RAISE EXCEPTION 'slot % is not clean', session_user USING ERRCODE = '55000';
     END IF;
     PERFORM set_config('backtrace_functions', tenant, false);
@@ -95,13 +98,40 @@ END
 $bind$;
 ALTER FUNCTION ctl.bind(text, bigint, bytea) OWNER TO pgusher_ctl;
 
--- A slot's role, made ready for a login with a new password: its name. kind: s reads and writes, q
--- reads. verifier: what PostgreSQL keeps of the password. A role that somebody is logged in as, or that
--- was leased within half a minute and not claimed, is another's.
-CREATE OR REPLACE FUNCTION ctl.lease(kind text, verifier text) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $lease$
+-- A new role for a slot: its name. Nobody calls it but ctl.lease and who prepares the database: its
+-- right to connect stands in the database's own row of the catalogue, which an open transaction of the
+-- admin's may hold, so a database has as many roles as are usual before they are asked for.
+CREATE OR REPLACE FUNCTION ctl.make_slot(kind text) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $make$
 DECLARE
     slots_max constant int := 1000;
+    made text;
+BEGIN
+    IF (SELECT count(*) FROM ctl.slot AS s WHERE s.kind = make_slot.kind) >= slots_max THEN
+        RAISE EXCEPTION 'all slots are leased' USING ERRCODE = '53300';
+    END IF;
+    -- Roles are the cluster's: another database may have some.
+    SELECT kind || '_' || n INTO made FROM generate_series(1, 100000) AS n
+        WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = kind || '_' || n) LIMIT 1;
+    EXECUTE format('CREATE ROLE %I NOINHERIT IN ROLE pgusher_tenants', made);
+    EXECUTE format('GRANT %I TO pgusher_slots', made)
+        || CASE WHEN current_setting('server_version_num')::int >= 160000
+            THEN ' WITH INHERIT TRUE, SET FALSE' ELSE '' END;
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), made);
+    EXECUTE format('ALTER ROLE %I SET temp_file_limit = %L', made, '1GB');
+    INSERT INTO ctl.slot VALUES (made, kind, '-infinity');
+    RETURN made;
+END
+$make$;
+ALTER FUNCTION ctl.make_slot(text) OWNER TO pgusher_slots;
+
+-- A slot's role, made ready for a login with a new password: its name. kind: s reads and writes, q
+-- reads. verifier: what PostgreSQL keeps of the password. A role that somebody is logged in as, or that
+-- was leased within half a minute and not claimed, is another's. 55P03: somebody holds what it needs;
+-- who asks goes on with the slots there are, and asks again.
+CREATE OR REPLACE FUNCTION ctl.lease(kind text, verifier text) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $lease$
+DECLARE
     chosen text;
     id oid;
 BEGIN
@@ -117,42 +147,35 @@ BEGIN
               AND NOT EXISTS (SELECT FROM pg_stat_get_activity(NULL) AS a WHERE a.usesysid = r.oid)
             ORDER BY s.leased_at, s.role LIMIT 1;
         EXIT WHEN chosen IS NULL;
-        -- As it was made? All slots' rights to connect are in one row of the catalogue, and a tenant
-        -- may be just changing its own: so nothing is changed that need not be.
+        -- As it was made? All slots' rights to connect are in one row of the catalogue: so nothing is
+        -- changed that need not be.
         IF has_database_privilege(id, current_database(), 'CONNECT')
-            AND NOT EXISTS (SELECT FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = id
-                AND classid <> 'pg_auth_members'::regclass
-                AND NOT (classid = 'pg_database'::regclass AND deptype = 'a'))
+            AND NOT EXISTS (SELECT FROM pg_shdepend
+                WHERE refclassid = 'pg_authid'::regclass AND refobjid = id AND deptype = 'o')
+            AND NOT EXISTS (SELECT FROM pg_auth_members WHERE roleid = id AND member <> 'pgusher_slots'::regrole)
+            AND NOT EXISTS (SELECT FROM pg_auth_members WHERE member = id AND roleid <> 'pgusher_tenants'::regrole
+                AND roleid::regrole::text !~ '^[sqtr]_[a-z0-9]+$')
             AND (SELECT array_agg(setdatabase || ':' || setconfig::text) FROM pg_db_role_setting WHERE setrole = id)
                 = ARRAY['0:{temp_file_limit=1GB}'] THEN
-            UPDATE ctl.slot SET leased_at = clock_timestamp() WHERE role = chosen;
             EXIT;
         END IF;
         -- A tenant has changed it. Not all that can be set for a role can be reset from here: a new role
-        -- takes its place, and one that can't go is never leased again.
+        -- takes its place, and one that can't go is never leased again; one that is held, not now.
         BEGIN
             EXECUTE format('DROP OWNED BY %I', chosen);
             EXECUTE format('DROP ROLE %I', chosen);
             DELETE FROM ctl.slot WHERE role = chosen;
-        EXCEPTION WHEN OTHERS THEN
-            UPDATE ctl.slot SET leased_at = 'infinity' WHERE role = chosen;
+        EXCEPTION
+            WHEN lock_not_available THEN
+                UPDATE ctl.slot SET leased_at = clock_timestamp() WHERE role = chosen;
+            WHEN OTHERS THEN
+                UPDATE ctl.slot SET leased_at = 'infinity' WHERE role = chosen;
         END;
     END LOOP;
     IF chosen IS NULL THEN
-        IF (SELECT count(*) FROM ctl.slot AS s WHERE s.kind = lease.kind) >= slots_max THEN
-            RAISE EXCEPTION 'all slots are leased' USING ERRCODE = '53300';
-        END IF;
-        -- Roles are the cluster's: another database may have some.
-        SELECT kind || '_' || n INTO chosen FROM generate_series(1, 100000) AS n
-            WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = kind || '_' || n) LIMIT 1;
-        EXECUTE format('CREATE ROLE %I NOINHERIT IN ROLE pgusher_tenants', chosen);
-        EXECUTE format('GRANT %I TO pgusher_slots', chosen)
-            || CASE WHEN current_setting('server_version_num')::int >= 160000
-                THEN ' WITH INHERIT TRUE, SET FALSE' ELSE '' END;
-        EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), chosen);
-        EXECUTE format('ALTER ROLE %I SET temp_file_limit = %L', chosen, '1GB');
-        INSERT INTO ctl.slot VALUES (chosen, kind, clock_timestamp());
+        chosen := ctl.make_slot(kind);
     END IF;
+    UPDATE ctl.slot SET leased_at = clock_timestamp() WHERE role = chosen;
     -- One connection: who has its password can't come beside it.
     EXECUTE format('ALTER ROLE %I LOGIN CONNECTION LIMIT 1 VALID UNTIL %L PASSWORD %L', chosen, 'infinity', verifier);
     RETURN chosen;
@@ -179,7 +202,27 @@ BEGIN
 END
 $claim$;
 ALTER FUNCTION ctl.claim() OWNER TO pgusher_slots;
-REVOKE ALL ON FUNCTION ctl.bind(text, bigint, bytea), ctl.lease(text, text), ctl.claim(), ctl.tenant() FROM PUBLIC;
+REVOKE ALL ON FUNCTION ctl.bind(text, bigint, bytea), ctl.lease(text, text), ctl.make_slot(text), ctl.claim(), ctl.tenant() FROM PUBLIC;
 -- PUBLIC, so that no slot can take it away from itself.
 GRANT EXECUTE ON FUNCTION ctl.bind(text, bigint, bytea), ctl.claim(), ctl.tenant() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION ctl.lease(text, text) TO pgusher_lease;
+
+-- Tenants of this tier own nothing and make nothing. What commands on objects could do for them is to
+-- disturb others: DROP OWNED holds the database's row of the catalogue until its transaction ends, and
+-- ALTER DEFAULT PRIVILEGES leaves something on a slot. Privileges can't refuse these, this does.
+CREATE OR REPLACE FUNCTION ctl.refuse_commands() RETURNS event_trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $refuse$
+BEGIN
+    IF session_user ~ '^([sq]_[0-9]+|[tr]_[a-z2-7]{20})$' THEN
+        RAISE EXCEPTION 'permission denied for %', lower(tg_tag) USING ERRCODE = '42501';
+    END IF;
+END
+$refuse$;
+REVOKE ALL ON FUNCTION ctl.refuse_commands() FROM PUBLIC;
+DO $trigger$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = 'pgusher_refuse_commands') THEN
+        CREATE EVENT TRIGGER pgusher_refuse_commands ON ddl_command_start EXECUTE FUNCTION ctl.refuse_commands();
+    END IF;
+END
+$trigger$;

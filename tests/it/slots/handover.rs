@@ -38,7 +38,7 @@ fn who_comes_again_finds_its_slot_bound_and_another_has_it_bound_once() {
 fn who_has_to_wait_too_long_is_told() {
     let ids = ids(2);
     let stage = Stage::of(&ids, 1, |tenant| {
-        tenant.timeouts.query_wait = Some(Duration::from_millis(300));
+        tenant.timeouts.query_wait = Some(Duration::from_secs(2));
     });
     let mut holds = stage.client(&ids[0]);
     let mut waits = stage.client(&ids[1]);

@@ -3,9 +3,13 @@
 mod crowd;
 mod forging;
 mod handover;
+mod held;
 mod leftovers;
+mod readers;
+mod resets;
 mod rows;
 mod sessions;
 mod stage;
+mod verifying;
 
 use stage::{Rows, Stage, ids, token};

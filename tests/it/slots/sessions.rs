@@ -1,7 +1,7 @@
 //! What a session has of its own stays with it, whatever slot it is served by.
 
 use super::{Stage, ids, token};
-use crate::harness::Request;
+use crate::harness::{Request, frames::error};
 use pgusher::tenant::PoolMode;
 
 #[test]
@@ -67,8 +67,6 @@ fn in_session_mode_a_slot_is_one_tenants_until_the_session_ends() {
             assert_eq!(client.value("show work_mem"), "4MB");
             assert_eq!(client.value("show timezone"), "Asia/Tokyo");
             assert_eq!(client.server_pid(), pid);
-            client.send(&Request::new().query("listen x"));
-            client.ends_with("0A000");
             drop(client);
             stage.is_idle(1);
         }
@@ -91,4 +89,50 @@ fn what_pins_a_session_keeps_its_tenant_too() {
     assert_eq!(other.values("select secret from accounts"), [""; 0]);
     client.exec("close c");
     assert_eq!(client.values("select secret from accounts"), ["own"]);
+}
+
+#[test]
+fn listening_is_refused_in_words_and_the_session_goes_on() {
+    for mode in [PoolMode::Transaction, PoolMode::Session] {
+        let ids = ids(1);
+        let stage = Stage::of(&ids, 1, |tenant| tenant.pool_mode = mode);
+        let mut client = stage.client(&ids[0]);
+        let simple = |sql: &str| Request::new().query(sql);
+        for (request, ready) in [
+            (simple("listen x"), 'I'),
+            (simple("/* a */ LISTEN \"x y\""), 'I'),
+            (simple("select 1; listen x"), 'I'),
+            (Request::new().run("listen x", &[]).sync(), 'I'),
+            (Request::new().parse("a name", "listen x").sync(), 'I'),
+            (simple("begin"), 'T'),
+            (simple("listen x"), 'E'),
+            (simple("rollback"), 'I'),
+            (simple("begin"), 'T'),
+            (Request::new().run("listen x", &[]).sync(), 'E'),
+            (simple("rollback"), 'I'),
+        ] {
+            let frames = client.ask(&request);
+            let is_listen = request
+                .bytes()
+                .to_ascii_lowercase()
+                .windows(6)
+                .any(|w| w == b"listen");
+            if is_listen {
+                let error = error(&frames).expect("it is refused");
+                assert_eq!(
+                    (error.code(), error.severity()),
+                    ("0A000", "ERROR"),
+                    "{mode}"
+                );
+                assert!(error.text().contains("login of its own"), "{mode}");
+            }
+            assert_eq!(client.status, ready, "{mode}");
+        }
+        client.is_in_step();
+        // One that is hidden ends the session, and says why.
+        let long = format!("/*{}*/ listen x", "x".repeat(40_000));
+        client.send(&simple(&long));
+        client.ends_with("0A000");
+        stage.is_idle(1);
+    }
 }
