@@ -12,7 +12,9 @@ use crate::{
     },
     harness::Request,
     scene::Scene,
+    wire::End,
 };
+use std::{thread, time::Duration};
 
 /// See the head of this file.
 pub const ATTACKS: &[Attack] = &[
@@ -137,17 +139,16 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new(
         "hold_role",
         Block,
-        ALL,
-        Sql(&["begin; alter role {role} set work_mem = '1MB'", "select 1"]),
-    ),
-    Attack::new(
-        "hold_database",
-        Block,
-        ALL,
-        Sql(&[
-            "begin; alter database {db} set work_mem = '1MB'",
-            "select 1",
-        ]),
+        LOGINS,
+        Act::Own(|scene| {
+            scene.say("begin; alter role {role} set work_mem = '1MB'");
+            let own = "alter role current_user set app.probe = 'x'";
+            let answer = scene.stage.victim_says(own)?;
+            scene.say("rollback");
+            scene.stage.victim_says("alter role current_user reset app.probe");
+            let is_held_up = answer.end == End::Silent || answer.code() == "55P03";
+            is_held_up.then(|| "the victim can't change its own role".to_owned())
+        }),
     ),
     Attack::new(
         "advisory_lock",
@@ -397,20 +398,27 @@ pub const ATTACKS: &[Attack] = &[
         ]),
     ),
     Attack::new(
-        "vacuum_victim",
-        Block,
-        TOGETHER,
-        Sql(&[
-            "vacuum (full, freeze) {table}",
-            "analyze {table}",
-            "begin; analyze {table}",
-        ]),
-    ),
-    Attack::new(
         "reindex_all",
         Block,
         TOGETHER,
         Act::Refused(&["reindex (verbose) schema {schema}"]),
+    ),
+    Attack::new(
+        "guess_keys",
+        Block,
+        ALL,
+        Act::Own(|scene| {
+            // More than an address may fail in a minute: it is the stranger who is refused.
+            let mut door = scene.stage.victim.clone();
+            door.from = scene.stage.attacker.from;
+            for number in 0..34 {
+                door.password = format!("guess {number}");
+                if door.turnstile.is_none() && door.open().is_ok() {
+                    return Some("a guess opens the victim's door".into());
+                }
+            }
+            scene.victim_is_served()
+        }),
     ),
     Attack::new(
         "take_notifications",
@@ -428,19 +436,32 @@ pub const ATTACKS: &[Attack] = &[
     .unproven("PostgreSQL holds nobody back for another's notification before that is committed"),
 ];
 
-/// A statement of the victim's, that runs while this is done, is cancelled.
+/// A statement of the victim's, that runs while this is done, is cancelled. Where it has ended
+/// before this was done, it is tried with one that takes longer.
 pub fn cancelled_by(scene: &mut Scene<'_>, act: impl Fn(&mut Scene<'_>)) -> Option<String> {
-    let statement = scene
-        .stage
-        .fill("select pg_sleep(0.7), 'not cancelled {canary}'");
-    scene
-        .stage
-        .sitter()
-        .send(Request::new().query(&statement).bytes());
-    scene.stage.wait_until_victim_runs();
-    act(scene);
-    let answer = scene.stage.sitter().until(|frame| frame.tag == b'Z');
-    (!answer.is_ok()).then(|| format!("the victim's statement ends with {:?}", answer.code()))
+    for seconds in [2, 20] {
+        let statement = format!("select pg_sleep({seconds}), 'not cancelled {{canary}}'");
+        let request = Request::new().query(&scene.stage.fill(&statement));
+        scene.stage.sitter().send(request.bytes());
+        let mut has_begun = scene.stage.victim_runs();
+        for _ in 0..seconds * 10 {
+            if has_begun {
+                break;
+            }
+            thread::park_timeout(Duration::from_millis(50));
+            has_begun = scene.stage.victim_runs();
+        }
+        act(scene);
+        let is_in_time = has_begun && scene.stage.victim_runs();
+        let answer = scene.stage.sitter().until(|frame| frame.tag == b'Z');
+        if !answer.is_ok() {
+            return Some(format!("the victim's statement ends with {:?}", answer.code()));
+        }
+        if is_in_time {
+            return None;
+        }
+    }
+    panic!("no cancel was in time");
 }
 
 /// Sends a cancel request with this key to the attacker's door.

@@ -115,12 +115,13 @@ pub const ATTACKS: &[Attack] = &[
         "select * from accounts",
     ])).unproven("no naive set-up binds tenants"),
     Attack::new("replace_identity", Impersonate, ROWS, Sql(&[
+        "create or replace function app.tenant() returns text language plpgsql as $$ begin return '{tenant}'; end $$",
         "create or replace function ctl.tenant() returns text language sql as $$ select '{tenant}'::text $$",
-        "create function app.tenant() returns text language sql as $$ select '{tenant}'::text $$",
+        "create or replace function app.tenant() returns text language sql as $$ select '{tenant}'::text $$",
         "alter function ctl.tenant() owner to {me}",
         "drop function ctl.tenant() cascade",
         "select * from accounts",
-    ])).unproven("no naive set-up has such a function"),
+    ])),
     Attack::new("options_tenant", Impersonate, ROWS, Act::Login(|s| with_options(s, "-c app.tenant_id={tenant}"))),
     Attack::new("options_slot", Impersonate, ROWS, Act::Login(|s| with_options(s, "-c backtrace_functions={tenant} --backtrace_functions={tenant}")))
         .unproven("no naive set-up keeps the tenant there"),
@@ -155,8 +156,7 @@ pub const ATTACKS: &[Attack] = &[
         all
     })).unproven("the last one counts in PostgreSQL"),
     Attack::new("database_of_victim", Impersonate, ALL, Act::Login(|s| own_and(s, &[("database", &s.stage.value("db"))]))),
-    Attack::new("database_by_id", Impersonate, ALL, Act::Login(|s| own_and(s, &[("database", &s.stage.value("id"))])))
-        .unproven("no database has that name in a naive set-up"),
+    Attack::new("database_by_id", Impersonate, ALL, Act::Login(|s| own_and(s, &[("database", &s.stage.value("id"))]))),
     Attack::new("database_as_connection_string", Impersonate, ALL, Act::Login(|s| {
         own_and(s, &[("database", &s.stage.fill("dbname={db} user={role} host=127.0.0.1 port={port}"))])
     })).unproven("only libpq expands such a name"),
@@ -173,9 +173,10 @@ pub const ATTACKS: &[Attack] = &[
             char::from_u32(u32::from(c) + 0xfee0).unwrap_or(c)
         } else { c }).collect();
         let dotted = user.replace('i', "\u{130}");
-        let users = [user.to_uppercase(), format!("{user} "), format!(" {user}"), format!("\"{user}\""),
+        let mut users = vec![user.to_uppercase(), format!("{user} "), format!(" {user}"), format!("\"{user}\""),
             cyrillic, wide, dotted, format!("{user}\u{200b}"), format!("\u{feff}{user}"), format!("{user}\t"),
             format!("{user}\n"), format!("'{user}'")];
+        users.retain(|other| *other != user);
         tries(scene, &users)
     })).unproven("PostgreSQL compares names byte by byte"),
     Attack::new("user_too_long", Impersonate, ALL, Act::Own(|scene| {
@@ -213,7 +214,8 @@ pub const ATTACKS: &[Attack] = &[
         .unproven("PostgreSQL demands a user"),
     Attack::new("empty_user", Impersonate, ALL, Act::Login(|s| pairs(&[("user", ""), ("database", &s.stage.value("db"))])))
         .unproven("PostgreSQL demands a user"),
-    Attack::new("physical_replication", Impersonate, ALL, Act::Own(|scene| replicates(scene, "true"))),
+    Attack::new("physical_replication", Impersonate, ALL, Act::Own(|scene| replicates(scene, "true")))
+    .unproven("the server's pg_hba.conf lets no physical replication in"),
     Attack::new("logical_replication", Impersonate, ALL, Act::Own(|scene| replicates(scene, "database"))),
     Attack::new("replication_in_options", Impersonate, ALL, Act::Login(|s| own_and(s, &[("_pq_.replication", "true"), ("replication", "off")])))
         .unproven("PostgreSQL knows no such extension"),
@@ -245,7 +247,7 @@ pub const ATTACKS: &[Attack] = &[
                 }
             }
         })
-    })).unproven("PostgreSQL's own cancel keys can't be guessed either"),
+    })),
     Attack::new("cancel_after_leaving", Impersonate, ALL, Act::Own(|scene| {
         let key = scene.attacker.cancel_key();
         scene.come_again();

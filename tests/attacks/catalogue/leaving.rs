@@ -226,8 +226,7 @@ pub const ATTACKS: &[Attack] = &[
             scene.come_again();
             None
         }),
-    )
-    .unproven("a naive pooler of one connection has no batches in our tests"),
+    ),
     Attack::new(
         "leave_copy_open",
         Leave,
@@ -244,21 +243,20 @@ pub const ATTACKS: &[Attack] = &[
             (heard.value().as_deref() != Some("in step"))
                 .then(|| format!("the victim hears {heard:?}"))
         }),
-    )
-    .unproven("a connection in turns that copies is of no use to its own side either"),
+    ),
     Attack::new(
         "reset_all",
         Leave,
         ALL,
         Sql(&["reset all", "select * from accounts"]),
-    ),
+    )
+    .unproven("it takes the tenant away, and who is nobody sees no rows"),
     Attack::new(
         "discard_all",
         Leave,
         ALL,
         Sql(&["discard all", "select * from accounts"]),
-    )
-    .unproven("a tenant that is forgotten means no rows here"),
+    ),
     Attack::new(
         "discard_and_set",
         Leave,
