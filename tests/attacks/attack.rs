@@ -50,11 +50,26 @@ pub const SCHEMA: &[Tier] = &[Tier::Schema];
 
 /// What sharing a server shows or costs, whatever is closed: no hole, so provisioning doesn't tell it.
 pub const LIMITS: &[(&str, &str)] = &[
-    ("R1", "names of roles and databases, which are opaque, are seen"),
-    ("R2", "how much there is in shared tables, of all tenants together, is seen"),
-    ("R3", "tenants share locks' memory, disk, processors, and the oldest snapshot"),
-    ("R4", "timing, the position of the log and the number of transactions are seen"),
-    ("R5", "who may only read may NOTIFY its own tenant's channels"),
+    (
+        "R1",
+        "names of roles and databases, which are opaque, are seen",
+    ),
+    (
+        "R2",
+        "how much there is in shared tables, of all tenants together, is seen",
+    ),
+    (
+        "R3",
+        "tenants share locks' memory, disk, processors, and the oldest snapshot",
+    ),
+    (
+        "R4",
+        "timing, the position of the log and the number of transactions are seen",
+    ),
+    (
+        "R5",
+        "who may only read shares channels and advisory locks with its own tenant, not with others",
+    ),
 ];
 
 /// What the attacker is after.
@@ -147,6 +162,8 @@ pub struct Attack {
     /// The hole that it shows, by the name under which provisioning tells it (`hole NAME`), or the
     /// stated limit of sharing a server ([`LIMITS`]). It is printed, and is no leak.
     pub residual: Option<&'static str>,
+    /// The same, where a key of the victim's own that only reads shows it.
+    pub residual_of_reader: Option<&'static str>,
     /// Why it succeeds in no naive set-up.
     pub unproven: Option<&'static str>,
     /// It is for who has a key of the victim's own that only reads, and for nobody else.
@@ -162,6 +179,7 @@ impl Attack {
             tiers,
             act,
             residual: None,
+            residual_of_reader: None,
             unproven: None,
             is_readers: false,
         }
@@ -186,6 +204,12 @@ impl Attack {
     /// It shows a stated limit.
     pub const fn residual(mut self, limit: &'static str) -> Self {
         self.residual = Some(limit);
+        self
+    }
+
+    /// It shows a stated limit to who may read the victim's data anyway.
+    pub const fn residual_of_reader(mut self, limit: &'static str) -> Self {
+        self.residual_of_reader = Some(limit);
         self
     }
 

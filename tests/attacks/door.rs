@@ -164,13 +164,12 @@ impl Session {
         answer
     }
 
-    /// What comes up to ReadyForQuery, when it comes soon.
-    pub fn within_a_second(&mut self) -> Option<Answer> {
-        let second = Duration::from_secs(1);
+    /// What comes up to ReadyForQuery, when it comes in this time.
+    pub fn within(&mut self, time: Duration) -> Option<Answer> {
         let answer = self
             .wire
             .borrow_mut()
-            .until(second, |frame| frame.tag == b'Z');
+            .until(time, |frame| frame.tag == b'Z');
         (answer.end == End::Ready).then_some(answer)
     }
 

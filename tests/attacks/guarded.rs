@@ -151,8 +151,7 @@ impl Guarded {
             Who::OwnReader => victim,
         };
         let endpoint = self.endpoint(tier);
-        let door =
-            |tenant: &Tenant, key: &str| Door::new(self.proxy.port(), &tenant.id, None, key);
+        let door = |tenant: &Tenant, key: &str| Door::new(self.proxy.port(), &tenant.id, None, key);
         let key = if pair.only_reads {
             &attacker.read_only_key
         } else {
@@ -228,7 +227,10 @@ fn create(office: &Office, id: &str, tier: Tier, mode: Mode) -> Tenant {
     };
     let mode = format!("pool_mode={}", mode.name());
     let mut words = vec!["tenant", "create", id, "--tier", kind, "--cluster", cluster];
-    words.extend(["--set", &mode, "--set", "pool_size=4"]);
+    // All pairs at once must find slots: there are 20.
+    let size = if tier == Tier::Shared { 2 } else { 4 };
+    let size = format!("pool_size={size}");
+    words.extend(["--set", &mode, "--set", &size]);
     if tier == Tier::Shared {
         words.extend(["--variant", variant]);
     }

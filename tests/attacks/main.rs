@@ -87,7 +87,9 @@ fn suffer(
     is_enough: bool,
 ) -> Result<bool, String> {
     let variants = [("", false), ("/tx", true)];
-    let count = 1 + usize::from(attack.has_variant_in_transaction());
+    // There are no transactions in statement mode.
+    let has_both = attack.has_variant_in_transaction() && stage.label != "statement";
+    let count = 1 + usize::from(has_both);
     let mut has_leaked = false;
     for (variant, in_transaction) in variants.into_iter().take(count) {
         if has_leaked && is_enough {

@@ -162,7 +162,9 @@ impl Plan {
             ));
         };
         match self.naive {
-            Naive::SharedRole | Naive::Turns | Naive::ReadOnly => role(&mut admin, prefix, "createrole"),
+            Naive::SharedRole | Naive::Turns | Naive::ReadOnly => {
+                role(&mut admin, prefix, "createrole")
+            }
             Naive::Superuser => role(&mut admin, prefix, "superuser"),
             Naive::SetRole | Naive::OwnRoles => {
                 for side in SIDES {
@@ -388,6 +390,13 @@ impl Plan {
             } else {
                 admin.exec(&format!(
                     "create policy tenant on data.{table} using ({is_tenant})"
+                ));
+            }
+            if self.naive == Naive::SetRole {
+                // Who is no tenant sees nothing.
+                let login = &self.prefix;
+                admin.exec(&format!(
+                    "create policy {login} on data.{table} as restrictive to {login} using (false)"
                 ));
             }
             // As many write it: a function that costs more than what is asked of the rows.

@@ -366,6 +366,15 @@ impl Stage {
         self.endpoint.admin().value(&sql) == "1"
     }
 
+    /// Whether PostgreSQL says that a statement that begins like this waits for another session.
+    pub fn is_blocked(&self, sql: &str) -> bool {
+        let waits = format!(
+            "select count(*) > 0 from pg_stat_activity \
+             where query like '{sql}%' and cardinality(pg_blocking_pids(pid)) > 0"
+        );
+        self.endpoint.admin().value(&waits) == "t"
+    }
+
     /// The victim's session.
     pub fn sitter(&mut self) -> &mut Session {
         self.sitter.as_mut().expect("the victim sits")

@@ -2,7 +2,7 @@
 
 use crate::{
     attack::{Attack, LIMITS},
-    scene::{Stage, Verdict},
+    scene::{Stage, Verdict, Who},
 };
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
@@ -28,7 +28,11 @@ impl Table {
             attack.class.to_string(),
             format!("{}{variant}", attack.name),
         );
-        let limit = attack.residual.filter(|limit| is_told(limit, stage));
+        let limit = match stage.who {
+            Who::Other => attack.residual,
+            Who::OwnReader => attack.residual_of_reader.or(attack.residual),
+        };
+        let limit = limit.filter(|limit| is_told(limit, stage));
         let sign = match (verdict, limit) {
             (Verdict::Blocked, _) => 'b',
             (Verdict::Leaked(what), Some(limit)) => {

@@ -383,7 +383,8 @@ pub const ATTACKS: &[Attack] = &[
                 .bytes()
                 .to_vec()
         }),
-    ),
+    )
+    .unproven("PostgreSQL itself skips what is behind an error, up to the next Sync"),
     Attack::new(
         "many_queries_at_once",
         Bytes,
@@ -408,7 +409,8 @@ pub const ATTACKS: &[Attack] = &[
             scene.attacker.until(|frame| frame.tag == b'Z');
             None
         }),
-    ),
+    )
+    .unproven(SOLID),
     Attack::new(
         "gone_in_the_middle",
         Bytes,
@@ -442,7 +444,7 @@ pub const ATTACKS: &[Attack] = &[
     ),
     Attack::new(
         "function_call_of_victim",
-        Bytes,
+        Read,
         SCHEMA,
         Act::Bytes(|s| {
             let oid = s.stage.value("whisper_oid").parse().unwrap_or(0);

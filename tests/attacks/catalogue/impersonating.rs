@@ -87,7 +87,8 @@ pub const ATTACKS: &[Attack] = &[
         "select * from {table}",
         "set session authorization default",
         "reset session authorization",
-    ])),
+    ]))
+    .unproven("only a superuser may say it, who needs it not"),
     Attack::new("session_authorization_of_admin", Impersonate, ALL, Act::Refused(&["set session authorization admin"])),
     Attack::new("role_of_admin", Impersonate, ALL, Act::Refused(&["set role admin"])),
     Attack::new("role_of_owner", Impersonate, ROWS, Sql(&[
@@ -103,6 +104,10 @@ pub const ATTACKS: &[Attack] = &[
         "create function as_definer() returns setof text language sql security definer as 'select secret from {table}'",
         "alter function as_definer() owner to {role}",
         "select as_definer()",
+        "reset role",
+        "create function public.as_definer() returns setof text language sql security definer as 'select secret from {table}'",
+        "alter function public.as_definer() owner to {role}",
+        "select public.as_definer()",
     ])),
     Attack::new("function_with_role", Impersonate, TOGETHER, Sql(&[
         "create function as_role() returns setof text language sql set role = {role} as 'select secret from {table}'",
@@ -126,10 +131,11 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new("options_slot", Impersonate, ROWS, Act::Login(|s| with_options(s, "-c backtrace_functions={tenant} --backtrace_functions={tenant}")))
         .unproven("no naive set-up keeps the tenant there"),
     Attack::new("options_role", Impersonate, TOGETHER, Act::Login(|s| with_options(s, "-c role={role}"))),
-    Attack::new("options_session_authorization", Impersonate, ALL, Act::Login(|s| with_options(s, "-c session_authorization={role}"))),
+    Attack::new("options_session_authorization", Impersonate, ALL, Act::Login(|s| with_options(s, "-c session_authorization={role}")))
+    .unproven("only a superuser may say it, who needs it not"),
     Attack::new("options_path", Impersonate, TOGETHER, Act::Login(|s| with_options(s, "-c search_path={schema}"))),
     Attack::new("options_escaped", Impersonate, TOGETHER, Act::Login(|s| {
-        with_options(s, "-c\\ search_path={schema} --role={role} -crole={role} --search-path={schema}")
+        with_options(s, "--role={role} -crole={role} --search-path={schema}")
     })),
     Attack::new("options_of_the_proxy", Impersonate, ALL, Act::Login(|s| {
         with_options(s, "-c pgusher.tenant={id} -c pgusher.role={role} -c pgusher.database={db}")
@@ -139,7 +145,8 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new("parameter_path", Impersonate, TOGETHER, Act::Login(|s| own_and(s, &[("search_path", &s.stage.value("schema"))]))),
     Attack::new("parameter_session_authorization", Impersonate, ALL, Act::Login(|s| {
         own_and(s, &[("session_authorization", &s.stage.value("role"))])
-    })),
+    }))
+    .unproven("only a superuser may say it, who needs it not"),
     Attack::new("parameter_superuser", Impersonate, ALL, Act::Login(|s| own_and(s, &[("is_superuser", "on"), ("session_preload_libraries", "auto_explain")])))
         .unproven("PostgreSQL refuses these itself"),
     Attack::new("options_and_parameters_of_row_security", Impersonate, ROWS, Act::Login(|s| own_and(s, &[("row_security", "off")])))

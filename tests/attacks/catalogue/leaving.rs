@@ -256,7 +256,8 @@ pub const ATTACKS: &[Attack] = &[
         Leave,
         ALL,
         Sql(&["discard all", "select * from accounts"]),
-    ),
+    )
+    .unproven("a tenant that is forgotten means no rows here"),
     Attack::new(
         "discard_and_set",
         Leave,

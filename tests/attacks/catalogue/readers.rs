@@ -1,5 +1,6 @@
 //! To write, or to hold up who writes, with a key of the victim's own that only reads.
 
+use super::blocking::BRIEFLY;
 use crate::{
     attack::{
         ALL, Act,
@@ -256,7 +257,7 @@ pub const ATTACKS: &[Attack] = &[
         ]),
     )
     .reader()
-    .residual("R5"),
+    .residual_of_reader("R5"),
     Attack::new(
         "reader_locks_rows",
         Block,
@@ -299,6 +300,7 @@ pub const ATTACKS: &[Attack] = &[
         Block,
         ALL,
         Sql(&[
+            BRIEFLY,
             "begin read write",
             "lock table accounts in share mode",
             "rollback",

@@ -312,6 +312,7 @@ pub const ATTACKS: &[Attack] = &[
         ROWS,
         Sql(&[
             "select * from accounts where accounts::text::int = 1",
+            "select * from accounts a where a::text ~ 'canary' and a::text::int = 1",
             "select * from accounts a where a::text ~ 'x' and a::text::xml is document",
         ]),
     ),

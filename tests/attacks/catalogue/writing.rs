@@ -247,7 +247,7 @@ pub const ATTACKS: &[Attack] = &[
         "rename_role",
         Write,
         ALL,
-        Act::Refused(&["alter role {role} rename to {role}x"]),
+        Act::Refused(&["reset role", "alter role {role} rename to {role}x"]),
     ),
     Attack::new(
         "drop_database",
@@ -445,7 +445,8 @@ pub const ATTACKS: &[Attack] = &[
             crate::attack::Step::VictimFence,
             V("select 1"),
         ]),
-    ),
+    )
+    .residual_of_reader("R5"),
     Attack::new(
         "commit_prepared",
         Write,
