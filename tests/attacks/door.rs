@@ -132,12 +132,10 @@ impl Session {
     /// Sends bytes and reads up to ReadyForQuery.
     pub fn ask(&mut self, bytes: &[u8]) -> Answer {
         for statement in &self.entry {
-            self.wire
-                .borrow_mut()
-                .send(Request::new().query(statement).bytes());
-            self.wire
-                .borrow_mut()
-                .until(PATIENCE, |frame| frame.tag == b'Z');
+            let mut wire = self.wire.borrow_mut();
+            wire.send(Request::new().query(statement).bytes());
+            let patience = wire.patience;
+            wire.until(patience, |frame| frame.tag == b'Z');
         }
         self.wire.borrow_mut().send(bytes);
         self.until(|frame| frame.tag == b'Z')

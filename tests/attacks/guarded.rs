@@ -234,8 +234,8 @@ fn create(office: &Office, id: &str, tier: Tier, mode: Mode) -> Tenant {
     if tier == Tier::Shared {
         words.extend(["--variant", variant]);
     }
-    let made = office.json(&words);
-    let key = |which: &str| made[which]["key"].as_str().unwrap().to_owned();
+    let told = office.json(&words);
+    let key = |which: &str| told[which]["key"].as_str().unwrap().to_owned();
     let mut registry = office.admin();
     let mut field = |column: &str| {
         registry.value(&format!(

@@ -140,7 +140,7 @@ impl Lane {
             loop {
                 let plan = (naive, self.tier, self.number);
                 let make = || naive::stage(plan, self.remakes, &endpoint);
-                let tried = made(&mut stage, make);
+                let tried = standing(&mut stage, make);
                 match tried.and_then(|stage| suffer(stage, &attack, table, true)) {
                     Ok(true) => break,
                     Ok(false) => {
@@ -168,15 +168,15 @@ impl Lane {
 }
 
 /// The stage, or a new one.
-fn made(
+fn standing(
     stage: &mut Option<Stage>,
     make: impl FnOnce() -> Result<Stage, String>,
 ) -> Result<&mut Stage, String> {
-    let made = match stage.take() {
+    let kept = match stage.take() {
         Some(stage) => stage,
         None => make()?,
     };
-    Ok(stage.insert(made))
+    Ok(stage.insert(kept))
 }
 
 #[test]

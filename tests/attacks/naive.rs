@@ -163,7 +163,7 @@ impl Plan {
         };
         match self.naive {
             Naive::SharedRole | Naive::Turns | Naive::ReadOnly => {
-                role(&mut admin, prefix, "createrole")
+                role(&mut admin, prefix, "createrole");
             }
             Naive::Superuser => role(&mut admin, prefix, "superuser"),
             Naive::SetRole | Naive::OwnRoles => {
@@ -369,50 +369,55 @@ impl Plan {
                 from generate_series(1, 900) n; analyze data.accounts"
         ));
         for table in ["accounts", "orders"] {
-            admin.exec(&format!(
-                "alter table data.{table} enable row level security; \
-                 alter table data.{table} force row level security; \
-                 grant all on data.{table} to public; grant all on sequence data.ids to public; \
-                 grant usage on schema data, app to public; grant create on schema data to public"
-            ));
-            if self.has_roles() {
-                // A restrictive policy for each role: what one role owns it can drop.
-                admin.exec(&format!(
-                    "create policy everybody on data.{table} using (true)"
-                ));
-                for side in SIDES {
-                    let role = self.role(side);
-                    admin.exec(&format!(
-                        "create policy {role} on data.{table} as restrictive to {role} \
-                            using (tenant_id = '{role}')"
-                    ));
-                }
-            } else {
-                admin.exec(&format!(
-                    "create policy tenant on data.{table} using ({is_tenant})"
-                ));
-            }
-            if self.naive == Naive::SetRole {
-                // Who is no tenant sees nothing.
-                let login = &self.prefix;
-                admin.exec(&format!(
-                    "create policy {login} on data.{table} as restrictive to {login} using (false)"
-                ));
-            }
-            // As many write it: a function that costs more than what is asked of the rows.
-            let filter = if self.has_roles() {
-                "true"
-            } else {
-                "tenant_id = app.tenant()"
-            };
-            admin.exec(&format!(
-                "create view app.{table} {options} as select * from data.{table} where {filter}; \
-                 grant all on app.{table} to public"
-            ));
+            self.protect(admin, table, is_tenant, options);
         }
         let database = self.database("v");
         admin.exec(&format!(
             "alter database {database} set search_path = app, public"
+        ));
+    }
+
+    /// Who sees which rows of a table, and the view through which it is used.
+    fn protect(&self, admin: &mut Client, table: &str, is_tenant: &str, options: &str) {
+        admin.exec(&format!(
+            "alter table data.{table} enable row level security; \
+             alter table data.{table} force row level security; \
+             grant all on data.{table} to public; grant all on sequence data.ids to public; \
+             grant usage on schema data, app to public; grant create on schema data to public"
+        ));
+        if self.has_roles() {
+            // A restrictive policy for each role: what one role owns it can drop.
+            admin.exec(&format!(
+                "create policy everybody on data.{table} using (true)"
+            ));
+            for side in SIDES {
+                let role = self.role(side);
+                admin.exec(&format!(
+                    "create policy {role} on data.{table} as restrictive to {role} \
+                        using (tenant_id = '{role}')"
+                ));
+            }
+        } else {
+            admin.exec(&format!(
+                "create policy tenant on data.{table} using ({is_tenant})"
+            ));
+        }
+        if self.naive == Naive::SetRole {
+            // Who is no tenant sees nothing.
+            let login = &self.prefix;
+            admin.exec(&format!(
+                "create policy {login} on data.{table} as restrictive to {login} using (false)"
+            ));
+        }
+        // As many write it: a function that costs more than what is asked of the rows.
+        let filter = if self.has_roles() {
+            "true"
+        } else {
+            "tenant_id = app.tenant()"
+        };
+        admin.exec(&format!(
+            "create view app.{table} {options} as select * from data.{table} where {filter}; \
+             grant all on app.{table} to public"
         ));
     }
 }
@@ -433,7 +438,7 @@ pub fn stage(
 ) -> Result<Stage, String> {
     let made = || found(naive, tier, 100 * remakes + lane, endpoint);
     let made = panic::catch_unwind(AssertUnwindSafe(made));
-    let mut stage = made.map_err(|_| "it can't be made".to_owned())?;
+    let mut stage = made.ok().ok_or("it can't be made")?;
     stage.look()?;
     Ok(stage)
 }
@@ -504,8 +509,9 @@ fn found(naive: Naive, tier: Tier, number: usize, endpoint: &Endpoint) -> Stage 
         .name("lock", (880_000 + 10 * number + naive as usize).to_string())
 }
 
+/// A new connection for all. Who brings it out of step makes everybody wait on it, so they wait less.
 fn turn(door: &Door) -> Wire {
-    let mut wire = Wire::open(door.port, door.from, PATIENCE).expect("PostgreSQL listens");
+    let mut wire = Wire::open(door.port, door.from, PATIENCE / 2).expect("PostgreSQL listens");
     wire.log_in(&door.packet(), &door.password)
         .unwrap_or_else(|answer| panic!("can't log in: {answer:?}"));
     wire

@@ -237,7 +237,7 @@ impl Stage {
         if is_changed || !self.is_naive {
             // The harness's clients panic when PostgreSQL does not answer.
             let restored = panic::catch_unwind(AssertUnwindSafe(|| (self.restore)()));
-            restored.map_err(|_| "it can't be put back".to_owned())?;
+            restored.ok().ok_or("it can't be put back")?;
         }
         if is_changed {
             let mut victim = self

@@ -224,7 +224,9 @@ pub const ATTACKS: &[Attack] = &[
             let half = half.bind("", "", &["left"]).execute("").flush();
             scene.attacker.send(half.bytes());
             scene.come_again();
-            None
+            let mark = "select coalesce(current_setting('app.mark', true), '')";
+            let found = scene.stage.victim_says(mark)?.value();
+            (found.as_deref() == Some("left")).then(|| "the victim finds what was left".into())
         }),
     ),
     Attack::new(
