@@ -100,8 +100,16 @@ pub const ATTACKS: &[Attack] = &[
             // Who waits for a lock holds up all who come after, and may wait for itself.
             scene.say("begin; select count(*) from accounts");
             let mut other = scene.stage.attacker.open().ok()?;
-            let lock = "begin; lock table accounts in access exclusive mode";
-            other.send(Request::new().query(lock).bytes());
+            let lock = "begin; lock table accounts in access exclusive mode /* {lock} */";
+            let lock = scene.stage.fill(lock);
+            other.send(Request::new().query(&lock).bytes());
+            for _ in 0..40 {
+                if scene.stage.is_blocked(&lock)
+                    || other.within(Duration::from_millis(50)).is_some()
+                {
+                    break;
+                }
+            }
             let look = scene
                 .stage
                 .fill("select count(*) as held_{lock} from accounts");
