@@ -100,6 +100,8 @@ pub const ATTACKS: &[Attack] = &[
             // Who waits for a lock holds up all who come after, and may wait for itself.
             scene.say("begin; select count(*) from accounts");
             let mut other = scene.stage.attacker.open().ok()?;
+            // Others have transactions open as well, who must not wait for long.
+            other.query("set lock_timeout = '3s'");
             let lock = "begin; lock table accounts in access exclusive mode /* {lock} */";
             let lock = scene.stage.fill(lock);
             other.send(Request::new().query(&lock).bytes());

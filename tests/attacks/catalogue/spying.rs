@@ -172,11 +172,18 @@ pub const ATTACKS: &[Attack] = &[
         Read,
         TOGETHER,
         Sql(&[
-            "select most_common_vals, histogram_bounds from pg_stats",
+            "select most_common_vals, histogram_bounds from pg_stats where schemaname <> 'pg_catalog'",
             "select stavalues1, stavalues2 from pg_statistic",
             "select * from pg_stats_ext",
         ]),
     ),
+    Attack::new(
+        "catalogue_statistics",
+        Read,
+        SCHEMA,
+        Sql(&["analyze pg_catalog.pg_type; select most_common_vals, histogram_bounds from pg_stats where schemaname = 'pg_catalog'"]),
+    )
+    .residual("hole object_names"),
     Attack::new(
         "role_settings",
         Read,
