@@ -54,7 +54,7 @@ const ROW_RULES: [(&str, &str); 9] = [
     ),
     (
         "policies",
-        "every policy of a shared table asks for the tenant and is for everybody",
+        "the policies of shared tables ask for the tenant, are for everybody, and let no read-only login lock rows",
     ),
     (
         "grants",

@@ -153,6 +153,9 @@ pub(super) async fn look(
         // Whoever closes these closes the database.
         holes.push(hole("object_names"));
     }
+    if kind == Kind::Rows {
+        holes.push(hole("view_locks"));
+    }
     let reopened = found.into_iter().filter(|(.., is_reopened)| *is_reopened);
     let reopened = reopened.map(|(subject, ..)| subject).collect();
     Ok(Found { holes, reopened })
@@ -216,6 +219,12 @@ pub(super) fn hole(subject: &str) -> Hole {
         "added_values" => (
             "what columns that other tenants added later have in the rows that were there before can be read",
             "the profile strict, hardened with a superuser, or a database of its own",
+        ),
+        // Who may delete through a view may lock it; that fails at the table below, but only when it
+        // has got the lock on the view.
+        "view_locks" => (
+            "a tenant can hold up the others: LOCK TABLE on a shared view waits behind a transaction of its own, and all others' statements wait behind that",
+            "query_timeout and transaction_timeout make it shorter; a schema or a database of its own ends it",
         ),
         "public_schema" => (
             "the schema public can be used by everybody",

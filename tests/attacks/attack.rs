@@ -1,6 +1,6 @@
 //! An attack as a value: what the attacker does, and what would be a leak.
 
-use crate::scene::Scene;
+use crate::scene::{Scene, Who};
 use std::fmt;
 
 /// How tenants are kept apart.
@@ -43,8 +43,34 @@ pub const OWN: &[Tier] = &[Tier::Database, Tier::Schema];
 pub const ROWS: &[Tier] = &[Tier::Row, Tier::Shared];
 /// A shared database.
 pub const TOGETHER: &[Tier] = &[Tier::Schema, Tier::Row, Tier::Shared];
+/// A database of one's own.
+pub const DATABASE: &[Tier] = &[Tier::Database];
 /// A schema of one's own.
 pub const SCHEMA: &[Tier] = &[Tier::Schema];
+
+/// What sharing a server shows or costs, whatever is closed: no hole, so provisioning doesn't tell it.
+pub const LIMITS: &[(&str, &str)] = &[
+    (
+        "R1",
+        "names of roles and databases, which are opaque, are seen",
+    ),
+    (
+        "R2",
+        "how much there is in shared tables, of all tenants together, is seen",
+    ),
+    (
+        "R3",
+        "tenants share locks' memory, disk, processors, and the oldest snapshot",
+    ),
+    (
+        "R4",
+        "timing, the position of the log and the number of transactions are seen",
+    ),
+    (
+        "R5",
+        "who may only read shares channels and advisory locks with its own tenant, not with others",
+    ),
+];
 
 /// What the attacker is after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,11 +159,15 @@ pub struct Attack {
     pub tiers: &'static [Tier],
     /// What is done.
     pub act: Act,
-    /// Which of the limits stated in ISOLATION.md, or which hole that provisioning tells, it shows.
-    /// It is printed, and is no leak. `OPEN`: neither; provisioning has yet to close it.
+    /// The hole that it shows, by the name under which provisioning tells it (`hole NAME`), or the
+    /// stated limit of sharing a server ([`LIMITS`]). It is printed, and is no leak.
     pub residual: Option<&'static str>,
+    /// The same, where a key of the victim's own that only reads shows it.
+    pub residual_of_reader: Option<&'static str>,
     /// Why it succeeds in no naive set-up.
     pub unproven: Option<&'static str>,
+    /// It is for who has a key of the victim's own that only reads, and for nobody else.
+    pub is_readers: bool,
 }
 
 impl Attack {
@@ -149,13 +179,37 @@ impl Attack {
             tiers,
             act,
             residual: None,
+            residual_of_reader: None,
             unproven: None,
+            is_readers: false,
         }
+    }
+
+    /// It is for who may read the victim's data, and no more.
+    pub const fn reader(mut self) -> Self {
+        self.is_readers = true;
+        self
+    }
+
+    /// Whether it is to be tried by this attacker on this tier. Who may read all is after the rest.
+    pub fn is_for(&self, who: Who, tier: Tier) -> bool {
+        let is_after_more = !matches!(self.class, Class::Read | Class::Observe);
+        self.tiers.contains(&tier)
+            && match who {
+                Who::Other => !self.is_readers,
+                Who::OwnReader => is_after_more,
+            }
     }
 
     /// It shows a stated limit.
     pub const fn residual(mut self, limit: &'static str) -> Self {
         self.residual = Some(limit);
+        self
+    }
+
+    /// It shows a stated limit to who may read the victim's data anyway.
+    pub const fn residual_of_reader(mut self, limit: &'static str) -> Self {
+        self.residual_of_reader = Some(limit);
         self
     }
 

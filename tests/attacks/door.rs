@@ -8,7 +8,7 @@ use crate::{
     },
     wire::{Answer, End, PATIENCE, Wire},
 };
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, net::IpAddr, rc::Rc, time::Duration};
 
 /// Where and as whom somebody logs in, and what a naive application says first.
 #[derive(Clone)]
@@ -19,6 +19,10 @@ pub struct Door {
     pub parameters: Vec<(String, String)>,
     /// The password or key.
     pub password: String,
+    /// The address it comes from, where it is not the usual one.
+    pub from: Option<IpAddr>,
+    /// How long each answer may take.
+    pub patience: Duration,
     /// Said at the start of each session.
     pub greeting: Vec<String>,
     /// One connection that all who come by this door use in turns: a pooler that resets nothing.
@@ -34,6 +38,8 @@ impl Door {
             port,
             parameters,
             password: password.to_owned(),
+            from: None,
+            patience: PATIENCE,
             greeting: Vec::new(),
             turnstile: None,
         }
@@ -52,6 +58,12 @@ impl Door {
         self
     }
 
+    /// With another patience.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// The startup packet.
     pub fn packet(&self) -> Vec<u8> {
         let pairs = self
@@ -63,7 +75,7 @@ impl Door {
 
     /// Sends bytes on a new connection and hears all that comes.
     pub fn knock(&self, bytes: &[u8]) -> Vec<Frame> {
-        let Ok(mut wire) = Wire::open(self.port) else {
+        let Ok(mut wire) = Wire::open(self.port, self.from, self.patience) else {
             return Vec::new();
         };
         wire.send(bytes);
@@ -87,7 +99,7 @@ impl Door {
                 frames: Vec::new(),
                 end: End::Closed,
             };
-            let mut wire = Wire::open(self.port).map_err(closed)?;
+            let mut wire = Wire::open(self.port, self.from, self.patience).map_err(closed)?;
             wire.log_in(packet, &self.password)?;
             Rc::new(RefCell::new(wire))
         };
@@ -120,12 +132,10 @@ impl Session {
     /// Sends bytes and reads up to ReadyForQuery.
     pub fn ask(&mut self, bytes: &[u8]) -> Answer {
         for statement in &self.entry {
-            self.wire
-                .borrow_mut()
-                .send(Request::new().query(statement).bytes());
-            self.wire
-                .borrow_mut()
-                .until(PATIENCE, |frame| frame.tag == b'Z');
+            let mut wire = self.wire.borrow_mut();
+            wire.send(Request::new().query(statement).bytes());
+            let patience = wire.patience;
+            wire.until(patience, |frame| frame.tag == b'Z');
         }
         self.wire.borrow_mut().send(bytes);
         self.until(|frame| frame.tag == b'Z')
@@ -144,18 +154,20 @@ impl Session {
 
     /// Reads up to the message for which this holds.
     pub fn until(&mut self, is_last: impl Fn(&Frame) -> bool) -> Answer {
-        let answer = self.wire.borrow_mut().until(PATIENCE, is_last);
+        let mut wire = self.wire.borrow_mut();
+        let patience = wire.patience;
+        let answer = wire.until(patience, is_last);
+        drop(wire);
         self.heard.extend(answer.frames.iter().cloned());
         answer
     }
 
-    /// What comes up to ReadyForQuery, when it comes soon.
-    pub fn within_a_second(&mut self) -> Option<Answer> {
-        let second = Duration::from_secs(1);
+    /// What comes up to ReadyForQuery, when it comes in this time.
+    pub fn within(&mut self, time: Duration) -> Option<Answer> {
         let answer = self
             .wire
             .borrow_mut()
-            .until(second, |frame| frame.tag == b'Z');
+            .until(time, |frame| frame.tag == b'Z');
         (answer.end == End::Ready).then_some(answer)
     }
 

@@ -1,35 +1,21 @@
-//! Tenants as pgusher makes them, behind the proxy.
+//! Tenants as `pgusher tenant create` makes them, behind the proxy that finds them in the registry.
 
 use crate::{
     attack::Tier,
     door::Door,
     harness::{
-        Client, Mode, Postgres, port,
+        Client, Mode, Postgres, Proxy, ProxyFile,
+        office::Office,
         postgres::{ADMIN, Endpoint},
-        proxy::PROGRAM,
-        scram,
-        wait::eventually,
     },
-    scene::Stage,
-    slots::{self, Rows},
+    scene::{Stage, Who},
 };
 use pgusher::{
-    provisioning::{self, Admin, Place, Profile, Variant, templates},
-    tenant::{self, Address, Login, PoolMode, Secret, SlotKey, UpstreamTls},
+    provisioning::{self, Admin, Place, Profile, Variant},
+    tenant::{self, Address, Login, Secret, UpstreamTls},
 };
-use sqlx::Connection as _;
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    fmt::Write as _,
-    fs,
-    net::TcpStream,
-    path::Path,
-    process::{Child, Command, Stdio},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use serde_json::Value;
+use std::{cell::RefCell, fs, time::Duration};
 
 /// The application's tables, for an attacker that has dropped its own.
 const TABLES: &str = "create table accounts (id bigint primary key, secret text); \
@@ -38,203 +24,253 @@ const TABLES: &str = "create table accounts (id bigint primary key, secret text)
 /// The application's tables, as templates.
 const TEMPLATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo/templates");
 
-/// The modes of a pool.
-pub const MODES: [Mode; 3] = [Mode::Transaction, Mode::Session, Mode::Statement];
+/// How long the victim waits before it counts as locked out: a slow machine is no attack.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How each tier is attacked: in each mode of a pool with a key that writes, and with keys that
+/// only read.
+const ATTACKERS: [(Mode, bool); 4] = [
+    (Mode::Transaction, false),
+    (Mode::Session, false),
+    (Mode::Statement, false),
+    (Mode::Transaction, true),
+];
 
 /// A tenant with its place.
 #[derive(Clone)]
 struct Tenant {
     id: String,
     key: String,
-    mode: Mode,
+    read_only_key: String,
     place: Place,
+    holes: Vec<String>,
 }
 
-/// PostgreSQL, hardened, and a proxy for pairs of tenants, one pair for each tier and mode.
+struct Pair {
+    tier: Tier,
+    mode: Mode,
+    only_reads: bool,
+    attacker: Tenant,
+    victim: Tenant,
+}
+
+/// Two hardened clusters, one of them for tenants that share logins, and a proxy for pairs of
+/// tenants.
 pub struct Guarded {
-    postgres: Postgres,
-    folder: tempfile::TempDir,
-    port: u16,
-    proxy: Child,
-    rows: Rows,
-    slots: slots::Stage,
-    pairs: Vec<(Tier, [Tenant; 2])>,
+    main: Postgres,
+    slots: Postgres,
+    office: Office,
+    proxy: Proxy,
+    pairs: Vec<Pair>,
 }
 
 impl Guarded {
-    /// Makes it all.
-    #[expect(clippy::too_many_lines, reason = "the scene is set once")]
+    /// Makes it all, with the commands that an operator has.
     pub fn start() -> Self {
-        let postgres = Postgres::start();
-        // The harness's own, open to all.
-        postgres.admin().exec("drop database shared");
-        let admin = admin(postgres.endpoint());
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime
-            .block_on(provisioning::harden_cluster(&admin, Profile::Strict))
-            .unwrap();
-        let (mut pairs, mut told) = (Vec::new(), BTreeMap::new());
-        for tier in [Tier::Database, Tier::Schema, Tier::Row] {
-            for mode in MODES {
-                let pair = ["attacker", "victim"].map(|who| tenant_of(who, tier, mode));
-                for tenant in &pair {
-                    let made = provisioning::make(&admin, Profile::Strict, &tenant.place);
-                    let holes = runtime.block_on(made).unwrap();
-                    told.extend(holes.into_iter().map(|hole| (hole.name, hole.what)));
-                    let applied = templates::apply(&admin, &tenant.place, Path::new(TEMPLATES));
-                    runtime.block_on(applied).unwrap();
-                }
-                pairs.push((tier, pair));
-            }
-        }
-        println!("told to be open: {told:#?}");
-        let rows = runtime.block_on(slotted());
-        let ids: Vec<_> = MODES
-            .iter()
-            .flat_map(|mode| {
-                let pair = ["attacker", "victim"].map(|who| tenant_of(who, Tier::Shared, *mode));
-                pairs.push((Tier::Shared, pair.clone()));
-                pair.map(|tenant| tenant.id)
-            })
-            .collect();
-        let slots = slots::Stage::on(&rows, &ids, 20, |tenant| {
-            let id = tenant.id.to_string();
-            tenant.pool_mode = match id.rsplit('-').next() {
-                Some("session") => PoolMode::Session,
-                Some("statement") => PoolMode::Statement,
-                _ => PoolMode::Transaction,
-            };
-            // The stage gives all tenants the same key.
-            let mut key = (*tenant.keys[0]).clone();
-            key.verifier = scram::verifier(&key_of(&id), b"slots").parse().unwrap();
-            tenant.keys = vec![Arc::new(key)];
-        });
-        let folder = tempfile::tempdir().unwrap();
-        let port = port::free();
+        let (main, mut slots) = (Postgres::start(), Postgres::start());
+        slots
+            .admin()
+            .exec("alter system set max_prepared_transactions = 0");
+        slots.stop();
+        slots.run();
+        let office = Office::new(Postgres::shared().endpoint());
+        let file = office.path().join("proxy.toml");
+        let text = fs::read_to_string(&file).unwrap();
         fs::write(
-            folder.path().join("proxy.toml"),
-            file(port, &postgres, &pairs),
+            &file,
+            format!("{text}[templates]\ndirectory = \"{TEMPLATES}\"\n"),
         )
         .unwrap();
-        let proxy = Command::new(PROGRAM)
-            .args(["serve", "--config"])
-            .arg(folder.path().join("proxy.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(folder.path().join("log")).unwrap())
-            .spawn()
-            .unwrap();
-        eventually("the proxy listens", || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
+        for (name, postgres) in [("main", &main), ("slots", &slots)] {
+            // The harness's own, open to all.
+            postgres.admin().exec("drop database shared");
+            let url = postgres.endpoint().url();
+            let add = ["cluster", "add", name, "--primary", &url];
+            let more = ["--admin-role", ADMIN, "--max-server-connections", "250"];
+            office.run(&[&add[..], &more].concat()).succeeded();
+        }
+        let mut pairs = Vec::new();
+        for tier in [Tier::Database, Tier::Schema, Tier::Row, Tier::Shared] {
+            for (mode, only_reads) in ATTACKERS {
+                let id = |who| format!("{who}-{}-{}", tier.name(), pairs.len());
+                let (attacker, victim) = (id("attacker"), id("victim"));
+                pairs.push(Pair {
+                    tier,
+                    mode,
+                    only_reads,
+                    attacker: create(&office, &attacker, tier, mode),
+                    victim: create(&office, &victim, tier, mode),
+                });
+            }
+        }
+        let key = fs::read_to_string(office.path().join("master.key")).unwrap();
+        let proxy = Proxy::with(ProxyFile::bare()).registry(&office.url(), &key);
         Self {
-            postgres,
-            folder,
-            port,
-            proxy,
-            rows,
+            main,
             slots,
+            proxy: proxy.start(),
+            office,
             pairs,
         }
     }
 
     /// How many pairs of tenants there are.
-    pub fn pairs(&self) -> Vec<(usize, Tier, &'static str)> {
-        let pairs = self.pairs.iter().enumerate();
-        pairs
-            .map(|(number, (tier, pair))| (number, *tier, pair[0].mode.name()))
-            .collect()
+    pub fn count(&self) -> usize {
+        self.pairs.len()
     }
 
-    /// A stage for a pair.
-    pub fn stage(&self, number: usize) -> Stage {
-        let (tier, [attacker, victim]) = self.pairs[number].clone();
-        let is_slotted = tier == Tier::Shared;
-        let endpoint = if is_slotted {
-            self.rows.postgres().endpoint()
-        } else {
-            self.postgres.endpoint()
-        };
-        let [canary, guess] = [format!("canary{number}x"), format!("guess {number}")];
-        furnish(
-            endpoint,
-            tier,
-            &victim,
-            &format!("(1, '{canary}'), (2, '{guess}')"),
-        );
-        if tier.is_row() {
-            many_rows(endpoint, &victim, &guess);
+    fn endpoint(&self, tier: Tier) -> &Endpoint {
+        match tier {
+            Tier::Shared => self.slots.endpoint(),
+            Tier::Database | Tier::Schema | Tier::Row => self.main.endpoint(),
         }
-        let port = if is_slotted {
-            self.slots.port()
-        } else {
-            self.port
+    }
+
+    /// The stages for a pair, one after the other.
+    pub fn stages(&self, number: usize) -> Vec<Stage> {
+        let pair = &self.pairs[number];
+        let endpoint = self.endpoint(pair.tier);
+        let [canary, guess] = [format!("canary{number}x"), format!("guess {number}")];
+        let rows = format!("(1, '{canary}'), (2, '{guess}')");
+        furnish(endpoint, pair.tier, &pair.victim, &rows);
+        if pair.tier.is_row() {
+            many_rows(endpoint, &pair.victim, &guess);
+        }
+        let mut stages = vec![self.stage(number, Who::Other)];
+        if pair.only_reads {
+            stages.push(self.stage(number, Who::OwnReader));
+        }
+        stages
+    }
+
+    fn stage(&self, number: usize, who: Who) -> Stage {
+        let pair = &self.pairs[number];
+        let (tier, victim) = (pair.tier, &pair.victim);
+        let attacker = match who {
+            Who::Other => &pair.attacker,
+            Who::OwnReader => victim,
         };
-        let door = |tenant: &Tenant| Door::new(port, &tenant.id, None, &tenant.key);
-        let doors = (door(&attacker), door(&victim));
-        let restore = Rc::new(Restore::new(endpoint, tier, &attacker));
-        let label = victim.mode.name();
-        let role = |tenant: &Tenant| {
-            tenant
-                .place
-                .login
-                .as_ref()
-                .map_or_else(|| "s_1".to_owned(), |login| login.role.to_string())
+        let endpoint = self.endpoint(tier);
+        let door = |tenant: &Tenant, key: &str| Door::new(self.proxy.port(), &tenant.id, None, key);
+        let key = if pair.only_reads {
+            &attacker.read_only_key
+        } else {
+            &attacker.key
+        };
+        let victims = door(victim, &victim.key).patience(PATIENCE);
+        let restore = Restore::new(endpoint, pair, who);
+        let mode = pair.mode.name();
+        let label = if pair.only_reads { "reader" } else { mode };
+        let role = |tenant: &Tenant| name(tenant.place.login.as_ref());
+        let me = match (tier, pair.only_reads) {
+            (Tier::Shared, _) => "current_user".into(),
+            (_, true) => name(attacker.place.read_only_login.as_ref()),
+            (_, false) => role(attacker),
         };
         let schema = |tenant: &Tenant| tenant.place.schema.as_deref().unwrap_or("app").to_owned();
         let table = match tier {
-            Tier::Database => format!("{}.app.accounts", victim.place.database),
-            Tier::Schema => format!("{}.accounts", schema(&victim)),
-            _ => "data.accounts".into(),
+            Tier::Database => format!("{}.{}.accounts", victim.place.database, schema(victim)),
+            Tier::Schema => format!("{}.accounts", schema(victim)),
+            Tier::Row | Tier::Shared => "data.accounts".into(),
         };
-        Stage::new(
+        let mut stage = Stage::new(
             (label, tier),
             endpoint,
-            doors,
+            (door(attacker, key), victims),
             Box::new(move || restore.restore()),
-        )
-        .name("canary", canary)
-        .name("guess", guess)
-        .name("mark", format!("mark of {number}"))
-        .name("id", &*victim.id)
-        .name("role", role(&victim))
-        .name("login", role(&victim))
-        .name(
-            "me",
-            if is_slotted {
-                "current_user".into()
-            } else {
-                role(&attacker)
-            },
-        )
-        .name("schema", schema(&victim))
-        .name("myschema", schema(&attacker))
-        .name("db", &*victim.place.database)
-        .name("mydb", &*attacker.place.database)
-        .name("table", table)
-        .name("tenant", &*victim.place.token)
-        .name("port", endpoint.port().to_string())
-        .name("lo", (990_100 + number).to_string())
-        .name("gid", format!("gid {number}"))
-        .name("lock", (880_100 + number).to_string())
+        );
+        stage.who = who;
+        stage.holes.clone_from(&victim.holes);
+        stage
+            .name("canary", format!("canary{number}x"))
+            .name("guess", format!("guess {number}"))
+            .name("mark", format!("mark of {number}"))
+            .name("id", &*victim.id)
+            .name("role", role(victim))
+            .name("login", role(victim))
+            .name("me", me)
+            .name("schema", schema(victim))
+            .name("myschema", schema(attacker))
+            .name("db", &*victim.place.database)
+            .name("mydb", &*attacker.place.database)
+            .name("table", table)
+            .name("tenant", &*victim.place.token)
+            .name("port", endpoint.port().to_string())
+            .name("lo", (990_100 + number).to_string())
+            .name("gid", format!("gid {number}"))
+            .name("lock", (880_100 + number).to_string())
     }
 
-    /// The proxy still runs; its log has no panic.
-    pub fn proxy_is_well(&mut self) {
-        let ended = self.proxy.try_wait().unwrap();
-        let log = fs::read_to_string(self.folder.path().join("log")).unwrap();
-        assert!(ended.is_none(), "the proxy ended: {ended:?}, {log}");
+    /// The proxy still runs, and its log has no panic; verification finds nothing that is open and
+    /// not told, whatever was done to the tenants.
+    pub fn is_well(&mut self) {
+        let log = self.proxy.log();
+        assert!(self.proxy.is_alive(), "the proxy ended: {log}");
         assert!(!log.contains("panicked"), "the proxy's log: {log}");
+        // One of each tier.
+        for pair in self.pairs.iter().filter(|pair| pair.only_reads) {
+            let run = self.office.run(&["tenant", "verify", &pair.victim.id]);
+            assert!(run.is_success, "{}: {}{}", pair.victim.id, run.out, run.err);
+        }
     }
 }
 
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        self.proxy.kill().ok();
-        self.proxy.wait().ok();
+fn name(login: Option<&Login>) -> String {
+    login.map_or_else(|| "s_1".to_owned(), |login| login.role.to_string())
+}
+
+/// Makes a tenant, and reads what the registry has of it.
+fn create(office: &Office, id: &str, tier: Tier, mode: Mode) -> Tenant {
+    let (kind, variant, cluster) = match tier {
+        Tier::Shared => ("row", "shared", "slots"),
+        Tier::Database | Tier::Schema | Tier::Row => (tier.name(), "own", "main"),
+    };
+    let mode = format!("pool_mode={}", mode.name());
+    let mut words = vec!["tenant", "create", id, "--tier", kind, "--cluster", cluster];
+    // All pairs at once must find slots: there are 20.
+    let size = if tier == Tier::Shared { 2 } else { 4 };
+    let size = format!("pool_size={size}");
+    words.extend(["--set", &mode, "--set", &size]);
+    if tier == Tier::Shared {
+        words.extend(["--variant", variant]);
+    }
+    let told = office.json(&words);
+    let key = |which: &str| told[which]["key"].as_str().unwrap().to_owned();
+    let mut registry = office.admin();
+    let mut field = |column: &str| {
+        registry.value(&format!(
+            "select coalesce(({column})::text, '') from pgusher.tenant where id = '{id}'"
+        ))
+    };
+    let holes: Value = serde_json::from_str(&field("open_holes")).unwrap();
+    let holes = holes.as_array().unwrap().iter();
+    let login = |role: String| Login {
+        role: role.into(),
+        password: Some(Secret::new("for a while".to_owned())),
+    };
+    let schema = field("schema_name");
+    let place = Place {
+        tier: kind.parse::<tenant::Tier>().unwrap(),
+        variant: if tier == Tier::Shared {
+            Variant::Shared
+        } else {
+            Variant::Own
+        },
+        database: field("database_name").into(),
+        schema: (!schema.is_empty()).then(|| schema.into()),
+        token: field("token").into(),
+        login: (tier != Tier::Shared).then(|| login(field("role"))),
+        read_only_login: (tier != Tier::Shared).then(|| login(field("read_only_role"))),
+        connection_limit: -1,
+    };
+    Tenant {
+        id: id.to_owned(),
+        key: key("key"),
+        read_only_key: key("read_only_key"),
+        place,
+        holes: holes
+            .map(|hole| hole["name"].as_str().unwrap().to_owned())
+            .collect(),
     }
 }
 
@@ -247,93 +283,8 @@ fn admin(endpoint: &Endpoint) -> Admin {
         tls: UpstreamTls::Disable,
         role: ADMIN.into(),
         password: None,
-        connect_timeout: Duration::from_secs(20),
+        connect_timeout: Duration::from_mins(1),
     }
-}
-
-fn tenant_of(who: &str, tier: Tier, mode: Mode) -> Tenant {
-    let token = provisioning::new_token().unwrap();
-    let login = |prefix: &str| Login {
-        role: format!("{prefix}_{token}").into(),
-        password: Some(Secret::new(format!("password of {who}"))),
-    };
-    let (place_tier, database, schema) = match tier {
-        Tier::Database => (
-            tenant::Tier::Database,
-            format!("d_{token}"),
-            Some("app".into()),
-        ),
-        Tier::Schema => (
-            tenant::Tier::Schema,
-            "schemas".into(),
-            Some(format!("t_{token}").into()),
-        ),
-        Tier::Row | Tier::Shared => (tenant::Tier::Row, "rows".into(), None),
-    };
-    let place = Place {
-        tier: place_tier,
-        variant: Variant::Own,
-        database: database.into(),
-        schema,
-        login: Some(login("t")),
-        read_only_login: Some(login("r")),
-        connection_limit: 10,
-        token,
-    };
-    let mut id = format!("{who}-{}-{}", tier.name(), mode.name());
-    let mut key = format!("pgu_k{who}_the-secret-of-{who}");
-    let mut place = place;
-    if tier == Tier::Shared {
-        // It becomes the token, of 20 letters.
-        id = format!("{}-in-{}", &who[..3], mode.name());
-        key = key_of(&id);
-        place.token = slots::token(&id).into();
-        place.variant = Variant::Shared;
-        place.login = None;
-        place.read_only_login = None;
-    }
-    Tenant {
-        id,
-        key,
-        mode,
-        place,
-    }
-}
-
-/// The key of a tenant that uses slots.
-fn key_of(id: &str) -> String {
-    format!("pgu_k1_of-{id}")
-}
-
-fn file(port: u16, postgres: &Postgres, pairs: &[(Tier, [Tenant; 2])]) -> String {
-    let mut file = format!(
-        "[proxy]\nlisten = \"127.0.0.1:{port}\"\nworkers = 2\nauth_failures_per_minute = 100000\n\
-         [[clusters]]\nname = \"main\"\nprimary = \"{}\"\nmax_server_connections = 250\n",
-        postgres.endpoint().url()
-    );
-    let through_logins = pairs.iter().filter(|(tier, _)| *tier != Tier::Shared);
-    for tenant in through_logins.flat_map(|(_, pair)| pair) {
-        let place = &tenant.place;
-        let verifier = scram::verifier(&tenant.key, &scram::salt(&tenant.id));
-        let tier = place.tier.to_string();
-        let login = place.login.as_ref().unwrap();
-        writeln!(
-            file,
-            "[[tenants]]\nid = \"{}\"\ncluster = \"main\"\ntier = \"{tier}\"\ndatabase = \"{}\"\n\
-             role = \"{}\"\npassword = \"{}\"\npool_mode = \"{}\"\npool_size = 4\n\
-             keys = [{{ verifier = \"{verifier}\" }}]",
-            tenant.id,
-            place.database,
-            login.role,
-            login.password.as_ref().unwrap().expose(),
-            tenant.mode.name(),
-        )
-        .unwrap();
-        if let (tenant::Tier::Schema, Some(schema)) = (place.tier, &place.schema) {
-            writeln!(file, "schema = \"{schema}\"").unwrap();
-        }
-    }
-    file
 }
 
 /// The rows of a tenant, put there by the admin.
@@ -364,54 +315,29 @@ fn many_rows(endpoint: &Endpoint, victim: &Tenant, guess: &str) {
     admin.exec("analyze data.accounts, data.orders");
 }
 
-/// A PostgreSQL with slots in a database of the row tier.
-async fn slotted() -> Rows {
-    let mut postgres = Postgres::start();
-    let mut superuser = postgres.admin();
-    superuser.exec("drop database shared");
-    superuser.exec("alter system set max_prepared_transactions = 0");
-    drop(superuser);
-    postgres.stop();
-    postgres.run();
-    let admin = admin(postgres.endpoint());
-    provisioning::harden_cluster(&admin, Profile::Strict)
-        .await
-        .unwrap();
-    let place = tenant_of("nobody", Tier::Shared, Mode::Session).place;
-    provisioning::make(&admin, Profile::Strict, &place)
-        .await
-        .unwrap();
-    templates::apply(&admin, &place, Path::new(TEMPLATES))
-        .await
-        .unwrap();
-    let key = SlotKey::random(None);
-    let port = postgres.endpoint().port();
-    let url = format!(
-        "postgres://{ADMIN}@127.0.0.1:{port}/{}?sslmode=disable",
-        slots::DATABASE
-    );
-    let mut db = sqlx::PgConnection::connect(&url).await.unwrap();
-    provisioning::prepare_slots(&mut db, 1, &key).await.unwrap();
-    Rows::around(postgres, key)
-}
-
 /// Undoes what an attacker did to itself, so that the next attack is not the weaker for it.
 struct Restore {
     endpoint: Endpoint,
     tier: Tier,
+    who: Who,
     attacker: Tenant,
-    state: String,
+    state: Vec<String>,
     objects: RefCell<String>,
     admin: RefCell<Client>,
 }
 
 impl Restore {
-    fn new(endpoint: &Endpoint, tier: Tier, attacker: &Tenant) -> Self {
+    fn new(endpoint: &Endpoint, pair: &Pair, who: Who) -> Self {
+        let attacker = match who {
+            Who::Other => &pair.attacker,
+            Who::OwnReader => &pair.victim,
+        };
         let mut restore = Self {
             endpoint: endpoint.clone(),
-            tier,
+            tier: pair.tier,
+            who,
             attacker: attacker.clone(),
-            state: String::new(),
+            state: Vec::new(),
             objects: RefCell::default(),
             admin: RefCell::new(endpoint.admin_of(&attacker.place.database)),
         };
@@ -427,21 +353,25 @@ impl Restore {
             .map_or("", |login| &login.role)
     }
 
-    /// What the role could change of itself, and what it could drop.
-    fn state(&self) -> String {
-        let role = self.role();
-        let values = self.admin.borrow_mut().values(&format!(
-            "select concat_ws(' ', rolpassword, rolconnlimit, \
+    /// What the roles could change of themselves, and what they could drop: a line each, the name
+    /// and the verifier first.
+    fn state(&self) -> Vec<String> {
+        let token = &self.attacker.place.token;
+        self.admin.borrow_mut().values(&format!(
+            "select concat_ws(' ', rolname, rolpassword, rolconnlimit, \
                 (select string_agg(setconfig::text, ' ' order by setdatabase) from pg_db_role_setting where setrole = a.oid), \
                 has_database_privilege(a.oid, current_database(), 'connect')) \
-             from pg_authid a where rolname = '{role}'"
-        ));
-        values.join(" ")
+             from pg_authid a where rolname in ('t_{token}', 'r_{token}') order by rolname"
+        ))
     }
 
     fn restore(&self) {
-        if self.state() != self.state {
-            self.repair_role();
+        let state = self.state();
+        if state != self.state {
+            self.repair_roles(&state);
+        }
+        if self.who == Who::OwnReader {
+            return;
         }
         let place = &self.attacker.place;
         let mut database = self.admin.borrow_mut();
@@ -479,8 +409,7 @@ impl Restore {
         ));
     }
 
-    fn repair_role(&self) {
-        let role = self.role();
+    fn repair_roles(&self, state: &[String]) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -488,12 +417,17 @@ impl Restore {
         let admin = admin(&self.endpoint);
         let repaired = provisioning::repair(&admin, Profile::Strict, &self.attacker.place);
         runtime.block_on(repaired).unwrap();
-        // A verifier has a salt, so the state is never the same again: the role's own is put back.
-        let password = self.state.split(' ').next().unwrap();
         let mut database = self.admin.borrow_mut();
-        database.exec(&format!("alter role {role} password '{password}'"));
-        database.exec(&format!(
-            "select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = '{role}'"
-        ));
+        // A verifier has a salt, so the state is never the same again: the role's own is put back.
+        for line in &self.state {
+            let mut words = line.split(' ');
+            let (role, verifier) = (words.next().unwrap(), words.next().unwrap());
+            database.exec(&format!("alter role {role} password '{verifier}'"));
+            if !state.contains(line) {
+                database.exec(&format!(
+                    "select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = '{role}'"
+                ));
+            }
+        }
     }
 }

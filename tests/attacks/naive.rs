@@ -1,17 +1,21 @@
 //! Set-ups as one meets them, directly on PostgreSQL: what the attacks must succeed against.
 
 use crate::{
-    attack::Tier,
+    attack::{Attack, Tier},
     door::Door,
     harness::{
         Client, Connect,
         place::ROLE_PASSWORD,
         postgres::{ADMIN, Endpoint},
     },
-    scene::Stage,
-    wire::Wire,
+    scene::{Stage, Who},
+    wire::{PATIENCE, Wire},
 };
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::RefCell,
+    panic::{self, AssertUnwindSafe},
+    rc::Rc,
+};
 
 /// How tenants are kept apart by who knows no better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,15 +30,43 @@ pub enum Naive {
     OwnRoles,
     /// One connection in turns, without a reset.
     Turns,
+    /// The victim's own login, with `SET default_transaction_read_only`.
+    ReadOnly,
 }
 
-/// All of them but the superuser, who can harm the others; the likeliest to leak first.
-pub const NAIVE: [Naive; 4] = [
+/// All of them; the likeliest to leak first. Superusers can change what is everybody's: each gets
+/// a PostgreSQL of its own.
+pub const NAIVE: [Naive; 6] = [
+    Naive::ReadOnly,
     Naive::SharedRole,
     Naive::OwnRoles,
     Naive::Turns,
     Naive::SetRole,
+    Naive::Superuser,
 ];
+
+/// Parts of the attacks that run beside each other: two for each tier.
+pub const LANES: usize = 6;
+
+impl Naive {
+    fn who(self) -> Who {
+        match self {
+            Self::ReadOnly => Who::OwnReader,
+            _ => Who::Other,
+        }
+    }
+
+    /// Whether it makes sense to try this attack on it.
+    pub fn is_for(self, attack: &Attack, tier: Tier) -> bool {
+        match self {
+            // Databases are not changed by SET.
+            Self::Turns | Self::SetRole if tier == Tier::Database => false,
+            // There, everybody is the owner but for one setting.
+            Self::ReadOnly => attack.is_readers && attack.tiers.contains(&tier),
+            _ => attack.is_for(Who::Other, tier),
+        }
+    }
+}
 
 /// What is the same for both tenants and what is not.
 struct Plan {
@@ -130,7 +162,9 @@ impl Plan {
             ));
         };
         match self.naive {
-            Naive::SharedRole | Naive::Turns => role(&mut admin, prefix, "createrole"),
+            Naive::SharedRole | Naive::Turns | Naive::ReadOnly => {
+                role(&mut admin, prefix, "createrole");
+            }
             Naive::Superuser => role(&mut admin, prefix, "superuser"),
             Naive::SetRole | Naive::OwnRoles => {
                 for side in SIDES {
@@ -140,8 +174,10 @@ impl Plan {
             }
         }
         if self.naive == Naive::SetRole {
-            role(&mut admin, prefix, "noinherit");
-            admin.exec(&format!("grant {prefix}_a, {prefix}_v to {prefix}"));
+            role(&mut admin, prefix, "noinherit createrole");
+            admin.exec(&format!(
+                "grant {prefix}_a, {prefix}_v to {prefix} with admin option"
+            ));
         }
         let mut databases = SIDES
             .map(|side| (self.database(side), self.role(side)))
@@ -154,6 +190,7 @@ impl Plan {
 
     /// Everything in the databases, as it was.
     fn restore(&self) {
+        self.clear();
         self.undo_renames();
         for side in SIDES {
             let database = self.database(side);
@@ -169,11 +206,6 @@ impl Plan {
                 admin.exec(statement);
             }
             self.restore_role(&mut admin, side);
-            for gid in admin.values(&format!(
-                "select gid from pg_prepared_xacts where database = '{database}'"
-            )) {
-                admin.exec(&format!("rollback prepared '{gid}'"));
-            }
             if is_first {
                 admin.exec(
                     "do $$ declare s text; begin for s in select nspname from pg_namespace \
@@ -192,6 +224,29 @@ impl Plan {
             }
             if !self.tier.is_row() {
                 self.restore_own(&mut admin, side);
+            }
+        }
+    }
+
+    /// Ends all sessions and prepared transactions: what they hold, nobody else could change.
+    fn clear(&self) {
+        let mut admin = self.admin_of("postgres");
+        let names = SIDES.map(|side| {
+            let name = self.database(side);
+            format!("'{name}', '{name}x'")
+        });
+        let names = names.join(", ");
+        admin.exec(&format!(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname in ({names})"
+        ));
+        let prepared =
+            format!("select distinct database from pg_prepared_xacts where database in ({names})");
+        for database in admin.values(&prepared) {
+            let mut admin = self.admin_of(&database);
+            for gid in admin.values(&format!(
+                "select gid from pg_prepared_xacts where database = '{database}'"
+            )) {
+                admin.exec(&format!("rollback prepared '{gid}'"));
             }
         }
     }
@@ -288,7 +343,10 @@ impl Plan {
             )
         };
         admin.exec(&format!(
-            "create schema data; create schema app; create sequence data.ids start 100000; \
+            "create schema data; create schema app; \
+             create function app.tenant() returns text language plpgsql stable as \
+                $$ begin return current_setting('app.tenant_id', true); end $$; \
+             create sequence data.ids start 100000; \
              create table data.accounts (id bigint primary key default nextval('data.ids'), \
                 secret text, tenant_id text default {default}); \
              create unique index on data.accounts (secret) where id < 100; \
@@ -311,38 +369,55 @@ impl Plan {
                 from generate_series(1, 900) n; analyze data.accounts"
         ));
         for table in ["accounts", "orders"] {
-            admin.exec(&format!(
-                "alter table data.{table} enable row level security; \
-                 alter table data.{table} force row level security; \
-                 grant all on data.{table} to public; grant all on sequence data.ids to public; \
-                 grant usage on schema data, app to public; grant create on schema data to public"
-            ));
-            if self.has_roles() {
-                // A restrictive policy for each role: what one role owns it can drop.
-                admin.exec(&format!(
-                    "create policy everybody on data.{table} using (true)"
-                ));
-                for side in SIDES {
-                    let role = self.role(side);
-                    admin.exec(&format!(
-                        "create policy {role} on data.{table} as restrictive to {role} \
-                            using (tenant_id = '{role}')"
-                    ));
-                }
-            } else {
-                admin.exec(&format!(
-                    "create policy tenant on data.{table} using ({is_tenant})"
-                ));
-            }
-            let filter = if self.has_roles() { "true" } else { is_tenant };
-            admin.exec(&format!(
-                "create view app.{table} {options} as select * from data.{table} where {filter}; \
-                 grant all on app.{table} to public"
-            ));
+            self.protect(admin, table, is_tenant, options);
         }
         let database = self.database("v");
         admin.exec(&format!(
             "alter database {database} set search_path = app, public"
+        ));
+    }
+
+    /// Who sees which rows of a table, and the view through which it is used.
+    fn protect(&self, admin: &mut Client, table: &str, is_tenant: &str, options: &str) {
+        admin.exec(&format!(
+            "alter table data.{table} enable row level security; \
+             alter table data.{table} force row level security; \
+             grant all on data.{table} to public; grant all on sequence data.ids to public; \
+             grant usage on schema data, app to public; grant create on schema data to public"
+        ));
+        if self.has_roles() {
+            // A restrictive policy for each role: what one role owns it can drop.
+            admin.exec(&format!(
+                "create policy everybody on data.{table} using (true)"
+            ));
+            for side in SIDES {
+                let role = self.role(side);
+                admin.exec(&format!(
+                    "create policy {role} on data.{table} as restrictive to {role} \
+                        using (tenant_id = '{role}')"
+                ));
+            }
+        } else {
+            admin.exec(&format!(
+                "create policy tenant on data.{table} using ({is_tenant})"
+            ));
+        }
+        if self.naive == Naive::SetRole {
+            // Who is no tenant sees nothing.
+            let login = &self.prefix;
+            admin.exec(&format!(
+                "create policy {login} on data.{table} as restrictive to {login} using (false)"
+            ));
+        }
+        // As many write it: a function that costs more than what is asked of the rows.
+        let filter = if self.has_roles() {
+            "true"
+        } else {
+            "tenant_id = app.tenant()"
+        };
+        admin.exec(&format!(
+            "create view app.{table} {options} as select * from data.{table} where {filter}; \
+             grant all on app.{table} to public"
         ));
     }
 }
@@ -355,13 +430,21 @@ fn secrets_of(side: &str, prefix: &str) -> String {
     }
 }
 
-/// A naive set-up for this tier, where there is one.
-pub fn stage(naive: Naive, tier: Tier, half: usize, endpoint: &Endpoint) -> Option<Stage> {
-    let has_turns = tier != Tier::Database;
-    if tier == Tier::Shared || (matches!(naive, Naive::Turns | Naive::SetRole) && !has_turns) {
-        return None;
-    }
-    let prefix = format!("n{half}{}{}", naive as u8, tier.name());
+/// A naive set-up for this tier, by its lane and by how often that was made anew.
+pub fn stage(
+    (naive, tier, lane): (Naive, Tier, usize),
+    remakes: usize,
+    endpoint: &Endpoint,
+) -> Result<Stage, String> {
+    let made = || found(naive, tier, 100 * remakes + lane, endpoint);
+    let made = panic::catch_unwind(AssertUnwindSafe(made));
+    let mut stage = made.ok().ok_or("it can't be made")?;
+    stage.look()?;
+    Ok(stage)
+}
+
+fn found(naive: Naive, tier: Tier, number: usize, endpoint: &Endpoint) -> Stage {
+    let prefix = format!("n{number}{}{}", naive as u8, tier.name());
     let endpoint = endpoint.clone();
     let plan = Rc::new(Plan {
         naive,
@@ -372,6 +455,11 @@ pub fn stage(naive: Naive, tier: Tier, half: usize, endpoint: &Endpoint) -> Opti
     plan.found();
     plan.restore();
     let (mut attacker, mut victim) = (plan.door("a"), plan.door("v"));
+    if naive == Naive::ReadOnly {
+        attacker = plan.door("v");
+        let read_only = "set default_transaction_read_only = on";
+        attacker.greeting.push(read_only.to_owned());
+    }
     let mut turnstile = None;
     if naive == Naive::Turns {
         let shared = Rc::new(RefCell::new(turn(&attacker)));
@@ -395,12 +483,13 @@ pub fn stage(naive: Naive, tier: Tier, half: usize, endpoint: &Endpoint) -> Opti
         Box::new(restore),
     );
     stage.is_naive = true;
+    stage.who = naive.who();
     let table = match tier {
         Tier::Schema => format!("{}.accounts", plan.schema("v")),
         Tier::Database => format!("{}.app.accounts", plan.database("v")),
         _ => "data.accounts".into(),
     };
-    let stage = stage
+    stage
         .name("canary", format!("canary{prefix}x"))
         .name("guess", format!("guess {prefix}"))
         .name("mark", format!("mark of {prefix}"))
@@ -415,14 +504,14 @@ pub fn stage(naive: Naive, tier: Tier, half: usize, endpoint: &Endpoint) -> Opti
         .name("table", table)
         .name("tenant", plan.tenant("v"))
         .name("port", plan.endpoint.port().to_string())
-        .name("lo", (990_000 + 10 * half + naive as usize).to_string())
+        .name("lo", (990_000 + 10 * number + naive as usize).to_string())
         .name("gid", format!("gid {prefix}"))
-        .name("lock", (880_000 + 10 * half + naive as usize).to_string());
-    Some(stage)
+        .name("lock", (880_000 + 10 * number + naive as usize).to_string())
 }
 
+/// A new connection for all. Who brings it out of step makes everybody wait on it, so they wait less.
 fn turn(door: &Door) -> Wire {
-    let mut wire = Wire::open(door.port).expect("PostgreSQL listens");
+    let mut wire = Wire::open(door.port, door.from, PATIENCE / 2).expect("PostgreSQL listens");
     wire.log_in(&door.packet(), &door.password)
         .unwrap_or_else(|answer| panic!("can't log in: {answer:?}"));
     wire

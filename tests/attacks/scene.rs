@@ -3,10 +3,16 @@
 use crate::{
     attack::{Act, Attack, Class, Step, Tier},
     door::{Door, Session},
-    harness::{frames::Frame, postgres::Endpoint, request::Request, wait::eventually},
+    harness::{frames::Frame, postgres::Endpoint, request::Request},
     wire::{Answer, End},
 };
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    net::{IpAddr, Ipv4Addr},
+    panic::{self, AssertUnwindSafe},
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 /// What came of an attack.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +21,15 @@ pub enum Verdict {
     Blocked,
     /// This.
     Leaked(String),
+}
+
+/// Who the attacker is to the victim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Another tenant.
+    Other,
+    /// The victim itself, with a key that only reads.
+    OwnReader,
 }
 
 /// Two tenants, one of whom attacks the other.
@@ -35,12 +50,19 @@ pub struct Stage {
     endpoint: Endpoint,
     /// Whether that is needed ahead of each attack.
     pub is_naive: bool,
-    /// Whether its own look at the victim's rows, without any attack, already shows them.
+    /// Who attacks.
+    pub who: Who,
+    /// What provisioning told to be open.
+    pub holes: Vec<String>,
+    /// Whether looking at the victim's table already shows its rows, without any attack.
     is_open: bool,
     sitter: Option<Session>,
     visitor: Option<Session>,
     baseline: Option<String>,
 }
+
+/// How often something is measured that others move as well.
+const TRIES: usize = 5;
 
 /// What the victim finds in a session of its own: its data, its privileges, its settings. The
 /// marks of an attacker are looked for as well.
@@ -79,6 +101,8 @@ impl Stage {
             restore,
             endpoint: endpoint.clone(),
             is_naive: false,
+            who: Who::Other,
+            holes: Vec::new(),
             is_open: false,
             sitter: None,
             visitor: None,
@@ -101,33 +125,43 @@ impl Stage {
         filled
     }
 
+    /// For tables.
+    pub fn column(&self) -> String {
+        let who = match self.who {
+            Who::Other => "",
+            Who::OwnReader => ", by its own reader",
+        };
+        format!("{} {}{who}", self.tier.name(), self.label)
+    }
+
     /// A name's value.
     pub fn value(&self, name: &str) -> String {
         self.names.get(name).cloned().unwrap_or_default()
     }
 
     /// What makes the victim's place worth a look, said by the victim itself.
-    fn furnish(&self, victim: &mut Session) {
+    fn furnish(&self, victim: &mut Session) -> Result<(), String> {
+        // What it could not take back when it was held up.
+        victim.query("delete from orders where id = 7777");
+        victim.query("delete from accounts where id in (7776, 7777)");
         for statement in crate::victim::furniture(self.tier) {
             let answer = victim.query(&self.fill(statement));
             // The first is looked at all the time; others may be refused.
             if statement.starts_with("create function whisper") {
                 let is_there = answer.code() == "42723";
-                assert!(
-                    is_there || answer.is_ok(),
-                    "{} {:?}: {statement}: {answer:?}",
-                    self.label,
-                    self.tier
-                );
+                if !is_there && !answer.is_ok() {
+                    return Err(format!("{statement}: {answer:?}"));
+                }
             }
         }
+        Ok(())
     }
 
     /// The session that the victim has all the time, with state of its own.
-    fn sit(&mut self) -> Session {
+    fn sit(&mut self) -> Result<Session, String> {
         let mut sitter = self
             .open_victim()
-            .unwrap_or_else(|answer| panic!("{}: the victim can't log in: {answer:?}", self.label));
+            .map_err(|answer| format!("the victim can't log in: {answer:?}"))?;
         for statement in crate::victim::SITTING {
             sitter.query(&self.fill(statement));
         }
@@ -153,9 +187,7 @@ impl Stage {
                 self.names.insert(name, value);
             }
         }
-        sitter.query(&self.fill("select 'a query with {canary}'"));
-        sitter.heard.clear();
-        sitter
+        Ok(sitter)
     }
 
     fn open_victim(&self) -> Result<Session, Answer> {
@@ -195,34 +227,40 @@ impl Stage {
         self.baseline = None;
     }
 
-    /// Everything is as before any attack.
-    pub fn prepare(&mut self) {
+    /// Everything is as before any attack; why it can't be.
+    pub fn prepare(&mut self) -> Result<(), String> {
         let is_changed = self.baseline.is_none() || self.attacker.turnstile.is_some();
         if is_changed {
             self.sitter = None;
             self.visitor = None;
         }
         if is_changed || !self.is_naive {
-            (self.restore)();
+            // The harness's clients panic when PostgreSQL does not answer.
+            let restored = panic::catch_unwind(AssertUnwindSafe(|| (self.restore)()));
+            restored.ok().ok_or("it can't be put back")?;
         }
         if is_changed {
-            let mut victim = self.open_victim().unwrap_or_else(|answer| {
-                panic!("{}: the victim can't log in: {answer:?}", self.label)
-            });
-            self.furnish(&mut victim);
+            let mut victim = self
+                .open_victim()
+                .map_err(|answer| format!("the victim can't log in: {answer:?}"))?;
+            self.furnish(&mut victim)?;
             drop(victim);
-            let baseline = self.digest(true);
-            self.baseline =
-                Some(baseline.unwrap_or_else(|error| panic!("{}: {error}", self.label)));
+            self.baseline = Some(self.digest(true)?);
         }
         if self.sitter.is_none() {
-            self.sitter = Some(self.sit());
+            self.sitter = Some(self.sit()?);
         }
+        // The last that can be seen of it.
+        let last = self.fill("select 'a query with {canary}'");
+        if let Some(sitter) = &mut self.sitter {
+            sitter.query(&last);
+            sitter.heard.clear();
+        }
+        Ok(())
     }
 
     /// Whether the victim still can do what it could.
     fn victim_goes_on(&mut self, class: Class) -> Option<String> {
-        let sitter = self.sitter.as_mut()?;
         let own = ["create table probe_table (x int)", "drop table probe_table"];
         let own = if self.tier.is_row() || class != Class::Block {
             &own[..0]
@@ -237,12 +275,15 @@ impl Stage {
             "delete from accounts where id = 7777",
         ];
         for sql in common.iter().chain(own) {
-            let answer = sitter.query(sql);
+            let answer = self.sitter.as_mut()?.query(sql);
             match answer.end {
                 End::Ready if answer.is_ok() => {}
                 End::Ready => return Some(format!("the victim's {sql:?} gets {answer:?}")),
                 End::Closed => return Some(format!("the victim's session ends: {answer:?}")),
-                End::Silent => return Some(format!("the victim waits in {sql:?}")),
+                End::Silent => {
+                    let who = self.who_blocks();
+                    return Some(format!("the victim waits in {sql:?}; {who}"));
+                }
             }
         }
         None
@@ -258,39 +299,55 @@ impl Stage {
         (found != before).then(|| format!("the victim finds {found:?} instead of {before:?}"))
     }
 
-    /// Looks without an attack. Where that shows the victim's rows already, an attack must show
-    /// them for its own reason.
-    pub fn look(&mut self) {
-        let nothing = Attack::new("nothing", Class::Read, &[], Act::Sql(&[]));
-        match self.suffer(&nothing, false) {
-            Verdict::Blocked => return,
-            Verdict::Leaked(_) => self.is_open = true,
-        }
-        let again = self.suffer(&nothing, false);
-        assert_eq!(again, Verdict::Blocked, "{} {:?}", self.label, self.tier);
+    /// What PostgreSQL says of who waits for whom.
+    fn who_blocks(&self) -> String {
+        let mut admin = self.endpoint.admin();
+        let waits = admin.values(
+            "select format('%s waits for %s', usename, (select string_agg(usename || ' ' || state || ' ' || query, ', ') \
+                from pg_stat_activity b where b.pid = any (pg_blocking_pids(a.pid)))) \
+             from pg_stat_activity a where cardinality(pg_blocking_pids(pid)) > 0",
+        );
+        format!("in PostgreSQL {waits:?}")
     }
 
-    /// Does it, and tells what came of it.
-    pub fn suffer(&mut self, attack: &Attack, in_transaction: bool) -> Verdict {
-        self.prepare();
-        let attacker = self.attacker.open().unwrap_or_else(|answer| {
-            panic!("{}: the attacker can't log in: {answer:?}", self.label)
-        });
+    /// Looks without an attack. Where that shows the victim's rows already, an attack must show
+    /// them for its own reason.
+    pub fn look(&mut self) -> Result<(), String> {
+        let nothing = Attack::new("nothing", Class::Read, &[], Act::Sql(&[]));
+        match self.suffer(&nothing, false)? {
+            Verdict::Blocked => return Ok(()),
+            Verdict::Leaked(_) => self.is_open = true,
+        }
+        match self.suffer(&nothing, false)? {
+            Verdict::Blocked => Ok(()),
+            Verdict::Leaked(what) => Err(format!("it leaks without an attack: {what}")),
+        }
+    }
+
+    /// Does it, and tells what came of it. An error is the harness's: the places are not as they
+    /// should be.
+    pub fn suffer(&mut self, attack: &Attack, in_transaction: bool) -> Result<Verdict, String> {
+        self.prepare()?;
+        if !self.is_naive {
+            self.attacker.from = Some(next_address());
+        }
+        let attacker = self
+            .attacker
+            .open()
+            .map_err(|answer| format!("the attacker can't log in: {answer:?}"))?;
         let mut scene = Scene {
             stage: self,
             attacker,
         };
         let done = scene.act(&attack.act, in_transaction);
         let leak = done.or_else(|| scene.judge(attack.class));
-        match leak {
+        Ok(match leak {
             None => Verdict::Blocked,
             Some(what) => {
-                self.sitter = None;
-                self.visitor = None;
-                self.baseline = None;
+                self.forget();
                 Verdict::Leaked(what)
             }
-        }
+        })
     }
 
     /// Says something as the victim, in the session that it has.
@@ -299,15 +356,23 @@ impl Stage {
         self.sitter.as_mut().map(|sitter| sitter.query(&sql))
     }
 
-    /// Waits until PostgreSQL says that the victim's statement, which names the canary, runs.
-    pub fn wait_until_victim_runs(&self) {
+    /// Whether PostgreSQL says that the victim's statement, which names the canary, runs.
+    pub fn victim_runs(&self) -> bool {
         let sql = format!(
             "select count(*) from pg_stat_activity where state = 'active' \
                 and pid <> pg_backend_pid() and query ~ 'not cancelled {}'",
             self.value("canary")
         );
-        let mut admin = self.endpoint.admin();
-        eventually("the victim's statement runs", || admin.value(&sql) == "1");
+        self.endpoint.admin().value(&sql) == "1"
+    }
+
+    /// Whether PostgreSQL says that a statement that begins like this waits for another session.
+    pub fn is_blocked(&self, sql: &str) -> bool {
+        let waits = format!(
+            "select count(*) > 0 from pg_stat_activity \
+             where query like '{sql}%' and cardinality(pg_blocking_pids(pid)) > 0"
+        );
+        self.endpoint.admin().value(&waits) == "t"
     }
 
     /// The victim's session.
@@ -353,8 +418,7 @@ impl Scene<'_> {
                 for sql in before {
                     self.say(sql);
                 }
-                let (present, absent) = (self.trace(present), self.trace(absent));
-                (present != absent).then(|| format!("{present:?} differs from {absent:?}"))
+                self.tell(present, absent)
             }
             Act::Gauge(measure, victim) => self.gauge(measure, victim),
             Act::Bytes(bytes) => {
@@ -441,15 +505,48 @@ impl Scene<'_> {
         lines
     }
 
-    fn gauge(&mut self, measure: &str, victim: &[&str]) -> Option<String> {
-        let first = self.say(measure).values();
-        let second = self.say(measure).values();
-        for sql in victim {
-            self.stage.victim_says(sql);
+    /// Others, who share the database, move things as well: what differs must differ for its own
+    /// reason, or do so every time.
+    fn tell(&mut self, present: &str, absent: &str) -> Option<String> {
+        let mut found = None;
+        for _ in 0..TRIES {
+            let (with, without) = (self.trace(present), self.trace(absent));
+            if with == without {
+                return None;
+            }
+            let is_steady = with == self.trace(present) && without == self.trace(absent);
+            found = Some(format!("{with:?} differs from {without:?}"));
+            if is_steady {
+                break;
+            }
         }
-        let third = self.say(measure).values();
-        let moved = first == second && second != third;
-        moved.then(|| format!("{second:?} becomes {third:?} when the victim does something"))
+        found
+    }
+
+    /// The same for a measure: it must be still before and after.
+    fn gauge(&mut self, measure: &str, victim: &[&str]) -> Option<String> {
+        let mut found = None;
+        for _ in 0..TRIES {
+            let first = self.say(measure).values();
+            let second = self.say(measure).values();
+            if first != second {
+                continue;
+            }
+            for sql in victim {
+                self.stage.victim_says(sql);
+            }
+            let third = self.say(measure).values();
+            if second == third {
+                return None;
+            }
+            found = Some(format!(
+                "{second:?} becomes {third:?} when the victim does something"
+            ));
+            if third == self.say(measure).values() {
+                break;
+            }
+        }
+        found
     }
 
     fn log_in_with(&mut self, parameters: &[(Vec<u8>, Vec<u8>)]) -> Option<String> {
@@ -462,7 +559,10 @@ impl Scene<'_> {
         }
         body.push(0);
         let packet = crate::harness::request::untyped(&body);
-        match self.stage.attacker.open_with(&packet) {
+        // Who may say anything says nothing of who it is.
+        let mut door = self.stage.attacker.clone();
+        door.greeting.clear();
+        match door.open_with(&packet) {
             Ok(session) => self.attacker = session,
             Err(answer) => self.attacker.heard.extend(answer.frames),
         }
@@ -479,10 +579,19 @@ impl Scene<'_> {
             "select * from accounts",
             "select whisper()",
         ];
-        let looks = if self.stage.is_open {
-            &looks[..0]
-        } else {
-            &looks
+        // Where the table can just be read, that proves nothing for what is not about reading.
+        if self.stage.is_open && !matches!(class, Class::Read | Class::Observe) {
+            self.attacker.heard.clear();
+        }
+        let looks = match self.stage.who {
+            // It may read; what it writes is found.
+            Who::OwnReader => &[
+                "insert into accounts (id, secret) values (4242, 'written')",
+                "update accounts set secret = 'written' where id = 1",
+                "delete from accounts where id = 2",
+            ],
+            Who::Other if self.stage.is_open => &looks[1..],
+            Who::Other => &looks[..],
         };
         for sql in looks {
             if matches!(self.attacker.status(), b'I' | b'T') {
@@ -490,13 +599,17 @@ impl Scene<'_> {
                 if in_transaction {
                     self.say("savepoint look");
                 }
-                if !self.say(sql).is_ok() && in_transaction {
+                let is_ok = self.say(sql).is_ok();
+                if is_ok && self.stage.who == Who::OwnReader {
+                    return Some(format!("who may only read succeeds with {sql:?}"));
+                }
+                if !is_ok && in_transaction {
                     self.say("rollback to look");
                 }
             }
         }
         let canary = self.stage.value("canary");
-        if self.attacker.has_heard(&canary) {
+        if self.stage.who == Who::Other && self.attacker.has_heard(&canary) {
             return Some(self.where_heard(&canary));
         }
         if let Some(what) = self.stage.victim_goes_on(class) {
@@ -528,6 +641,14 @@ impl Scene<'_> {
         let text: String = text.unwrap_or_default().chars().take(160).collect();
         format!("the attacker hears the canary: {text:?}")
     }
+}
+
+/// An address that nobody has come from yet: who attacks has many.
+pub fn next_address() -> IpAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let [_, high, middle, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    // 127.1.0.0 and on: Linux has all of 127.0.0.0/8 on its loopback.
+    Ipv4Addr::new(127, high.saturating_add(1), middle, low).into()
 }
 
 /// Waits for the session's own notification, unless it can't come.

@@ -1,7 +1,10 @@
 //! What came of all attacks, as a table.
 
-use crate::{attack::Attack, scene::Verdict};
-use std::{collections::BTreeMap, fmt::Write};
+use crate::{
+    attack::{Attack, LIMITS},
+    scene::{Stage, Verdict, Who},
+};
+use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 /// Attacks by name, and what came of them by column.
 #[derive(Default)]
@@ -10,11 +13,13 @@ pub struct Table {
     columns: Vec<String>,
     leaks: BTreeMap<&'static str, Vec<String>>,
     residuals: BTreeMap<&'static str, String>,
+    took: BTreeMap<&'static str, Duration>,
 }
 
 impl Table {
-    /// Notes what came of one.
-    pub fn note(&mut self, attack: &Attack, variant: &str, column: &str, verdict: &Verdict) {
+    /// Notes what came of one. A stated limit is none where provisioning doesn't tell it.
+    pub fn note(&mut self, attack: &Attack, variant: &str, stage: &Stage, verdict: &Verdict) {
+        let column = &stage.column();
         if !self.columns.iter().any(|known| known == column) {
             self.columns.push(column.to_owned());
             self.columns.sort();
@@ -23,7 +28,12 @@ impl Table {
             attack.class.to_string(),
             format!("{}{variant}", attack.name),
         );
-        let sign = match (verdict, attack.residual) {
+        let limit = match stage.who {
+            Who::Other => attack.residual,
+            Who::OwnReader => attack.residual_of_reader.or(attack.residual),
+        };
+        let limit = limit.filter(|limit| is_told(limit, stage));
+        let sign = match (verdict, limit) {
             (Verdict::Blocked, _) => 'b',
             (Verdict::Leaked(what), Some(limit)) => {
                 self.residuals
@@ -42,20 +52,14 @@ impl Table {
             .insert(column.to_owned(), sign);
     }
 
-    /// Attacks that leaked, with where and what.
-    pub fn leaks(&self) -> BTreeMap<&'static str, Vec<String>> {
-        let mut leaks = self.leaks.clone();
-        let residuals = self.residuals.iter();
-        if self.is_naive() {
-            leaks.extend(residuals.map(|(name, what)| (*name, vec![what.clone()])));
-        }
-        leaks
+    /// Notes how long one took.
+    pub fn took(&mut self, attack: &Attack, time: Duration) {
+        *self.took.entry(attack.name).or_default() += time;
     }
 
-    fn is_naive(&self) -> bool {
-        self.columns
-            .iter()
-            .any(|column| column.contains("SharedRole"))
+    /// Attacks that leaked, with where and what.
+    pub fn leaks(&self) -> &BTreeMap<&'static str, Vec<String>> {
+        &self.leaks
     }
 
     /// The table and the counts.
@@ -88,9 +92,25 @@ impl Table {
             )
             .ok();
         }
+        let mut took: Vec<_> = self.took.iter().collect();
+        took.sort_by_key(|(_, time)| std::cmp::Reverse(**time));
+        let longest = took.iter().take(12);
+        let longest: Vec<_> = longest
+            .map(|(name, time)| format!("{name} {} s", time.as_secs()))
+            .collect();
+        writeln!(text, "longest in all columns: {}", longest.join(", ")).ok();
         for (name, what) in &self.residuals {
             writeln!(text, "residual {name}: {what}").ok();
         }
         text
     }
+}
+
+/// Whether somebody who asks is told of this limit. Nothing is a limit of a naive set-up.
+fn is_told(limit: &str, stage: &Stage) -> bool {
+    !stage.is_naive
+        && match limit.strip_prefix("hole ") {
+            Some(hole) => stage.holes.iter().any(|told| told == hole),
+            None => LIMITS.iter().any(|(name, _)| *name == limit),
+        }
 }

@@ -30,11 +30,15 @@ const OWN: &[&str] = &[
     "create publication printed for table drafts where (note <> '{canary}')",
     "analyze",
     "alter role current_user set app.secret = '{canary}'",
+    "select lo_from_bytea({lo}, '{canary}')",
 ];
+
+/// The same where tables are shared.
+const COMMON: &[&str] = &["select lo_from_bytea({lo}, '{canary}')"];
 
 /// What the victim says once, in a new place.
 pub fn furniture(tier: Tier) -> &'static [&'static str] {
-    if tier.is_row() { &[] } else { OWN }
+    if tier.is_row() { COMMON } else { OWN }
 }
 
 /// What the victim says at the start of the session that it has all the time.

@@ -5,14 +5,16 @@ use crate::harness::{
     request::Request,
 };
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+use socket2::{Domain, Socket, Type};
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
-/// How long anybody waits for an answer. Who is locked out by another waits for ever.
-pub const PATIENCE: Duration = Duration::from_secs(8);
+/// How long an attacker waits for an answer, and who is attacked in a naive set-up. Who is locked
+/// out by another waits for ever.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,8 @@ impl Answer {
 pub struct Wire {
     stream: TcpStream,
     unread: Vec<u8>,
+    /// How long it waits for an answer.
+    pub patience: Duration,
     /// Of the cancel key.
     pub pid: i32,
     /// Of the cancel key.
@@ -69,14 +73,20 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Connects.
-    pub fn open(port: u16) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+    /// Connects, from this address if one is given.
+    pub fn open(port: u16, from: Option<IpAddr>, patience: Duration) -> std::io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        if let Some(from) = from {
+            socket.bind(&SocketAddr::new(from, 0).into())?;
+        }
+        socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into())?;
+        let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(patience))?;
         Ok(Self {
             stream,
             unread: Vec::new(),
+            patience,
             pid: 0,
             secret: Vec::new(),
             status: b'-',
@@ -95,7 +105,7 @@ impl Wire {
 
     /// All bytes up to the end of the connection.
     pub fn raw_rest(&mut self) -> Vec<u8> {
-        self.stream.set_read_timeout(Some(PATIENCE)).ok();
+        self.stream.set_read_timeout(Some(self.patience)).ok();
         let mut rest = std::mem::take(&mut self.unread);
         self.stream.read_to_end(&mut rest).ok();
         rest
@@ -164,7 +174,7 @@ impl Wire {
         let mut scram: Option<ScramSha256> = None;
         let mut frames = Vec::new();
         loop {
-            let frame = match self.next(PATIENCE) {
+            let frame = match self.next(self.patience) {
                 Ok(frame) => frame,
                 Err(end) => return Err(Answer { frames, end }),
             };

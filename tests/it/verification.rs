@@ -225,6 +225,12 @@ const SABOTAGES: &[Sabotage] = &[
     ),
     sabotage(
         Tier::Row,
+        "drop policy read_only on data.canary",
+        &["policies"],
+        "",
+    ),
+    sabotage(
+        Tier::Row,
         "drop trigger refuse_read_only on data.canary",
         &["reader_rows", "reader_update"],
         "",

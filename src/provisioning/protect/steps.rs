@@ -432,10 +432,20 @@ fn policy(table: &Table) -> Vec<Step> {
             format!("ALTER TABLE {at} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"),
         ));
     }
-    if table.policies.is_empty() {
+    let has = |policy: &str| table.policies.iter().any(|known| known.name == policy);
+    if !has("tenant") {
         steps.push(Step::new(
             format!("say whose rows of {name} are whose"),
             format!("CREATE POLICY tenant ON {at} TO PUBLIC {POLICY}"),
+        ));
+    }
+    if !has("read_only") {
+        // SELECT … FOR UPDATE and its like ask policies for UPDATE, and fire no trigger.
+        steps.push(Step::new(
+            format!("let no read-only login lock rows of {name}"),
+            format!(
+                "CREATE POLICY read_only ON {at} AS RESTRICTIVE FOR UPDATE TO PUBLIC USING ((SELECT ctl.may_write()))"
+            ),
         ));
     }
     if !table.triggers.iter().any(|trigger| trigger.is_ours) {

@@ -19,6 +19,11 @@ WHERE p.polpermissive AND (coalesce(pg_catalog.pg_get_expr(p.polqual, p.polrelid
   -- Whoever drops what it owns drops the policies that name it.
   OR p.polroles <> '{0}'
 UNION ALL
+SELECT 'policies', t.relname || ' lets read-only logins lock rows' FROM tables AS t
+WHERE pg_catalog.has_any_column_privilege('pgusher_view', t.oid, 'UPDATE')
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_policy AS p WHERE p.polrelid = t.oid AND NOT p.polpermissive
+    AND p.polcmd IN ('w', '*') AND pg_catalog.pg_get_expr(p.polqual, p.polrelid) ~ 'may_write\(\)')
+UNION ALL
 SELECT 'grants', t.relname || ' to ' || CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END || ': ' || a.privilege_type
 FROM tables AS t, pg_catalog.aclexplode(t.relacl) AS a
 WHERE a.grantee <> t.relowner

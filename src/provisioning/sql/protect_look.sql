@@ -73,9 +73,13 @@ SELECT json_build_object(
         FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
     'rules', (SELECT coalesce(json_agg(w.rulename), '[]') FROM pg_rewrite w WHERE w.ev_class = c.oid),
     'policies', (SELECT coalesce(json_agg(json_build_object('name', p.polname,
-            'is_ours', p.polname = 'tenant' AND p.polpermissive AND p.polcmd = '*' AND p.polroles = '{0}'
-                AND pg_get_expr(p.polqual, p.polrelid) = '(tenant_id = ( SELECT ctl.tenant() AS tenant))'
-                AND pg_get_expr(p.polwithcheck, p.polrelid) = '(tenant_id = ( SELECT ctl.tenant() AS tenant))')), '[]')
+            'is_ours', p.polroles = '{0}' AND CASE p.polname
+                WHEN 'tenant' THEN p.polpermissive AND p.polcmd = '*'
+                    AND pg_get_expr(p.polqual, p.polrelid) = '(tenant_id = ( SELECT ctl.tenant() AS tenant))'
+                    AND pg_get_expr(p.polwithcheck, p.polrelid) = '(tenant_id = ( SELECT ctl.tenant() AS tenant))'
+                WHEN 'read_only' THEN NOT p.polpermissive AND p.polcmd = 'w' AND p.polwithcheck IS NULL
+                    AND pg_get_expr(p.polqual, p.polrelid) = '( SELECT ctl.may_write() AS may_write)'
+                ELSE false END)), '[]')
         FROM pg_policy p WHERE p.polrelid = c.oid),
     'statistics', (SELECT coalesce(json_agg(format('%I.%I', sn.nspname, s.stxname)), '[]')
         FROM pg_statistic_ext s JOIN pg_namespace sn ON sn.oid = s.stxnamespace WHERE s.stxrelid = c.oid),

@@ -44,6 +44,9 @@ RETURN CASE
     WHEN pg_catalog.pg_has_role(session_user, 'pgusher_data', 'USAGE')
         THEN nullif(pg_catalog.current_setting('pgusher.tenant', true), '')
 END;
+-- Whether the login is one that writes.
+CREATE OR REPLACE FUNCTION ctl.may_write() RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+RETURN NOT (session_user OPERATOR(pg_catalog.^@) 'r_' OR session_user OPERATOR(pg_catalog.^@) 'q_');
 -- Write privileges are PUBLIC's, as one tenant could drop what is granted to a group. So who only
 -- reads is refused here, before the first row is looked at.
 CREATE OR REPLACE FUNCTION ctl.refuse_read_only() RETURNS trigger LANGUAGE plpgsql
@@ -55,8 +58,9 @@ END
 $refuse$;
 ALTER FUNCTION ctl.tenant() OWNER TO pgusher_ctl;
 ALTER FUNCTION ctl.refuse_read_only() OWNER TO pgusher_ctl;
+ALTER FUNCTION ctl.may_write() OWNER TO pgusher_ctl;
 -- PUBLIC, so that nobody can take it away from itself.
-GRANT EXECUTE ON FUNCTION ctl.tenant(), ctl.unbound(), ctl.refuse_read_only() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION ctl.tenant(), ctl.unbound(), ctl.refuse_read_only(), ctl.may_write() TO PUBLIC;
 -- What verification tries to read: a table as all of them should be, with a row of nobody's.
 CREATE TABLE IF NOT EXISTS data.canary (
     tenant_id text NOT NULL DEFAULT ctl.tenant(),
@@ -70,6 +74,9 @@ ALTER TABLE data.canary ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY,
 DROP POLICY IF EXISTS tenant ON data.canary;
 CREATE POLICY tenant ON data.canary TO PUBLIC
     USING (tenant_id = (SELECT ctl.tenant())) WITH CHECK (tenant_id = (SELECT ctl.tenant()));
+-- SELECT … FOR UPDATE and its like ask the policies for UPDATE, and fire no trigger.
+DROP POLICY IF EXISTS read_only ON data.canary;
+CREATE POLICY read_only ON data.canary AS RESTRICTIVE FOR UPDATE TO PUBLIC USING ((SELECT ctl.may_write()));
 -- By column: a privilege on the whole table would let its holder lock it.
 GRANT SELECT (tenant_id, id, secret), INSERT (tenant_id, id, secret), UPDATE (tenant_id, id, secret) ON data.canary TO pgusher_view;
 CREATE OR REPLACE TRIGGER refuse_read_only BEFORE INSERT OR UPDATE OR DELETE ON data.canary FOR EACH STATEMENT

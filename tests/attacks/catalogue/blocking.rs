@@ -12,7 +12,13 @@ use crate::{
     },
     harness::Request,
     scene::Scene,
+    wire::End,
 };
+use std::{thread, time::Duration};
+
+/// Whoever holds a lock must hold it at once: who waits for one holds others up, which
+/// `queue_lock` is about, and the other stages on the same tables would be held up as well.
+pub const BRIEFLY: &str = "set lock_timeout = '1s'";
 
 /// See the head of this file.
 pub const ATTACKS: &[Attack] = &[
@@ -20,19 +26,26 @@ pub const ATTACKS: &[Attack] = &[
         "lock_table",
         Block,
         TOGETHER,
-        Sql(&["begin; lock table {table} in access exclusive mode"]),
+        Sql(&[
+            BRIEFLY,
+            "begin; lock table {table} in access exclusive mode",
+        ]),
     ),
     Attack::new(
         "lock_view",
         Block,
         TOGETHER,
-        Sql(&["begin; lock table accounts in access exclusive mode"]),
+        Sql(&[
+            BRIEFLY,
+            "begin; lock table accounts in access exclusive mode",
+        ]),
     ),
     Attack::new(
         "lock_own_view_on_victim",
         Block,
         TOGETHER,
         Sql(&[
+            BRIEFLY,
             "create view mine_locked as select * from {table}",
             "begin; lock table mine_locked in access exclusive mode",
         ]),
@@ -49,6 +62,7 @@ pub const ATTACKS: &[Attack] = &[
                 "share row exclusive",
                 "exclusive",
             ];
+            scene.say(BRIEFLY);
             scene.say("begin");
             for mode in modes {
                 scene.say("savepoint before");
@@ -73,10 +87,61 @@ pub const ATTACKS: &[Attack] = &[
         Block,
         TOGETHER,
         Sql(&[
+            BRIEFLY,
             "begin; lock table {schema}.orders in access exclusive mode",
             "rollback; begin; lock table orders in access exclusive mode",
         ]),
     ),
+    Attack::new(
+        "queue_lock",
+        Block,
+        TOGETHER,
+        Act::Own(|scene| {
+            // Who waits for a lock holds up all who come after, and may wait for itself.
+            scene.say("begin; select count(*) from accounts");
+            let mut other = scene.stage.attacker.open().ok()?;
+            // Others have transactions open as well, who must not wait for long.
+            other.query("set lock_timeout = '3s'");
+            let lock = "begin; lock table accounts in access exclusive mode /* {lock} */";
+            let lock = scene.stage.fill(lock);
+            other.send(Request::new().query(&lock).bytes());
+            for _ in 0..40 {
+                if scene.stage.is_blocked(&lock)
+                    || other.within(Duration::from_millis(50)).is_some()
+                {
+                    break;
+                }
+            }
+            let look = scene
+                .stage
+                .fill("select count(*) as held_{lock} from accounts");
+            let request = Request::new().query(&look);
+            scene.stage.sitter().send(request.bytes());
+            let mut answer = None;
+            let mut is_held_up = false;
+            for _ in 0..100 {
+                answer = scene.stage.sitter().within(Duration::from_millis(50));
+                is_held_up = answer.is_none() && scene.stage.is_blocked(&look);
+                if is_held_up || answer.is_some() {
+                    break;
+                }
+            }
+            scene.say("rollback");
+            let locked = other.until(|frame| frame.tag == b'Z');
+            other.query("rollback");
+            if answer.is_none() {
+                answer = Some(scene.stage.sitter().until(|frame| frame.tag == b'Z'));
+            }
+            let has_failed = answer.is_some_and(|answer| answer.code() == "55P03");
+            (is_held_up || has_failed).then(|| {
+                format!(
+                    "the victim waits behind a LOCK TABLE, which then gets {:?}",
+                    locked.code()
+                )
+            })
+        }),
+    )
+    .residual("hole view_locks"),
     Attack::new(
         "lock_catalogue",
         Block,
@@ -137,17 +202,18 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new(
         "hold_role",
         Block,
-        ALL,
-        Sql(&["begin; alter role {role} set work_mem = '1MB'", "select 1"]),
-    ),
-    Attack::new(
-        "hold_database",
-        Block,
-        ALL,
-        Sql(&[
-            "begin; alter database {db} set work_mem = '1MB'",
-            "select 1",
-        ]),
+        LOGINS,
+        Act::Own(|scene| {
+            scene.say("begin; alter role {role} set work_mem = '1MB'");
+            let own = "alter role current_user set app.probe = 'x'";
+            let answer = scene.stage.victim_says(own)?;
+            scene.say("rollback");
+            scene
+                .stage
+                .victim_says("alter role current_user reset app.probe");
+            let is_held_up = answer.end == End::Silent || answer.code() == "55P03";
+            is_held_up.then(|| "the victim can't change its own role".to_owned())
+        }),
     ),
     Attack::new(
         "advisory_lock",
@@ -167,7 +233,8 @@ pub const ATTACKS: &[Attack] = &[
             scene.stage.victim_says("select pg_advisory_unlock(991)");
             (got.value().as_deref() != Some("t")).then(|| "the victim's key is taken".to_owned())
         }),
-    ),
+    )
+    .residual_of_reader("R5"),
     Attack::new(
         "terminate_victim",
         Block,
@@ -372,17 +439,25 @@ pub const ATTACKS: &[Attack] = &[
         Act::Own(|scene| {
             scene.say("begin isolation level repeatable read; select 1");
             let build = "create index concurrently waited on drafts (note)";
-            scene
-                .stage
-                .sitter()
-                .send(Request::new().query(build).bytes());
-            let answer = scene.stage.sitter().within_a_second();
-            scene.say("rollback");
-            if answer.is_some() {
-                return None;
+            let sitter = scene.stage.sitter();
+            sitter.send(Request::new().query(build).bytes());
+            // It waits, or it ends: one of both shows.
+            let mut waits = false;
+            let mut answer = None;
+            for _ in 0..100 {
+                answer = scene.stage.sitter().within(Duration::from_millis(100));
+                waits = waits || scene.stage.is_blocked("create index concurrently waited");
+                if waits || answer.is_some() {
+                    break;
+                }
             }
-            scene.stage.sitter().until(|frame| frame.tag == b'Z');
-            Some("the victim's CREATE INDEX CONCURRENTLY waits for an old snapshot".into())
+            scene.say("rollback");
+            let answer =
+                answer.unwrap_or_else(|| scene.stage.sitter().until(|frame| frame.tag == b'Z'));
+            scene.stage.victim_says("drop index if exists waited");
+            (waits || answer.code() == "55P03").then(|| {
+                "the victim's CREATE INDEX CONCURRENTLY waits for an old snapshot".to_owned()
+            })
         }),
     )
     .residual("R3"),
@@ -397,20 +472,27 @@ pub const ATTACKS: &[Attack] = &[
         ]),
     ),
     Attack::new(
-        "vacuum_victim",
-        Block,
-        TOGETHER,
-        Sql(&[
-            "vacuum (full, freeze) {table}",
-            "analyze {table}",
-            "begin; analyze {table}",
-        ]),
-    ),
-    Attack::new(
         "reindex_all",
         Block,
         TOGETHER,
         Act::Refused(&["reindex (verbose) schema {schema}"]),
+    ),
+    Attack::new(
+        "guess_keys",
+        Block,
+        ALL,
+        Act::Own(|scene| {
+            // More than an address may fail in a minute: it is the stranger who is refused.
+            let mut door = scene.stage.victim.clone();
+            door.from = scene.stage.attacker.from;
+            for number in 0..34 {
+                door.password = format!("guess {number}");
+                if door.turnstile.is_none() && door.open().is_ok() {
+                    return Some("a guess opens the victim's door".into());
+                }
+            }
+            scene.victim_is_served()
+        }),
     ),
     Attack::new(
         "take_notifications",
@@ -428,19 +510,35 @@ pub const ATTACKS: &[Attack] = &[
     .unproven("PostgreSQL holds nobody back for another's notification before that is committed"),
 ];
 
-/// A statement of the victim's, that runs while this is done, is cancelled.
+/// A statement of the victim's, that runs while this is done, is cancelled. Where it has ended
+/// before this was done, it is tried with one that takes longer.
 pub fn cancelled_by(scene: &mut Scene<'_>, act: impl Fn(&mut Scene<'_>)) -> Option<String> {
-    let statement = scene
-        .stage
-        .fill("select pg_sleep(0.7), 'not cancelled {canary}'");
-    scene
-        .stage
-        .sitter()
-        .send(Request::new().query(&statement).bytes());
-    scene.stage.wait_until_victim_runs();
-    act(scene);
-    let answer = scene.stage.sitter().until(|frame| frame.tag == b'Z');
-    (!answer.is_ok()).then(|| format!("the victim's statement ends with {:?}", answer.code()))
+    for seconds in [2, 20] {
+        let statement = format!("select pg_sleep({seconds}), 'not cancelled {{canary}}'");
+        let request = Request::new().query(&scene.stage.fill(&statement));
+        scene.stage.sitter().send(request.bytes());
+        let mut has_begun = scene.stage.victim_runs();
+        for _ in 0..seconds * 10 {
+            if has_begun {
+                break;
+            }
+            thread::park_timeout(Duration::from_millis(50));
+            has_begun = scene.stage.victim_runs();
+        }
+        act(scene);
+        let is_in_time = has_begun && scene.stage.victim_runs();
+        let answer = scene.stage.sitter().until(|frame| frame.tag == b'Z');
+        if !answer.is_ok() {
+            return Some(format!(
+                "the victim's statement ends with {:?}",
+                answer.code()
+            ));
+        }
+        if is_in_time {
+            return None;
+        }
+    }
+    panic!("no cancel was in time");
 }
 
 /// Sends a cancel request with this key to the attacker's door.

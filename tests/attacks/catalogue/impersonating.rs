@@ -87,7 +87,8 @@ pub const ATTACKS: &[Attack] = &[
         "select * from {table}",
         "set session authorization default",
         "reset session authorization",
-    ])),
+    ]))
+    .unproven("only a superuser may say it, who needs it not"),
     Attack::new("session_authorization_of_admin", Impersonate, ALL, Act::Refused(&["set session authorization admin"])),
     Attack::new("role_of_admin", Impersonate, ALL, Act::Refused(&["set role admin"])),
     Attack::new("role_of_owner", Impersonate, ROWS, Sql(&[
@@ -103,6 +104,10 @@ pub const ATTACKS: &[Attack] = &[
         "create function as_definer() returns setof text language sql security definer as 'select secret from {table}'",
         "alter function as_definer() owner to {role}",
         "select as_definer()",
+        "reset role",
+        "create function public.as_definer() returns setof text language sql security definer as 'select secret from {table}'",
+        "alter function public.as_definer() owner to {role}",
+        "select public.as_definer()",
     ])),
     Attack::new("function_with_role", Impersonate, TOGETHER, Sql(&[
         "create function as_role() returns setof text language sql set role = {role} as 'select secret from {table}'",
@@ -115,20 +120,22 @@ pub const ATTACKS: &[Attack] = &[
         "select * from accounts",
     ])).unproven("no naive set-up binds tenants"),
     Attack::new("replace_identity", Impersonate, ROWS, Sql(&[
+        "create or replace function app.tenant() returns text language plpgsql as $$ begin return '{tenant}'; end $$",
         "create or replace function ctl.tenant() returns text language sql as $$ select '{tenant}'::text $$",
-        "create function app.tenant() returns text language sql as $$ select '{tenant}'::text $$",
+        "create or replace function app.tenant() returns text language sql as $$ select '{tenant}'::text $$",
         "alter function ctl.tenant() owner to {me}",
         "drop function ctl.tenant() cascade",
         "select * from accounts",
-    ])).unproven("no naive set-up has such a function"),
+    ])),
     Attack::new("options_tenant", Impersonate, ROWS, Act::Login(|s| with_options(s, "-c app.tenant_id={tenant}"))),
     Attack::new("options_slot", Impersonate, ROWS, Act::Login(|s| with_options(s, "-c backtrace_functions={tenant} --backtrace_functions={tenant}")))
         .unproven("no naive set-up keeps the tenant there"),
     Attack::new("options_role", Impersonate, TOGETHER, Act::Login(|s| with_options(s, "-c role={role}"))),
-    Attack::new("options_session_authorization", Impersonate, ALL, Act::Login(|s| with_options(s, "-c session_authorization={role}"))),
+    Attack::new("options_session_authorization", Impersonate, ALL, Act::Login(|s| with_options(s, "-c session_authorization={role}")))
+    .unproven("only a superuser may say it, who needs it not"),
     Attack::new("options_path", Impersonate, TOGETHER, Act::Login(|s| with_options(s, "-c search_path={schema}"))),
     Attack::new("options_escaped", Impersonate, TOGETHER, Act::Login(|s| {
-        with_options(s, "-c\\ search_path={schema} --role={role} -crole={role} --search-path={schema}")
+        with_options(s, "--role={role} -crole={role} --search-path={schema}")
     })),
     Attack::new("options_of_the_proxy", Impersonate, ALL, Act::Login(|s| {
         with_options(s, "-c pgusher.tenant={id} -c pgusher.role={role} -c pgusher.database={db}")
@@ -138,7 +145,8 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new("parameter_path", Impersonate, TOGETHER, Act::Login(|s| own_and(s, &[("search_path", &s.stage.value("schema"))]))),
     Attack::new("parameter_session_authorization", Impersonate, ALL, Act::Login(|s| {
         own_and(s, &[("session_authorization", &s.stage.value("role"))])
-    })),
+    }))
+    .unproven("only a superuser may say it, who needs it not"),
     Attack::new("parameter_superuser", Impersonate, ALL, Act::Login(|s| own_and(s, &[("is_superuser", "on"), ("session_preload_libraries", "auto_explain")])))
         .unproven("PostgreSQL refuses these itself"),
     Attack::new("options_and_parameters_of_row_security", Impersonate, ROWS, Act::Login(|s| own_and(s, &[("row_security", "off")])))
@@ -155,8 +163,7 @@ pub const ATTACKS: &[Attack] = &[
         all
     })).unproven("the last one counts in PostgreSQL"),
     Attack::new("database_of_victim", Impersonate, ALL, Act::Login(|s| own_and(s, &[("database", &s.stage.value("db"))]))),
-    Attack::new("database_by_id", Impersonate, ALL, Act::Login(|s| own_and(s, &[("database", &s.stage.value("id"))])))
-        .unproven("no database has that name in a naive set-up"),
+    Attack::new("database_by_id", Impersonate, ALL, Act::Login(|s| own_and(s, &[("database", &s.stage.value("id"))]))),
     Attack::new("database_as_connection_string", Impersonate, ALL, Act::Login(|s| {
         own_and(s, &[("database", &s.stage.fill("dbname={db} user={role} host=127.0.0.1 port={port}"))])
     })).unproven("only libpq expands such a name"),
@@ -173,9 +180,10 @@ pub const ATTACKS: &[Attack] = &[
             char::from_u32(u32::from(c) + 0xfee0).unwrap_or(c)
         } else { c }).collect();
         let dotted = user.replace('i', "\u{130}");
-        let users = [user.to_uppercase(), format!("{user} "), format!(" {user}"), format!("\"{user}\""),
+        let mut users = vec![user.to_uppercase(), format!("{user} "), format!(" {user}"), format!("\"{user}\""),
             cyrillic, wide, dotted, format!("{user}\u{200b}"), format!("\u{feff}{user}"), format!("{user}\t"),
             format!("{user}\n"), format!("'{user}'")];
+        users.retain(|other| *other != user);
         tries(scene, &users)
     })).unproven("PostgreSQL compares names byte by byte"),
     Attack::new("user_too_long", Impersonate, ALL, Act::Own(|scene| {
@@ -213,7 +221,8 @@ pub const ATTACKS: &[Attack] = &[
         .unproven("PostgreSQL demands a user"),
     Attack::new("empty_user", Impersonate, ALL, Act::Login(|s| pairs(&[("user", ""), ("database", &s.stage.value("db"))])))
         .unproven("PostgreSQL demands a user"),
-    Attack::new("physical_replication", Impersonate, ALL, Act::Own(|scene| replicates(scene, "true"))),
+    Attack::new("physical_replication", Impersonate, ALL, Act::Own(|scene| replicates(scene, "true")))
+    .unproven("the server's pg_hba.conf lets no physical replication in"),
     Attack::new("logical_replication", Impersonate, ALL, Act::Own(|scene| replicates(scene, "database"))),
     Attack::new("replication_in_options", Impersonate, ALL, Act::Login(|s| own_and(s, &[("_pq_.replication", "true"), ("replication", "off")])))
         .unproven("PostgreSQL knows no such extension"),
@@ -245,7 +254,7 @@ pub const ATTACKS: &[Attack] = &[
                 }
             }
         })
-    })).unproven("PostgreSQL's own cancel keys can't be guessed either"),
+    })),
     Attack::new("cancel_after_leaving", Impersonate, ALL, Act::Own(|scene| {
         let key = scene.attacker.cancel_key();
         scene.come_again();

@@ -224,10 +224,11 @@ pub const ATTACKS: &[Attack] = &[
             let half = half.bind("", "", &["left"]).execute("").flush();
             scene.attacker.send(half.bytes());
             scene.come_again();
-            None
+            let mark = "select coalesce(current_setting('app.mark', true), '')";
+            let found = scene.stage.victim_says(mark)?.value();
+            (found.as_deref() == Some("left")).then(|| "the victim finds what was left".into())
         }),
-    )
-    .unproven("a naive pooler of one connection has no batches in our tests"),
+    ),
     Attack::new(
         "leave_copy_open",
         Leave,
@@ -244,14 +245,14 @@ pub const ATTACKS: &[Attack] = &[
             (heard.value().as_deref() != Some("in step"))
                 .then(|| format!("the victim hears {heard:?}"))
         }),
-    )
-    .unproven("a connection in turns that copies is of no use to its own side either"),
+    ),
     Attack::new(
         "reset_all",
         Leave,
         ALL,
         Sql(&["reset all", "select * from accounts"]),
-    ),
+    )
+    .unproven("it takes the tenant away, and who is nobody sees no rows"),
     Attack::new(
         "discard_all",
         Leave,

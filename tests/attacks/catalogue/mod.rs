@@ -5,6 +5,7 @@ mod bytes;
 mod impersonating;
 mod leaving;
 mod observing;
+mod readers;
 mod reading;
 mod spying;
 mod writing;
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Attack> {
         impersonating::ATTACKS,
         leaving::ATTACKS,
         bytes::ATTACKS,
+        readers::ATTACKS,
     ]
     .concat()
 }

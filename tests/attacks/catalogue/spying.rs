@@ -33,7 +33,7 @@ pub const ATTACKS: &[Attack] = &[
             "select parameter_default from information_schema.parameters",
         ]),
     )
-    .residual("hole object_names"),
+    .residual("hole object_texts"),
     Attack::new(
         "view_definition",
         Read,
@@ -64,7 +64,7 @@ pub const ATTACKS: &[Attack] = &[
             "select column_default from information_schema.columns",
         ]),
     )
-    .residual("hole object_names"),
+    .residual("hole object_texts"),
     Attack::new(
         "check_constraints",
         Read,
@@ -75,7 +75,7 @@ pub const ATTACKS: &[Attack] = &[
             "select check_clause from information_schema.check_constraints",
         ]),
     )
-    .residual("hole object_names"),
+    .residual("hole object_texts"),
     Attack::new(
         "index_expressions",
         Read,
@@ -86,7 +86,7 @@ pub const ATTACKS: &[Attack] = &[
             "select indexdef from pg_indexes",
         ]),
     )
-    .residual("hole object_names"),
+    .residual("hole object_texts"),
     Attack::new(
         "trigger_conditions",
         Read,
@@ -106,7 +106,7 @@ pub const ATTACKS: &[Attack] = &[
             "select pg_get_expr(polqual, polrelid) from pg_policy",
         ]),
     )
-    .residual("hole object_names"),
+    .residual("hole object_texts"),
     Attack::new(
         "partition_bounds",
         Read,
@@ -116,7 +116,7 @@ pub const ATTACKS: &[Attack] = &[
             "select pg_get_partition_constraintdef(oid) from pg_class",
         ]),
     )
-    .residual("hole object_names"),
+    .residual("hole object_texts"),
     Attack::new(
         "domain_defaults",
         Read,
@@ -126,7 +126,7 @@ pub const ATTACKS: &[Attack] = &[
             "select domain_default from information_schema.domains",
         ]),
     )
-    .residual("hole object_names"),
+    .residual("hole object_texts"),
     Attack::new(
         "statistics_expressions",
         Read,
@@ -137,7 +137,7 @@ pub const ATTACKS: &[Attack] = &[
             "select expr from pg_stats_ext_exprs",
         ]),
     )
-    .residual("hole object_names"),
+    .residual("hole object_texts"),
     Attack::new(
         "publication_filters",
         Read,
@@ -172,11 +172,18 @@ pub const ATTACKS: &[Attack] = &[
         Read,
         TOGETHER,
         Sql(&[
-            "select most_common_vals, histogram_bounds from pg_stats",
+            "select most_common_vals, histogram_bounds from pg_stats where schemaname <> 'pg_catalog'",
             "select stavalues1, stavalues2 from pg_statistic",
             "select * from pg_stats_ext",
         ]),
     ),
+    Attack::new(
+        "catalogue_statistics",
+        Read,
+        SCHEMA,
+        Sql(&["analyze pg_catalog.pg_type; select most_common_vals, histogram_bounds from pg_stats where schemaname = 'pg_catalog'"]),
+    )
+    .residual("hole object_texts"),
     Attack::new(
         "role_settings",
         Read,

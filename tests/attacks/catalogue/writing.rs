@@ -5,7 +5,7 @@ use crate::attack::{
     Act::Sql,
     Attack,
     Class::Write,
-    LOGINS, OWN, ROWS, SCHEMA,
+    DATABASE, LOGINS, OWN, ROWS, SCHEMA,
     Step::{A, V},
     TOGETHER,
 };
@@ -247,13 +247,16 @@ pub const ATTACKS: &[Attack] = &[
         "rename_role",
         Write,
         ALL,
-        Act::Refused(&["alter role {role} rename to {role}x"]),
+        Act::Refused(&["reset role", "alter role {role} rename to {role}x"]),
     ),
     Attack::new(
         "drop_database",
         Write,
-        ALL,
-        Act::Refused(&["alter database {db} rename to {db}x"]),
+        DATABASE,
+        Act::Refused(&[
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '{db}'",
+            "alter database {db} rename to {db}x",
+        ]),
     ),
     Attack::new(
         "database_settings",
@@ -273,8 +276,11 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new(
         "copy_database",
         Write,
-        ALL,
-        Act::Refused(&["create database stolen template {db}"]),
+        DATABASE,
+        Act::Refused(&[
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '{db}'",
+            "create database stolen template {db}",
+        ]),
     ),
     Attack::new(
         "alter_system",
@@ -439,7 +445,8 @@ pub const ATTACKS: &[Attack] = &[
             crate::attack::Step::VictimFence,
             V("select 1"),
         ]),
-    ),
+    )
+    .residual_of_reader("R5"),
     Attack::new(
         "commit_prepared",
         Write,
