@@ -64,7 +64,8 @@ impl Office {
         let add = ["cluster", "add", "main", "--primary", &url];
         office.command(&[&add[..], &["--admin-role", "postgres"]].concat())?;
         let token = office.json(&["token", "create", "--role", "admin"])?;
-        office.token = token["token"].as_str().context("no token")?.to_owned();
+        let token = token.get("token").and_then(Value::as_str);
+        token.context("no token")?.clone_into(&mut office.token);
         office.start()?;
         Ok(office)
     }

@@ -165,7 +165,9 @@ fn a_cluster_that_holds_is_told_with_its_known_holes_and_exit_code_0() {
         "comments",
         "database_access",
         "object_names",
+        "object_texts",
         "prepared_transactions",
+        "view_locks",
     ];
     assert_eq!(holes, BTreeSet::from(expected));
     for hole in report["holes"].as_array().unwrap() {

@@ -31,9 +31,9 @@ fn a_slot_can_hold_nothing_that_other_slots_need() {
 
 #[test]
 fn what_others_grant_to_slots_stops_none() {
-    let rows = Rows::shared();
+    let rows = Rows::start();
     let ids = ids(2);
-    let stage = Stage::of(&ids, 1, |_| ());
+    let stage = Stage::on(&rows, &ids, 1, |_| ());
     let mut clients: Vec<_> = ids.iter().map(|id| stage.client(id)).collect();
     let pid = clients[0].server_pid();
     // A tenant of another tier, in a database of its own.
@@ -71,9 +71,10 @@ fn what_others_grant_to_slots_stops_none() {
 
 #[test]
 fn a_slot_that_gives_itself_away_is_made_anew_and_stops_no_other() {
-    let rows = Rows::shared();
+    // Not the shared one: roles that other tests make would be given away, too.
+    let rows = Rows::start();
     let ids = ids(2);
-    let stage = Stage::of(&ids, 1, |_| ());
+    let stage = Stage::on(&rows, &ids, 1, |_| ());
     for _ in 0..3 {
         let mut client = stage.client(&ids[0]);
         client.exec("begin");
