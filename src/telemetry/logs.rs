@@ -83,7 +83,9 @@ where
         LogFormat::Text => lines.with_ansi(is_terminal).boxed(),
         LogFormat::Json => lines.with_ansi(false).json().flatten_event(true).boxed(),
     };
-    Registry::default().with(lines.with_filter(filter))
+    // Before all layers, not around this one: a layer's own filter keeps what it said last for each
+    // thread, and lines were missing behind what sqlx asked of it.
+    Registry::default().with(lines).with(filter)
 }
 
 #[cfg(test)]
