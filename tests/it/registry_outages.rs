@@ -90,6 +90,9 @@ fn known_tenants_log_in_while_the_registry_is_down_and_unknown_ones_are_told_to_
     eventually("it answers again", || {
         connect(&proxy, "nobody").refused().code() == "28P01"
     });
+    eventually("it is told", || {
+        proxy.log().contains("the registry answers again")
+    });
     books.add("nobody", &Postgres::shared().place());
     found(&connect(&proxy, "nobody"));
     client.is_in_step();
