@@ -208,9 +208,7 @@ impl Session {
             tries += 1;
             match self.run_once(step, statements).await {
                 Err(error) if error.is_transient() && tries < TRIES_MAX => {
-                    // Apart from each other, so that those who met don't meet again.
-                    let pause = rand::random_range(5..20) * u64::from(tries.min(10));
-                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                    pause(tries).await;
                 }
                 done => return done,
             }
@@ -251,12 +249,17 @@ impl Session {
         codes: &[&str],
     ) -> Result<Attempt, ProvisioningError> {
         let undone = format!("{statements};\n{UNDO}");
-        match self.run_once(ATTEMPT, &undone).await {
-            Ok(()) => Ok(Attempt::Succeeded(String::new())),
-            Err(ProvisioningError::Refused { code, .. }) if code == UNDONE => {
-                Ok(Attempt::Succeeded(String::new()))
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.run_once(ATTEMPT, &undone).await {
+                Ok(()) => return Ok(Attempt::Succeeded(String::new())),
+                Err(ProvisioningError::Refused { code, .. }) if code == UNDONE => {
+                    return Ok(Attempt::Succeeded(String::new()));
+                }
+                Err(error) if is_worth_another(&error, codes, tries) => pause(tries).await,
+                Err(error) => return Attempt::failed(error, codes),
             }
-            Err(error) => Attempt::failed(error, codes),
         }
     }
 
@@ -266,14 +269,21 @@ impl Session {
         query: &str,
         codes: &[&str],
     ) -> Result<Attempt, ProvisioningError> {
-        let rows = sqlx::raw_sql(AssertSqlSafe(query)).fetch_all(&mut self.db);
-        let rows = in_time(rows).await;
-        match rows.map_err(|error| ProvisioningError::of(ATTEMPT, &self.address, &error)) {
-            Ok(rows) => Ok(rows.first().map_or(Attempt::Failed, |row| {
-                let found = row.try_get::<Option<String>, _>(0).ok().flatten();
-                Attempt::Succeeded(found.unwrap_or_default())
-            })),
-            Err(error) => Attempt::failed(error, codes),
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let rows = sqlx::raw_sql(AssertSqlSafe(query)).fetch_all(&mut self.db);
+            let rows = in_time(rows).await;
+            match rows.map_err(|error| ProvisioningError::of(ATTEMPT, &self.address, &error)) {
+                Ok(rows) => {
+                    return Ok(rows.first().map_or(Attempt::Failed, |row| {
+                        let found = row.try_get::<Option<String>, _>(0).ok().flatten();
+                        Attempt::Succeeded(found.unwrap_or_default())
+                    }));
+                }
+                Err(error) if is_worth_another(&error, codes, tries) => pause(tries).await,
+                Err(error) => return Attempt::failed(error, codes),
+            }
         }
     }
 
@@ -288,6 +298,18 @@ impl Session {
             tracing::debug!(%error, "a connection of provisioning ended badly");
         }
     }
+}
+
+/// Apart from each other, so that those who met don't meet again.
+async fn pause(tries: u32) {
+    let pause = rand::random_range(5..20) * u64::from(tries.min(10));
+    tokio::time::sleep(Duration::from_millis(pause)).await;
+}
+
+/// Whether an attempt met somebody else's work (a deadlock), which says nothing of what was attempted.
+fn is_worth_another(error: &ProvisioningError, codes: &[&str], tries: u32) -> bool {
+    let is_expected = error.code().is_some_and(|code| codes.contains(&code));
+    error.is_transient() && !is_expected && tries < TRIES_MAX
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {

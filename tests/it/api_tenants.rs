@@ -223,10 +223,11 @@ fn many_tenants_made_at_once_are_all_made() {
     let who = desk.operator();
     std::thread::scope(|scope| {
         for number in 0..12 {
-            let who = &who;
+            let (who, desk) = (&who, &desk);
             scope.spawn(move || {
                 let new = json!({"id": format!("t{number}"), "tier": "row"});
-                who.post("/api/tenants", &new).ok(201);
+                let made = who.post("/api/tenants", &new);
+                assert_eq!(made.status, 201, "{made:?}: {}", desk.log());
             });
         }
     });
