@@ -145,19 +145,12 @@ fn fill(office: &Office, numbers: std::ops::Range<usize>, credential: &Credentia
                 "INSERT INTO pgusher.tenant (id, name, tier, status, cluster, database_name, token, role, password, scram_salt) \
                  VALUES ('{id}', '{id}', 'database', 'active', 'main', 'bench', '{token}', '{id}', '\\x{}', '\\x{}');\
                  INSERT INTO pgusher.api_key (id, tenant, verifier) VALUES ('{id}', '{id}', '{}');",
-                hex(&password),
-                hex(&credential.salt),
+                hex::encode(&password),
+                hex::encode(&credential.salt),
                 credential.verifier()
             )?;
         }
         registry.query(&format!("BEGIN; {sql} COMMIT"))?;
     }
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").ok();
-        text
-    })
 }

@@ -79,7 +79,8 @@ impl FromRef<Look> for Control {
     }
 }
 
-/// Answers requests, over TLS where there is some, until told to stop, and up to two seconds longer for those under way.
+/// Answers requests, over TLS where there is some, until told to stop, and up to two seconds longer
+/// for those under way.
 ///
 /// # Errors
 /// When the listener fails for good.

@@ -138,7 +138,8 @@ impl Chain {
         } else {
             None
         };
-        self.met_noted |= noted.is_some_and(|head| head.seq == seq && head.hash == hex(&link.hash));
+        self.met_noted |=
+            noted.is_some_and(|head| head.seq == seq && head.hash == hex::encode(&link.hash));
         self.seq = seq;
         self.hash.clone_from(&link.hash);
     }
@@ -148,7 +149,7 @@ impl Chain {
         let lost = lost.map(|head| Break::Head { seq: head.seq });
         let head = (self.events > 0).then(|| Head {
             seq: self.seq,
-            hash: hex(&self.hash),
+            hash: hex::encode(&self.hash),
         });
         Verified {
             events: self.events,
@@ -168,10 +169,4 @@ fn hash(previous: &[u8], fields: &[String]) -> [u8; 32] {
     digest.update(previous);
     digest.update(text.as_bytes());
     digest.finalize().into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |four: u8| char::from_digit(u32::from(four), 16).unwrap_or('0');
-    let digits = |byte: &u8| [digit(byte >> 4), digit(byte & 15)];
-    bytes.iter().flat_map(digits).collect()
 }

@@ -233,8 +233,7 @@ impl Control {
     }
 
     /// Hardens a cluster again with all databases that tenants have or share there, after an upgrade
-    /// for example. Needs an operator with the role
-    /// `admin`.
+    /// for example. Needs an operator with the role `admin`.
     ///
     /// # Errors
     /// [`ControlError`].

@@ -100,9 +100,7 @@ impl NewKey {
             _ => Ok(()),
         }
     }
-}
 
-impl NewKey {
     /// That its permissions and its scope say the same.
     fn check_permissions(&self) -> Result<(), ControlError> {
         let wrong = |problem: String| {

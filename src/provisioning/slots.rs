@@ -96,13 +96,9 @@ pub async fn forget_slot_key(db: &mut PgConnection, key_id: i32) -> Result<(), s
 
 /// The key, filled up to a block, with this byte in each of its own, as hex.
 fn pad(key: &SlotKey, byte: u8) -> Zeroizing<String> {
-    use std::fmt::Write as _;
-    let key = key.expose().iter().copied();
-    let filled = key.chain(std::iter::repeat(0)).take(BLOCK_BYTES);
-    let mut text = Zeroizing::new(String::with_capacity(2 * BLOCK_BYTES));
-    for one in filled {
-        let written = write!(text, "{:02x}", one ^ byte);
-        debug_assert!(written.is_ok(), "a String takes everything");
+    let mut block = Zeroizing::new([byte; BLOCK_BYTES]);
+    for (one, of_key) in block.iter_mut().zip(key.expose()) {
+        *one ^= of_key;
     }
-    text
+    Zeroizing::new(hex::encode(block.as_ref()))
 }

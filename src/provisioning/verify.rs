@@ -33,13 +33,7 @@ pub async fn verify(
     profile: Profile,
     place: &Place,
 ) -> Result<Report, ProvisioningError> {
-    plan::check(place)?;
-    let mut session = admin.connect(&place.database).await?;
-    let found = harden::look(&mut session, Kind::of(place.tier), profile).await?;
-    let mut checks = vec![found.check()];
-    checks.extend(audit::audit(&mut session, place).await?);
-    let holes = found.holes;
-    session.end().await;
+    let Report { mut checks, holes } = look(admin, profile, place).await?;
     if place.variant == Variant::Own {
         canary::remove_left(admin).await?;
         let canary = canary::place(place.tier, &place.database, place.schema.as_deref())?;
@@ -48,6 +42,24 @@ pub async fn verify(
         checks.splice(0..0, attacked?);
     }
     Ok(Report { checks, holes })
+}
+
+/// What is seen without an attack: whether hardening and the rules hold, and the holes.
+pub(super) async fn look(
+    admin: &Admin,
+    profile: Profile,
+    place: &Place,
+) -> Result<Report, ProvisioningError> {
+    plan::check(place)?;
+    let mut session = admin.connect(&place.database).await?;
+    let found = harden::look(&mut session, Kind::of(place.tier), profile).await?;
+    let mut checks = vec![found.check()];
+    checks.extend(audit::audit(&mut session, place).await?);
+    session.end().await;
+    Ok(Report {
+        checks,
+        holes: found.holes,
+    })
 }
 
 async fn attack(

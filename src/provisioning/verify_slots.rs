@@ -6,11 +6,10 @@ use super::{
     admin::{Attempt, Session},
     attacks::When,
     attempts::{Attackers, Bindings, Victim},
-    audit, canary,
-    harden::{self, Kind},
+    canary,
     names::new_token,
-    plan, unmake,
-    verify::{QUERY, check, is_unharmed, open},
+    unmake,
+    verify::{QUERY, check, is_unharmed, look, open},
     visit::{self, Visit, hand_over},
 };
 use crate::tenant::{SlotKey, Tier};
@@ -62,10 +61,8 @@ pub async fn verify_in_slots(
     place: &Place,
     key: &SlotKey,
 ) -> Result<Report, ProvisioningError> {
-    plan::check(place)?;
+    let Report { mut checks, holes } = look(admin, profile, place).await?;
     let mut session = admin.connect(&place.database).await?;
-    let holes = harden::holes(&mut session, Kind::of(place.tier), profile).await?;
-    let mut checks = audit::audit(&mut session, place).await?;
     canary::remove_left_rows(&mut session).await?;
     session.end().await;
     let canary = Place {

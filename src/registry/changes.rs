@@ -52,9 +52,16 @@ pub(super) async fn follow(
     options: PgConnectOptions,
     ready: watch::Sender<bool>,
 ) {
+    // Not one of the registry's own connections: those are all for look-ups.
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(CONNECT_TIME_MAX)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_lazy_with(options);
     let mut time_max = FIRST_ANSWER_MAX;
     loop {
-        let connected = timeout(time_max, connect(&inner, &options)).await;
+        let connected = timeout(time_max, connect(&inner, &pool)).await;
         match connected.unwrap_or(Err(RegistryError::Database(sqlx::Error::PoolTimedOut))) {
             Ok(listener) => {
                 // In this order: who is asked from here on is told of what comes behind.
@@ -80,16 +87,8 @@ pub(super) async fn follow(
     }
 }
 
-async fn connect(inner: &Inner, options: &PgConnectOptions) -> Result<PgListener, RegistryError> {
-    // Not one of the registry's own connections: those are all for look-ups. And a pool of one for
-    // each attempt: what an attempt that was given up leaves of it is in nobody's way.
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(CONNECT_TIME_MAX)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .connect_lazy_with(options.clone());
-    let mut listener = PgListener::connect_with(&pool).await?;
+async fn connect(inner: &Inner, pool: &sqlx::PgPool) -> Result<PgListener, RegistryError> {
+    let mut listener = PgListener::connect_with(pool).await?;
     // Dropped and made anew instead: then everything is looked at again.
     listener.eager_reconnect(false);
     if let Err(error) = inner.registry.migrate().await {

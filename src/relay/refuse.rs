@@ -44,17 +44,15 @@ impl Relay<'_> {
             too_many(limit, reason)
         })
     }
-}
 
-impl Relay<'_> {
     /// What is said instead of running a text that listens, where the tenant uses slots.
     pub(super) fn refusal_of_listening(
         &self,
         text: &[u8],
         suspicion: Suspicion,
     ) -> Option<Refusal> {
-        let may_listen = self.pool.uses_slots() && suspicion.intersects(Suspicion::CHANNELS);
-        (may_listen && plainly_listens(text)).then(no_listening)
+        let is_asked = self.pool.uses_slots() && suspicion.intersects(Suspicion::CHANNELS);
+        (is_asked && plainly_listens(text)).then(no_listening)
     }
 }
 

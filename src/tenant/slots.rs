@@ -82,7 +82,7 @@ impl SlotKey {
             mac_key,
             lease: Login {
                 role: LEASE_ROLE.into(),
-                password: Some(Secret::new(hex(password.as_ref()))),
+                password: Some(Secret::new(hex::encode(password.as_ref()))),
             },
             connections: connections.unwrap_or(CONNECTIONS),
         }
@@ -94,7 +94,8 @@ impl SlotKey {
     /// [`SlotKeyError`].
     pub fn from_text(text: &[u8]) -> Result<Self, SlotKeyError> {
         let mut text: Text = serde_json::from_slice(text).map_err(|_error| SlotKeyError)?;
-        let mac_key = Zeroizing::new(unhex(&text.mac_key).ok_or(SlotKeyError)?);
+        let mut mac_key = Zeroizing::new([0; KEY_BYTES]);
+        hex::decode_to_slice(&text.mac_key, mac_key.as_mut()).map_err(|_error| SlotKeyError)?;
         Ok(Self {
             mac_key,
             lease: Login {
@@ -109,7 +110,7 @@ impl SlotKey {
     pub fn to_text(&self) -> Zeroizing<String> {
         let password = self.lease.password.as_ref().map(Secret::expose);
         let text = Text {
-            mac_key: hex(self.mac_key.as_ref()),
+            mac_key: hex::encode(self.mac_key.as_ref()),
             lease_role: self.lease.role.to_string(),
             lease_password: password.unwrap_or_default().to_owned(),
             connections: self.connections,
@@ -130,37 +131,13 @@ impl SlotKey {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(self.expose()).expect("HMAC takes keys of any length");
         mac.update(text.as_bytes());
-        hex(&mac.finalize().into_bytes())
+        hex::encode(mac.finalize().into_bytes())
     }
 
     /// The key itself, for HMAC-SHA256. Never log it.
     pub fn expose(&self) -> &[u8] {
         self.mac_key.as_ref()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let written = write!(text, "{byte:02x}");
-        debug_assert!(written.is_ok(), "a String takes everything");
-        text
-    })
-}
-
-fn unhex(text: &str) -> Option<[u8; KEY_BYTES]> {
-    let mut key = [0; KEY_BYTES];
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
-        return None;
-    };
-    if pairs.len() != KEY_BYTES {
-        return None;
-    }
-    for (byte, pair) in key.iter_mut().zip(pairs) {
-        let pair = std::str::from_utf8(pair).ok()?;
-        *byte = u8::from_str_radix(pair, 16).ok()?;
-    }
-    Some(key)
 }
 
 #[cfg(test)]
@@ -173,7 +150,7 @@ mod tests {
         let text = key.to_text();
         assert_eq!(SlotKey::from_text(text.as_bytes()), Ok(key.clone()));
         let printed = format!("{key:?}");
-        assert!(!printed.contains(&hex(key.expose())));
+        assert!(!printed.contains(&hex::encode(key.expose())));
         let password = key.lease.password.unwrap();
         assert!(!printed.contains(password.expose()));
     }

@@ -51,12 +51,7 @@ impl Server {
 
 /// The bytes that hexadecimal digits stand for.
 pub(super) fn unhex(hex: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| (byte as char).to_digit(16);
-    let pair = |pair: &[u8]| match *pair {
-        [high, low] => u8::try_from(digit(high)? * 16 + digit(low)?).ok(),
-        _ => None,
-    };
-    hex.chunks(2).map(pair).collect()
+    hex::decode(hex).ok()
 }
 
 #[cfg(test)]

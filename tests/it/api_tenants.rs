@@ -120,17 +120,7 @@ fn tenants_are_listed_in_pages_and_changed_field_by_field() {
 /// With a cluster that can really be used.
 fn whole_desk() -> Desk {
     let desk = Desk::new();
-    let url = postgres().endpoint().url();
-    let add = [
-        "cluster",
-        "add",
-        "main",
-        "--primary",
-        &url,
-        "--admin-role",
-        ADMIN,
-    ];
-    desk.office.run(&add).succeeded();
+    desk.office.add_cluster("main", postgres().endpoint(), &[]);
     desk
 }
 

@@ -1,8 +1,7 @@
 //! Commands when the registry has no place, or is not there.
 
 use crate::harness::{
-    Client, Postgres, estate::ground, eventually, office::Office, port, postgres::ADMIN,
-    proxy::PROGRAM,
+    Client, Postgres, estate::ground, eventually, office::Office, port, proxy::PROGRAM,
 };
 use std::{
     fs,
@@ -43,17 +42,7 @@ fn text(output: &Output) -> String {
 fn thirty_at_once_share_the_few_connections_that_there_are() {
     let postgres = small();
     let office = Office::new(postgres.endpoint());
-    let url = ground().endpoint().url();
-    let add = [
-        "cluster",
-        "add",
-        "main",
-        "--primary",
-        &url,
-        "--admin-role",
-        ADMIN,
-    ];
-    office.run(&add).succeeded();
+    office.add_cluster("main", ground().endpoint(), &[]);
     let children: Vec<_> = (0..30)
         .map(|number| {
             let tier = ["schema", "row", "database"][number % 3];

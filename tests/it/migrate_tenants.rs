@@ -1,12 +1,7 @@
 //! `pgusher migrate tenants` and `pgusher protect`, as an operator runs them.
 
 use super::{
-    harness::{
-        eventually, eventually_some,
-        office::Office,
-        postgres::{ADMIN, signal},
-        proxy::PROGRAM,
-    },
+    harness::{eventually, eventually_some, office::Office, postgres::signal, proxy::PROGRAM},
     templates::postgres,
 };
 use serde_json::Value;
@@ -35,20 +30,8 @@ fn office() -> Office {
         format!("{text}[templates]\ndirectory = \"{directory}\"\n"),
     )
     .unwrap();
-    let url = postgres().endpoint().url();
     let rows = format!("rows {}", office.url().rsplit('/').next().unwrap());
-    let add = [
-        "cluster",
-        "add",
-        "main",
-        "--primary",
-        &url,
-        "--admin-role",
-        ADMIN,
-        "--row-database",
-        &rows,
-    ];
-    office.run(&add).succeeded();
+    office.add_cluster("main", postgres().endpoint(), &["--row-database", &rows]);
     office
 }
 

@@ -5,7 +5,7 @@ use crate::{
     provisioning::{ProvisioningError, admin::Session, text::ONE_AT_A_TIME},
     sql::quoted_literal,
 };
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 const LEDGER: &str = include_str!("../sql/template_ledger.sql");
 /// How often a transaction that has not ended is looked at again, and how long.
@@ -22,7 +22,7 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn is_of(&self, template: &Template) -> bool {
-        self.sha256 == hex(&template.sha256)
+        self.sha256 == hex::encode(template.sha256)
     }
 }
 
@@ -112,13 +112,6 @@ pub(super) fn statement(place: &str, template: &Template, transaction: Option<&s
         quoted_literal(place),
         template.version,
         quoted_literal(&template.name),
-        hex(&template.sha256),
+        hex::encode(template.sha256),
     )
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").ok();
-        text
-    })
 }

@@ -233,6 +233,8 @@ pub const ATTACKS: &[Attack] = &[
         let keys = [format!("{}_{}", victims.0, own_parts.1), format!("{own}\0{victim}"), victims.0, String::new()];
         for key in keys {
             let mut door = scene.stage.victim.clone();
+            // Who guesses at keys is somewhere else.
+            door.from = scene.stage.attacker.from;
             door.password = key;
             if door.password != victim && door.open().is_ok() {
                 return Some("a key that is not the victim's opens its door".into());

@@ -1,6 +1,6 @@
 //! An operator's desk with a cluster that tenants are made in.
 
-use super::{Client, Postgres, office::Office, postgres::ADMIN, proxy::PROGRAM};
+use super::{Client, Postgres, office::Office, proxy::PROGRAM};
 use pgusher::{
     config::Config,
     control::{Actor, Control},
@@ -35,17 +35,7 @@ impl Estate {
 
     /// Adds the common cluster under a name.
     pub fn add_cluster(&self, name: &str, options: &[&str]) {
-        let url = ground().endpoint().url();
-        let add = [
-            "cluster",
-            "add",
-            name,
-            "--primary",
-            &url,
-            "--admin-role",
-            ADMIN,
-        ];
-        self.office.run(&[&add, options].concat()).succeeded();
+        self.office.add_cluster(name, ground().endpoint(), options);
     }
 
     /// Makes a tenant; what is printed.

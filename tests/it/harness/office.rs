@@ -69,6 +69,14 @@ impl Office {
             .current_dir(self.path()))
     }
 
+    /// Adds a cluster whose admin is a superuser.
+    pub fn add_cluster(&self, name: &str, primary: &Endpoint, options: &[&str]) {
+        let url = primary.url();
+        let add = ["cluster", "add", name, "--primary", &url];
+        let admin = ["--admin-role", ADMIN];
+        self.run(&[&add, &admin[..], options].concat()).succeeded();
+    }
+
     /// What a command prints, as JSON. It must succeed.
     pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
         let arguments = [arguments, &["--json"]].concat();

@@ -2,7 +2,7 @@
 
 use super::{Rows, Stage, ids, token};
 use crate::{
-    harness::{Postgres, office::Office, postgres::ADMIN},
+    harness::{Postgres, office::Office},
     places::superuser,
 };
 use pgusher::{
@@ -193,6 +193,11 @@ const SABOTAGES: &[(&str, &[&str], &str)] = &[
         "",
     ),
     (
+        "grant execute on function pg_stat_get_activity(int) to public",
+        &["hardening", "activity"],
+        "revoke execute on function pg_stat_get_activity(int) from public",
+    ),
+    (
         "grant update on data.canary to pgusher_view",
         &["lock_table", "share_lock", "grants"],
         "revoke update on data.canary from pgusher_view",
@@ -240,17 +245,7 @@ async fn a_tenant_is_not_made_where_a_slot_can_be_forged() {
 fn the_command_attacks_a_tenant_of_slots() {
     let postgres = Postgres::start();
     let office = Office::new(postgres.endpoint());
-    let url = postgres.endpoint().url();
-    let add = [
-        "cluster",
-        "add",
-        "main",
-        "--primary",
-        &url,
-        "--admin-role",
-        ADMIN,
-    ];
-    office.run(&add).succeeded();
+    office.add_cluster("main", postgres.endpoint(), &[]);
     let create = [
         "tenant",
         "create",
