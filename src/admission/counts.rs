@@ -1,5 +1,6 @@
 //! The counts behind admission.
 
+use super::Bars;
 use crate::{
     auth::Authenticated,
     net::Peer,
@@ -15,6 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 /// Clients of the process.
@@ -50,6 +52,8 @@ pub enum Full {
     Key(u32),
     /// That of the key's hour.
     Hour(TooOften),
+    /// None: the tenant is barred for so long.
+    Barred(Duration),
 }
 
 impl Full {
@@ -65,6 +69,12 @@ impl Full {
                 let wait = humantime::format_duration(wait);
                 return Refusal::fatal(SqlState::QUOTA, text)
                     .with_detail(format!("The limit is {limit}. Try again in {wait}."));
+            }
+            Self::Barred(wait) => {
+                let text = "the tenant is barred: it held up others with a lock";
+                let wait = humantime::format_duration(wait);
+                return Refusal::fatal(SqlState::QUOTA, text)
+                    .with_detail(format!("Try again in {wait}."));
             }
             Self::Tenant(limit) => ("the tenant", limit),
             Self::Key(limit) => ("the API key", limit),
@@ -125,6 +135,7 @@ pub struct Admission {
     tenants: Mutex<HashMap<TenantId, Count>>,
     keys: Mutex<HashMap<(TenantId, KeyId), Count>>,
     uses: Arc<KeyUses>,
+    bars: Bars,
 }
 
 impl Admission {
@@ -136,7 +147,13 @@ impl Admission {
             tenants: Mutex::default(),
             keys: Mutex::default(),
             uses,
+            bars: Bars::default(),
         }
+    }
+
+    /// Who trespasses again is barred, each time for twice as long.
+    pub fn bars(&self) -> &Bars {
+        &self.bars
     }
 
     /// Changes the limits of the process. Who is here stays.
@@ -165,6 +182,7 @@ impl Admission {
     /// [`Full`] names the limit that is reached.
     pub fn admit(&self, entered: Entered, authenticated: Authenticated) -> Result<Admitted, Full> {
         let (tenant, key) = (authenticated.tenant(), authenticated.key());
+        self.bars.pass(&tenant.id).map_err(Full::Barred)?;
         let limit = tenant.limits.max_client_connections;
         let count = count_of(&self.tenants, tenant.id.clone());
         let tenant_place = Place::take(&count, limit).ok_or(Full::Tenant(limit))?;

@@ -7,6 +7,7 @@ mod admin;
 mod combined;
 mod follow;
 mod gauges;
+mod locks;
 mod reload;
 mod threads;
 mod uses;
@@ -238,18 +239,7 @@ impl App {
             .control
             .clone()
             .map(|control| uses::Recorder::start(control, Arc::clone(&self.frontend)));
-        let sweep_interval = self
-            .config
-            .registry
-            .as_ref()
-            .and_then(|it| it.sweep_interval);
-        if let Some((control, pause)) = self.control.clone().zip(sweep_interval) {
-            tokio::spawn(
-                ended
-                    .clone()
-                    .run_until_cancelled_owned(control.sweep_every(pause)),
-            );
-        }
+        self.look_after_tenants(&ended);
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = self.follow_changes(reloads) => {}
@@ -261,6 +251,26 @@ impl App {
         ended.cancel();
         drop(self.end);
         Ok(())
+    }
+
+    /// Has the control plane do what it does from time to time, until it is `ended`.
+    fn look_after_tenants(&self, ended: &CancellationToken) {
+        let Some((control, registry)) = self.control.clone().zip(self.config.registry.as_ref())
+        else {
+            return;
+        };
+        if let Some(pause) = registry.sweep_interval {
+            let sweeping = control.clone().sweep_every(pause);
+            tokio::spawn(ended.clone().run_until_cancelled_owned(sweeping));
+        }
+        if let Some(pause) = registry.lock_watch_interval {
+            let officer = Arc::new(locks::Wardens {
+                frontend: Arc::clone(&self.frontend),
+                penalty: registry.lock_watch_penalty,
+            });
+            let watching = control.watch_locks(pause, officer);
+            tokio::spawn(ended.clone().run_until_cancelled_owned(watching));
+        }
     }
 
     fn serve_admin(&mut self, ended: &CancellationToken) -> anyhow::Result<Option<SocketAddr>> {

@@ -57,6 +57,8 @@ fn registry(registry: &Registry) -> raw::Registry {
         stale_max: Some(Period(registry.stale_max)),
         snapshot: registry.snapshot.clone(),
         sweep_interval: Some(Period(registry.sweep_interval.unwrap_or_default())),
+        lock_watch_interval: Some(Period(registry.lock_watch_interval.unwrap_or_default())),
+        lock_watch_penalty: Some(Period(registry.lock_watch_penalty)),
         ..raw::Registry::default()
     }
 }

@@ -209,6 +209,10 @@ pub struct Registry {
     pub snapshot: Option<PathBuf>,
     /// How often a running proxy goes on with what was left half done; `None`: never.
     pub sweep_interval: Option<Duration>,
+    /// How often a running proxy looks for tenants that hold up others with a lock; `None`: never.
+    pub lock_watch_interval: Option<Duration>,
+    /// How long a tenant that does so again is kept out, at first; zero: not at all.
+    pub lock_watch_penalty: Duration,
 }
 
 impl Config {

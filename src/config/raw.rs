@@ -71,6 +71,8 @@ pub(crate) struct Registry {
     pub(crate) stale_max: Option<Period>,
     pub(crate) snapshot: Option<PathBuf>,
     pub(crate) sweep_interval: Option<Period>,
+    pub(crate) lock_watch_interval: Option<Period>,
+    pub(crate) lock_watch_penalty: Option<Period>,
 }
 
 /// `[secrets]`

@@ -95,6 +95,8 @@ fn every_default_of_the_reference_is_the_default() {
         "stale_max",
         "snapshot",
         "sweep_interval",
+        "lock_watch_interval",
+        "lock_watch_penalty",
         "master_key_file",
         "master_key_env",
         "master_key_command",

@@ -68,6 +68,13 @@ impl Pids {
         self.is_of_at(pid, tenant, Instant::now())
     }
 
+    /// Whose a process is, if it is a tenant's.
+    pub(super) fn owner(&self, pid: u32) -> Option<TenantId> {
+        let (owners, now) = (self.0.lock(), Instant::now());
+        let owner = owners.by_pid.get(&pid).filter(|owner| owner.counts(now));
+        owner.map(|owner| owner.tenant.clone())
+    }
+
     fn is_of_at(&self, pid: u32, tenant: &TenantId, now: Instant) -> bool {
         let owners = self.0.lock();
         let owner = owners.by_pid.get(&pid);
@@ -107,6 +114,8 @@ mod tests {
         assert!(pids.is_of(7, &tenant("acme")));
         assert!(!pids.is_of(7, &tenant("zeta")));
         assert!(!pids.is_of(8, &tenant("acme")));
+        assert_eq!(pids.owner(7), Some(tenant("acme")));
+        assert_eq!(pids.owner(8), None);
     }
 
     #[test]

@@ -96,6 +96,12 @@ impl Pools {
         Arc::clone(budget)
     }
 
+    /// Whose server connection to a cluster a process is, or was until a moment ago.
+    pub fn owner_of(&self, cluster: &ClusterName, pid: u32) -> Option<TenantId> {
+        let budget = self.budgets.lock().get(cluster).cloned();
+        budget.and_then(|budget| budget.pids().owner(pid))
+    }
+
     /// All pools now.
     pub fn all(&self) -> Vec<Arc<TenantPool>> {
         self.by_tenant.lock().values().cloned().collect()

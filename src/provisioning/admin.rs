@@ -21,9 +21,10 @@ const FULL_PAUSE: std::ops::Range<u64> = 50..300;
 pub(super) const MAINTENANCE: &str = "postgres";
 
 /// A connection as somebody to one database. Dropping it ends it.
+#[derive(Debug)]
 pub(super) struct Session {
     pub(super) db: PgConnection,
-    address: String,
+    pub(super) address: String,
 }
 
 impl Admin {

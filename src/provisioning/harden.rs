@@ -223,8 +223,8 @@ pub(super) fn hole(subject: &str) -> Hole {
         // Who may delete through a view may lock it; that fails at the table below, but only when it
         // has got the lock on the view.
         "view_locks" => (
-            "a tenant can hold up the others: LOCK TABLE on a shared view waits behind a transaction of its own, and all others' statements wait behind that",
-            "query_timeout and transaction_timeout make it shorter; a schema or a database of its own ends it",
+            "no privilege keeps a tenant from holding up the others: LOCK TABLE on a shared view waits behind a transaction of its own, and all others' statements wait behind that",
+            "a running proxy ends such a session within a moment (lock_watch_interval of [registry])",
         ),
         "public_schema" => (
             "the schema public can be used by everybody",

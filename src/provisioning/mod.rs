@@ -12,6 +12,7 @@ mod cluster;
 mod database;
 mod error;
 mod harden;
+mod locks;
 mod logins;
 mod make;
 mod names;
@@ -32,6 +33,7 @@ mod visit;
 
 pub use cluster::{harden_cluster, harden_databases};
 pub use error::ProvisioningError;
+pub use locks::{LockWatch, Trespass};
 pub use logins::{let_in, lock_out, lock_out_of_standby, repair, set_passwords};
 pub use make::make;
 pub use names::{TOKEN_CHARS, is_token, new_token};

@@ -2,7 +2,7 @@
 
 use crate::{
     net::Peer,
-    tenant::{KeyId, Scope, Status, Tenant, Timeouts},
+    tenant::{Address, KeyId, Scope, Status, Tenant, Timeouts},
     upstream::{CancelInFlight, Identity},
     wire::{CancelKey, Refusal, SqlState},
 };
@@ -41,6 +41,8 @@ pub enum Order {
     Suspended = 9,
     /// End now: the tenant is gone, or is somewhere else.
     Gone = 10,
+    /// End now: the tenant keeps others from what it shares with them.
+    Trespassed = 11,
 }
 
 impl Order {
@@ -56,6 +58,7 @@ impl Order {
             8 => Self::ClientIdleTimeout,
             9 => Self::Suspended,
             10 => Self::Gone,
+            11 => Self::Trespassed,
             _ => return None,
         })
     }
@@ -81,6 +84,11 @@ impl Order {
             Self::Revoked => return Self::no_longer_active("The API key was revoked."),
             Self::Suspended => return Self::no_longer_active("The tenant is suspended."),
             Self::Gone => return Self::no_longer_active("The tenant was removed or moved."),
+            Self::Trespassed => {
+                let text = "terminating connection: the tenant holds up others with a lock";
+                let why = "A session of it waited for, or kept, a lock on what it shares with other tenants.";
+                return Refusal::fatal(SqlState::SHUTDOWN, text).with_detail(why);
+            }
             Self::QueryTimeout => (
                 SqlState::CANCELED,
                 "terminating connection due to query_timeout",
@@ -340,6 +348,13 @@ impl SessionHandle {
     /// Notes that the session holds no server. After this no new cancel reaches it.
     pub fn let_go(&self) {
         *self.server.lock() = Held::default();
+    }
+
+    /// Whether the session holds the server of this process there.
+    pub fn holds(&self, pid: u32, address: &Address) -> bool {
+        let held = self.server.lock();
+        let identity = held.identity.as_ref();
+        identity.is_some_and(|it| it.key.pid == pid && it.endpoint.address == *address)
     }
 
     /// Begins a cancel of what the session runs; `None` when it holds no server, or when the cancel

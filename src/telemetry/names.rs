@@ -39,6 +39,8 @@ pub const LISTENERS_LAGGED_TOTAL: &str = "pgusher_listeners_lagged_total";
 pub const CONFIG_RELOADS_TOTAL: &str = "pgusher_config_reloads_total";
 /// Gauge: 1 while the registry answers, else 0.
 pub const REGISTRY_UP: &str = "pgusher_registry_up";
+/// Counter: sessions that were ended because they held up other tenants with a lock.
+pub const LOCK_TRESPASSES_TOTAL: &str = "pgusher_lock_trespasses_total";
 /// Gauge, always 1: label [`VERSION`].
 pub const BUILD_INFO: &str = "pgusher_build_info";
 
@@ -118,6 +120,10 @@ pub fn describe() {
         "Sessions that were ended because they did not take their notifications."
     );
     describe_counter!(CONFIG_RELOADS_TOTAL, "Reloads of proxy.toml, by result.");
+    describe_counter!(
+        LOCK_TRESPASSES_TOTAL,
+        "Sessions ended because they held up other tenants with a lock."
+    );
     describe_gauge!(REGISTRY_UP, "1 while the registry answers, else 0.");
     describe_gauge!(BUILD_INFO, "1, with the version as a label.");
 }

@@ -58,6 +58,7 @@ mod listen;
 mod listen_encodings;
 mod listen_losses;
 mod listen_own;
+mod lock_watch;
 mod many_commands;
 mod migrate_tenants;
 mod modes;

@@ -9,6 +9,13 @@ use std::{path::PathBuf, time::Duration};
 
 const STALE_MAX: Duration = Duration::from_hours(24);
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+const LOCK_WATCH_INTERVAL: Duration = Duration::from_millis(100);
+const LOCK_WATCH_PENALTY: Duration = Duration::from_secs(10);
+
+/// What is given, or what it is otherwise; zero is allowed.
+fn or(given: Option<Period>, default: Duration) -> Duration {
+    given.map_or(default, |Period(time)| time)
+}
 
 impl Check<'_> {
     pub(super) fn registry(&mut self, registry: &raw::Registry) -> Checked<Option<Registry>> {
@@ -27,14 +34,18 @@ impl Check<'_> {
             1..=100,
         );
         let stale_max = self.period(at.key("stale_max"), registry.stale_max, STALE_MAX);
-        let sweep_interval = registry.sweep_interval;
-        let sweep_interval = sweep_interval.map_or(SWEEP_INTERVAL, |Period(time)| time);
+        let unless_off = |time: Duration| Some(time).filter(|time| !time.is_zero());
         let Some(url) = url? else {
             let unused = [
                 ("max_connections", registry.max_connections.is_some()),
                 ("stale_max", registry.stale_max.is_some()),
                 ("snapshot", registry.snapshot.is_some()),
                 ("sweep_interval", registry.sweep_interval.is_some()),
+                (
+                    "lock_watch_interval",
+                    registry.lock_watch_interval.is_some(),
+                ),
+                ("lock_watch_penalty", registry.lock_watch_penalty.is_some()),
             ];
             for (key, _) in unused.into_iter().filter(|(_, is_given)| *is_given) {
                 self.note(at.key(key), Fault::Needs("url"));
@@ -56,7 +67,9 @@ impl Check<'_> {
                 .snapshot
                 .as_ref()
                 .map(|path| self.directory.join(path)),
-            sweep_interval: Some(sweep_interval).filter(|time| !time.is_zero()),
+            sweep_interval: unless_off(or(registry.sweep_interval, SWEEP_INTERVAL)),
+            lock_watch_interval: unless_off(or(registry.lock_watch_interval, LOCK_WATCH_INTERVAL)),
+            lock_watch_penalty: or(registry.lock_watch_penalty, LOCK_WATCH_PENALTY),
         }))
     }
 
