@@ -19,23 +19,42 @@ pub(super) struct Wardens {
     pub(super) penalty: Duration,
 }
 
+impl Wardens {
+    fn holder(&self, server: &Server, pid: u32) -> Option<Arc<SessionHandle>> {
+        let mut holder = None;
+        self.frontend.sessions.for_each(|session| {
+            if session.holds(pid, &server.address) {
+                holder = Some(Arc::clone(session));
+            }
+        });
+        holder
+    }
+}
+
 impl Officer for Wardens {
-    fn is_tenants(&self, cluster: &ClusterName, pid: u32) -> bool {
-        self.frontend.pools.owner_of(cluster, pid).is_some()
+    fn is_tenants(&self, server: &Server, pid: u32) -> bool {
+        let owner = self.frontend.pools.owner_of(&server.cluster, pid);
+        owner.is_some() || self.holder(server, pid).is_some()
+    }
+
+    fn closed(&self, cluster: &ClusterName) -> Vec<(u32, Duration)> {
+        self.frontend.pools.closed(cluster)
     }
 
     fn stop(&self, server: &Server, pid: u32) -> Option<TenantId> {
-        let tenant = self.frontend.pools.owner_of(&server.cluster, pid)?;
-        let sessions = self.frontend.sessions.of_tenant(&tenant);
-        let mut its_own = sessions.iter();
-        if let Some(session) = its_own.find(|it| it.holds(pid, &server.address)) {
+        let holder = self.holder(server, pid);
+        if let Some(session) = &holder {
             end(session);
         }
+        let tenant = match holder {
+            Some(session) => session.tenant.load().id.clone(),
+            None => self.frontend.pools.owner_of(&server.cluster, pid)?,
+        };
         let bars = self.frontend.admission.bars();
         if let Some(barred) = bars.strike(&tenant, self.penalty) {
             let barred = humantime::format_duration(Duration::from_secs(barred.as_secs() + 1));
             tracing::warn!(%tenant, %barred, "a tenant that holds up others again is kept out");
-            for session in &sessions {
+            for session in self.frontend.sessions.of_tenant(&tenant) {
                 session.give(Order::Trespassed);
             }
         }

@@ -1,4 +1,5 @@
-//! Watches the locks of all clusters, so that no tenant can hold up the others.
+//! Watches the locks of all clusters, so that no tenant can hold up the others, and ends what goes on
+//! behind a connection that is closed, so that none can have more of them than its pool.
 
 use super::{Actor, Control, ControlError, place::Ground};
 use crate::{
@@ -12,6 +13,9 @@ use tokio::{
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
+
+/// How often it is looked whether closed connections' processes are gone.
+const CLOSED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often clusters that are new or have changed are looked for, and databases that are new.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
@@ -32,7 +36,10 @@ const TENANTS_MAX: u64 = 10_000;
 /// What of the data plane the watch needs.
 pub trait Officer: Send + Sync {
     /// Whether a process of a cluster is a tenant's server.
-    fn is_tenants(&self, cluster: &ClusterName, pid: u32) -> bool;
+    fn is_tenants(&self, server: &Server, pid: u32) -> bool;
+
+    /// Processes whose connections were closed, with how long ago.
+    fn closed(&self, cluster: &ClusterName) -> Vec<(u32, Duration)>;
 
     /// Stops what a session runs and has it end; what is to be done is done in the background. Whose
     /// it was, if that is known.
@@ -151,14 +158,18 @@ impl Watch {
     async fn look_on(&self, locks: &mut LockWatch, server: &Server, shared: &[&str]) -> String {
         let mut ticks = interval(self.pause);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut refreshed = Instant::now();
+        let (mut refreshed, mut reaped) = (Instant::now(), Instant::now());
         loop {
             ticks.tick().await;
             let round = async {
-                let is_ours = |pid| self.officer.is_tenants(&server.cluster, pid);
+                let is_ours = |pid| self.officer.is_tenants(server, pid);
                 let found = locks.look(is_ours).await?;
                 for trespass in &found {
                     self.stop(locks, server, trespass).await?;
+                }
+                if found.is_empty() && reaped.elapsed() > CLOSED_INTERVAL {
+                    reaped = Instant::now();
+                    self.end_closed(locks, server).await?;
                 }
                 if found.is_empty() && refreshed.elapsed() > REFRESH_INTERVAL {
                     refreshed = Instant::now();
@@ -173,6 +184,34 @@ impl Watch {
                 Ok(Err(error)) => return error.to_string(),
                 Err(_elapsed) => return "no answer".to_owned(),
             }
+        }
+    }
+
+    async fn end_closed(
+        &self,
+        locks: &mut LockWatch,
+        server: &Server,
+    ) -> Result<(), ProvisioningError> {
+        let closed = self.officer.closed(&server.cluster);
+        if closed.is_empty() {
+            return Ok(());
+        }
+        let cluster = server.cluster.as_str();
+        match locks.end_closed(&closed).await {
+            Ok(0) => Ok(()),
+            Ok(count) => {
+                tracing::warn!(
+                    cluster,
+                    count,
+                    "statements that ignored their cancel are ended"
+                );
+                Ok(())
+            }
+            Err(error) if error.code() == Some("42501") => {
+                tracing::debug!(cluster, %error, "what goes on behind closed connections can't be ended");
+                Ok(())
+            }
+            Err(error) => Err(error),
         }
     }
 

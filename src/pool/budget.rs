@@ -1,6 +1,6 @@
 //! The server connections of a cluster, shared by all its pools.
 
-use super::pids::Pids;
+use super::{closed::Closed, pids::Pids};
 use parking_lot::Mutex;
 use std::{
     sync::{
@@ -32,6 +32,7 @@ pub struct Budget {
     connects: Semaphore,
     pools: Mutex<Vec<Weak<dyn Spare>>>,
     pids: Arc<Pids>,
+    closed: Closed,
 }
 
 impl std::fmt::Debug for Budget {
@@ -45,12 +46,27 @@ impl std::fmt::Debug for Budget {
 
 /// One server connection's place in the budget.
 #[derive(Debug)]
-pub struct Place(Arc<Budget>);
+pub struct Place {
+    budget: Arc<Budget>,
+    pid: Option<u32>,
+}
+
+impl Place {
+    /// Notes which process has this place now; one that had it before is closed.
+    pub(super) fn serves(&mut self, pid: u32) {
+        if let Some(before) = self.pid.replace(pid) {
+            self.budget.closed.note(before);
+        }
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.used.fetch_sub(1, SeqCst);
-        self.0.freed.notify_one();
+        if let Some(pid) = self.pid {
+            self.budget.closed.note(pid);
+        }
+        self.budget.used.fetch_sub(1, SeqCst);
+        self.budget.freed.notify_one();
     }
 }
 
@@ -65,6 +81,7 @@ impl Budget {
             connects: Semaphore::new((parallel_connects as usize).max(CONNECTS_MIN)),
             pools: Mutex::default(),
             pids: Arc::default(),
+            closed: Closed::default(),
         }
     }
 
@@ -91,7 +108,10 @@ impl Budget {
         self.used
             .fetch_update(SeqCst, SeqCst, take)
             .ok()
-            .map(|_| Place(Arc::clone(self)))
+            .map(|_| Place {
+                budget: Arc::clone(self),
+                pid: None,
+            })
     }
 
     /// Takes a place, closing the idle server of another pool when there is none.
@@ -121,6 +141,11 @@ impl Budget {
     /// Tells a waiter that an idle server can be had from a pool.
     pub fn notify_idle(&self) {
         self.freed.notify_one();
+    }
+
+    /// Connections that were closed, with how long ago: their processes should be gone.
+    pub fn closed(&self) -> Vec<(u32, Duration)> {
+        self.closed.due()
     }
 
     /// Whose connection is whose.

@@ -80,6 +80,7 @@ impl Pooled {
         let (mut server, _) = dial(&route.endpoint, &route.tenant, (route.scope, own)).await?;
         server.applied = Arc::clone(own);
         server.is_dedicated = true;
+        self.place.serves(server.identity().key.pid);
         self.own_pid = Some(route.own(&server));
         self.server = server;
         Ok(())
@@ -123,10 +124,8 @@ impl Dialer {
         if route.slots.is_some() {
             return Err(UpstreamError::Login("slots don't listen"));
         }
-        let place = route
-            .budget
-            .take_or_reclaim()
-            .ok_or(UpstreamError::Budget)?;
+        let place = route.budget.take_or_reclaim();
+        let mut place = place.ok_or(UpstreamError::Budget)?;
         let turn = route.budget.connects().acquire().await;
         let dialled = dial(
             &route.endpoint,
@@ -138,6 +137,7 @@ impl Dialer {
         let result = if dialled.is_ok() { "ok" } else { "failed" };
         metrics::counter!("pgusher_upstream_connects_total", "result" => result).increment(1);
         let (server, welcome) = dialled.inspect_err(|error| warn(&route, error))?;
+        place.serves(server.identity().key.pid);
         let welcome = Arc::new(welcome);
         route.welcome.store(Some(Arc::clone(&welcome)));
         let expires = expiry(route.tenant.timeouts.server_lifetime);

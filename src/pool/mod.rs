@@ -8,6 +8,7 @@
 
 mod budget;
 mod checkout;
+mod closed;
 mod dialer;
 mod inside;
 mod janitor;

@@ -6,7 +6,7 @@ use crate::{
     upstream::UpstreamError,
 };
 use parking_lot::Mutex;
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// All pools and budgets.
 #[derive(Default)]
@@ -100,6 +100,12 @@ impl Pools {
     pub fn owner_of(&self, cluster: &ClusterName, pid: u32) -> Option<TenantId> {
         let budget = self.budgets.lock().get(cluster).cloned();
         budget.and_then(|budget| budget.pids().owner(pid))
+    }
+
+    /// Server connections to a cluster that were closed, with how long ago.
+    pub fn closed(&self, cluster: &ClusterName) -> Vec<(u32, Duration)> {
+        let budget = self.budgets.lock().get(cluster).cloned();
+        budget.map(|budget| budget.closed()).unwrap_or_default()
     }
 
     /// All pools now.

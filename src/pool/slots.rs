@@ -372,13 +372,14 @@ impl SlotPool {
 
     async fn make(&self, made: Made, tenant: &Tenant, scope: Scope) -> Result<Idle, UpstreamError> {
         let place = self.budget.take_or_reclaim();
-        let place = place.ok_or(UpstreamError::Budget)?;
+        let mut place = place.ok_or(UpstreamError::Budget)?;
         let turn = self.budget.connects().acquire().await;
         let dialled = Slot::dial(&self.place, scope).await;
         drop(turn);
         let result = if dialled.is_ok() { "ok" } else { "failed" };
         metrics::counter!("pgusher_upstream_connects_total", "result" => result).increment(1);
         let (slot, welcome) = dialled?;
+        place.serves(slot.pid());
         Ok(Idle {
             server: bind(slot, tenant).await?,
             welcome: Arc::new(welcome),

@@ -43,6 +43,15 @@ const LOOK: &str =
         AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock',
             'ExclusiveLock', 'AccessExclusiveLock')";
 
+/// Ends tenants' backends that are older than the end of their connections. Age tells them from who got
+/// the same number since, and the role from who has it on another server.
+const END_CLOSED: &str = "SELECT count(pg_terminate_backend(a.pid))
+    FROM pg_stat_get_activity(NULL) a
+        JOIN unnest($1::int[], $2::float8[]) AS closed (pid, age) ON closed.pid = a.pid
+        JOIN pg_auth_members m ON m.member = a.usesysid
+        JOIN pg_roles g ON g.oid = m.roleid AND g.rolname = 'pgusher_tenants'
+    WHERE a.backend_start < clock_timestamp() - make_interval(secs => closed.age)";
+
 /// Whether a relation of this database is somebody else's than this role's tenant's, and the role
 /// was given nothing that takes such a lock. Names of a tenant's roles end alike.
 const IS_FOREIGN: &str =
@@ -202,6 +211,26 @@ impl LockWatch {
         let query = query.bind(trespass.pid.cast_signed());
         let ended = query.fetch_one(&mut self.session.db).await;
         said(&self.session, ended).map(drop)
+    }
+
+    /// Ends what still runs for connections that are closed: process ids, with how long ago. How many
+    /// there were.
+    ///
+    /// # Errors
+    /// [`ProvisioningError`], 42501 where the admin may not end them.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: each is ended or not.
+    pub async fn end_closed(
+        &mut self,
+        closed: &[(u32, Duration)],
+    ) -> Result<u64, ProvisioningError> {
+        let pids: Vec<i32> = closed.iter().map(|(pid, _)| pid.cast_signed()).collect();
+        let ages: Vec<f64> = closed.iter().map(|(_, age)| age.as_secs_f64()).collect();
+        let query = sqlx::query_scalar::<_, i64>(END_CLOSED);
+        let query = query.bind(pids).bind(ages);
+        let ended = query.fetch_one(&mut self.session.db).await;
+        said(&self.session, ended).map(i64::cast_unsigned)
     }
 
     /// Whether others than its own tenant may want what is locked.

@@ -88,6 +88,11 @@ impl Slot {
         dialled.await.map_err(timeout)?
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.key.pid
+    }
+
     /// With which privileges it is logged in.
     pub fn scope(&self) -> Scope {
         self.scope

@@ -267,6 +267,47 @@ fn a_process_that_no_proxy_knows_any_more_is_ended_by_its_role() {
 }
 
 #[test]
+fn what_ignores_its_cancel_does_not_outlive_its_client() {
+    let site = Site::new("0s");
+    let own = site.tenant("acme", &["--tier", "schema"]);
+    let slot = site.tenant("many", &["--tier", "row", "--variant", "shared"]);
+    for tenant in [own, slot] {
+        let mut client = tenant.login();
+        let pid = client.server_pid();
+        say(
+            &mut client,
+            "do $$ begin loop begin perform pg_sleep(60); \
+             exception when query_canceled then null; end; end loop; end $$",
+        );
+        let state = format!("select state from pg_stat_get_activity({pid})");
+        let mut admin = site.postgres.admin();
+        eventually("it runs", || admin.value(&state) == "active");
+        drop(client);
+        let is_there =
+            format!("select count(*) from pg_stat_get_activity({pid}) where pid is not null");
+        eventually("its process is gone", || admin.value(&is_there) == "0");
+    }
+}
+
+#[test]
+fn a_tenant_of_slots_is_kept_out_like_any_other() {
+    let site = Site::new("10m");
+    let slots = ["--tier", "row", "--variant", "shared"];
+    let (victim, attacker) = (site.tenant("acme", &slots), site.tenant("mallory", &slots));
+    let mut holder = attacker.login();
+    holder.exec("begin");
+    holder.exec("select * from accounts");
+    for _ in 0..2 {
+        let mut waiter = attacker.login();
+        say(&mut waiter, "begin; lock table accounts");
+        waiter.ends_with("57P01");
+    }
+    holder.ends_with("57P01");
+    assert_eq!(attacker.refused().code(), "53400");
+    comes_and_works(&victim);
+}
+
+#[test]
 fn without_the_watch_it_would_be_so() {
     let site = Site::watched("0s", "0s");
     let (attacker, mut holder) = site.attacker("database");
