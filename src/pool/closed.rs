@@ -14,7 +14,7 @@ use std::{
 const GRACE: Duration = Duration::from_secs(1);
 
 /// After this nobody asks any more.
-const MEMORY: Duration = Duration::from_secs(60);
+const MEMORY: Duration = Duration::from_mins(1);
 
 /// So many are remembered, the newest.
 const ENTRIES_MAX: usize = 10_000;

@@ -312,8 +312,9 @@ fn without_the_watch_it_would_be_so() {
     let site = Site::watched("0s", "0s");
     let (attacker, mut holder) = site.attacker("database");
     let mut waiter = attacker.login();
-    say(&mut waiter, RULE);
+    // Who is not in by now waits.
     let mut admin = site.postgres.admin();
+    say(&mut waiter, RULE);
     // PostgreSQL needs what is waited for to tell who waits, so only the lock is asked for.
     let waits = "select count(*) from pg_lock_status() where relation = 1260 and not granted";
     eventually("it waits", || admin.value(waits) != "0");
