@@ -16,6 +16,7 @@ mod locks;
 mod logins;
 mod make;
 mod names;
+mod patience;
 mod place;
 mod plan;
 mod protect;

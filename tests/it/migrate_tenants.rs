@@ -1,7 +1,9 @@
 //! `pgusher migrate tenants` and `pgusher protect`, as an operator runs them.
 
 use super::{
-    harness::{eventually, eventually_some, office::Office, postgres::signal, proxy::PROGRAM},
+    harness::{
+        Connect, eventually, eventually_some, office::Office, postgres::signal, proxy::PROGRAM,
+    },
     templates::postgres,
 };
 use serde_json::Value;
@@ -258,4 +260,53 @@ fn tables_are_protected_from_the_command_line() {
         inside.value("SELECT to_regclass('app.more') IS NOT NULL"),
         "t"
     );
+}
+
+#[test]
+fn a_tenant_that_keeps_a_shared_table_in_use_holds_up_no_other_while_it_is_changed() {
+    let office = office();
+    write(&office, FIRST);
+    let keys: Vec<String> = ["busy", "other"]
+        .iter()
+        .map(|id| {
+            let made = office.json(&["tenant", "create", id, "--tier", "row"]);
+            made["key"]["key"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let proxy = office.serve();
+    let connect = |id: &str, key: &str| Connect::to(proxy.address()).user(id).password(key);
+    let mut busy = connect("busy", &keys[0]).login();
+    busy.exec("begin");
+    busy.exec("select * from notes");
+    let mut other = connect("other", &keys[1]).login();
+    other.exec("insert into notes (id) values (1)");
+    let more = (
+        "0002_more.sql",
+        "ALTER TABLE notes ADD COLUMN text text DEFAULT 'none';",
+    );
+    write(&office, more);
+    let mut change = Command::new(PROGRAM)
+        .args(["migrate", "tenants"])
+        .current_dir(office.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let rows = office
+        .admin()
+        .value("SELECT row_database FROM pgusher.cluster");
+    let mut admin = postgres().admin();
+    let waits = format!(
+        "select count(*) from pg_locks l join pg_database d on d.oid = l.database where datname = '{rows}' \
+         and not granted and mode = 'AccessExclusiveLock'"
+    );
+    // It waits, gives up, and waits again.
+    for wanted in ["1", "0", "1"] {
+        eventually("it waits for a moment", || admin.value(&waits) == wanted);
+    }
+    assert_eq!(other.value("select count(*) from notes"), "1");
+    assert!(change.try_wait().unwrap().is_none(), "it goes on trying");
+    busy.exec("commit");
+    assert!(change.wait().unwrap().success());
+    assert_eq!(other.value("select text from notes"), "none");
 }

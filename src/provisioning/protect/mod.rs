@@ -16,7 +16,12 @@ mod refusals;
 mod steps;
 mod table;
 
-use super::{Admin, ProvisioningError, admin::Session, text::fill};
+use super::{
+    Admin, ProvisioningError,
+    admin::Session,
+    patience::{LOCK_TIME_MAX, Patience},
+    text::fill,
+};
 use crate::sql::{quoted_literal, quoted_name};
 use serde::Serialize;
 use table::Table;
@@ -64,6 +69,16 @@ pub enum ProtectError {
     Provisioning(#[from] ProvisioningError),
 }
 
+impl ProtectError {
+    /// What PostgreSQL said, if it was that.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Provisioning(error) => error.code(),
+            Self::NoTable(_) | Self::Obstacles(_) => None,
+        }
+    }
+}
+
 struct Listed<'a>(&'a [Obstacle]);
 
 impl std::fmt::Display for Listed<'_> {
@@ -97,7 +112,7 @@ pub async fn plan_protection(
 }
 
 /// Protects the tables of a database, all of them or none, and says what was done. Who uses them
-/// waits; when they are in use for more than 10 s it gives up (55P03).
+/// waits for half a second at a time; when they are in use for about a minute it gives up (55P03).
 ///
 /// # Errors
 /// [`ProtectError`].
@@ -111,12 +126,28 @@ pub async fn protect(
     assign: Option<&str>,
 ) -> Result<Vec<Step>, ProtectError> {
     let mut session = admin.connect(database).await?;
-    let limits = "BEGIN; SET LOCAL lock_timeout = '10s'";
-    session.run("begin a transaction", limits).await?;
-    let done = protect_in(&mut session, tables, assign).await;
+    let mut patience = Patience::default();
+    let done = loop {
+        let done = protect_once(&mut session, tables, assign).await;
+        match done {
+            Err(error) if patience.tries_again(error.code()).await => {}
+            done => break done,
+        }
+    };
+    session.end().await;
+    done
+}
+
+async fn protect_once(
+    session: &mut Session,
+    tables: &[String],
+    assign: Option<&str>,
+) -> Result<Vec<Step>, ProtectError> {
+    let limits = format!("BEGIN; SET LOCAL lock_timeout = '{LOCK_TIME_MAX}'");
+    session.run("begin a transaction", &limits).await?;
+    let done = protect_in(session, tables, assign).await;
     let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = session.run_once("end a transaction", end).await;
-    session.end().await;
     let steps = done?;
     ended?;
     Ok(steps)

@@ -76,6 +76,18 @@ pub enum TemplateError {
     Provisioning(#[from] ProvisioningError),
 }
 
+impl TemplateError {
+    /// What PostgreSQL said, if it was that.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { code, .. } => Some(code),
+            Self::Protect { source, .. } => source.code(),
+            Self::Provisioning(error) => error.code(),
+            _ => None,
+        }
+    }
+}
+
 struct At<'a>(&'a PathBuf, Option<usize>);
 
 impl std::fmt::Display for At<'_> {

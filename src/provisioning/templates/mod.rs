@@ -13,7 +13,12 @@ mod visitor;
 
 pub use error::TemplateError;
 
-use super::{Admin, Place, ProvisioningError, admin::Session, protect};
+use super::{
+    Admin, Place, ProvisioningError,
+    admin::Session,
+    patience::{LOCK_TIME_MAX, Patience},
+    protect,
+};
 use crate::{sql::quoted_literal, tenant::Tier};
 use files::Template;
 use std::path::Path;
@@ -220,13 +225,18 @@ async fn apply_rows(
     let records = ledger::records(session, key(place)).await?;
     let (from, new) = compare(&records, templates)?;
     let mut to = from;
-    session.run("set limits", LIMITS).await?;
+    let limits = format!("{LIMITS}; SET lock_timeout = '{LOCK_TIME_MAX}'");
+    session.run("set limits", &limits).await?;
     for template in new {
-        let mut done = apply_row(session, place, template, Views::Stay).await;
-        if done.as_ref().is_err_and(is_in_the_way) {
-            done = apply_row(session, place, template, Views::Go).await;
+        let mut views = Views::Stay;
+        let mut patience = Patience::default();
+        loop {
+            match apply_row(session, place, template, views).await {
+                Err(error) if views == Views::Stay && is_in_the_way(&error) => views = Views::Go,
+                Err(error) if patience.tries_again(error.code()).await => {}
+                done => break done?,
+            }
         }
-        done?;
         to = template.version;
     }
     Ok(Applied { from, to })
