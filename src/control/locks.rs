@@ -1,7 +1,10 @@
 //! Watches the locks of all clusters, so that no tenant can hold up the others, and ends what goes on
 //! behind a connection that is closed, so that none can have more of them than its pool.
 
-use super::{Actor, Control, ControlError, place::Ground};
+use super::{
+    Actor, Control, ControlError,
+    place::{Ground, upstream},
+};
 use crate::{
     provisioning::{LockWatch, ProvisioningError, Trespass},
     registry::{self, Changes, ClusterRow, NewEvent},
@@ -90,6 +93,11 @@ impl Control {
     }
 }
 
+/// The databases that tenants share.
+fn shared(row: &ClusterRow) -> [&str; 2] {
+    [&row.schema_database, &row.row_database]
+}
+
 type Watched = HashMap<String, (i64, tokio::task::AbortHandle)>;
 
 impl Watch {
@@ -121,31 +129,17 @@ impl Watch {
 
     /// Watches one cluster, for ever.
     async fn one(self, row: ClusterRow) {
-        let keyring = &self.control.registry.keyring;
-        let (ground, name) = match (Ground::new(&row, keyring), ClusterName::new(&row.name)) {
-            (Ok(ground), Ok(name)) => (ground, name),
-            (ground, _) => {
-                let error = ground.err().map(|error| error.with_causes());
-                tracing::error!(cluster = row.name, error, "its locks can't be watched");
-                return;
-            }
-        };
-        let server = Server {
-            cluster: name,
-            address: ground.admin.address.clone(),
-        };
-        let shared = [&*row.schema_database, &*row.row_database];
         let mut is_told = false;
         loop {
-            match LockWatch::connect(&ground.admin, &shared).await {
-                Ok(mut locks) => {
+            match self.connect(&row).await {
+                Ok((mut locks, server)) => {
                     is_told = false;
-                    let ended = self.look_on(&mut locks, &server, &shared).await;
+                    let ended = self.look_on(&mut locks, &server, &row).await;
                     tracing::debug!(cluster = row.name, error = ended, "locks are watched anew");
                 }
                 Err(error) if !is_told => {
                     is_told = true;
-                    let error = error.to_string();
+                    let error = error.with_causes();
                     tracing::warn!(cluster = row.name, error, "its locks can't be watched now");
                 }
                 Err(_) => {}
@@ -154,8 +148,19 @@ impl Watch {
         }
     }
 
+    async fn connect(&self, row: &ClusterRow) -> Result<(LockWatch, Server), ControlError> {
+        let failed = |cause| upstream(format!("the admin of cluster {:?}", row.name), cause);
+        let cluster = ClusterName::new(&row.name).map_err(|error| failed(error.into()))?;
+        // Its password may be sealed with a master key that is not known here yet.
+        let ground = Ground::new(row, &self.control.registry.keyring)?;
+        let locks = LockWatch::connect(&ground.admin, &shared(row)).await;
+        let locks = locks.map_err(|error| failed(error.into()))?;
+        let address = ground.admin.address;
+        Ok((locks, Server { cluster, address }))
+    }
+
     /// Looks until the connection is lost; why it is.
-    async fn look_on(&self, locks: &mut LockWatch, server: &Server, shared: &[&str]) -> String {
+    async fn look_on(&self, locks: &mut LockWatch, server: &Server, row: &ClusterRow) -> String {
         let mut ticks = interval(self.pause);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut refreshed, mut reaped) = (Instant::now(), Instant::now());
@@ -173,7 +178,7 @@ impl Watch {
                 }
                 if found.is_empty() && refreshed.elapsed() > REFRESH_INTERVAL {
                     refreshed = Instant::now();
-                    locks.refresh(shared).await?;
+                    locks.refresh(&shared(row)).await?;
                 }
                 Ok::<_, ProvisioningError>(())
             };

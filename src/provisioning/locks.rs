@@ -32,16 +32,19 @@ const REMEMBERED_MAX: usize = 10_000;
 
 const STEP: &str = "watch locks";
 
-/// Every lock that keeps others from writing or reading, and is no row's.
+/// Every lock that keeps others from writing or reading, and is no row's. One's own role and database
+/// are nobody else's.
 const LOOK: &str =
     "SELECT l.pid, a.usesysid AS role, l.database, coalesce(l.relation, l.objid) AS object,
-        l.relation IS NULL AS is_object, l.mode, l.granted,
+        l.relation IS NULL AS is_object,
+        l.mode, l.granted,
         coalesce(extract(epoch FROM clock_timestamp() - l.waitstart), 0)::float8 AS waited,
         a.state IS DISTINCT FROM 'idle in transaction' AS is_busy
     FROM pg_lock_status() l JOIN pg_stat_get_activity(NULL) a ON a.pid = l.pid
     WHERE l.locktype IN ('relation', 'object')
         AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock',
-            'ExclusiveLock', 'AccessExclusiveLock')";
+            'ExclusiveLock', 'AccessExclusiveLock')
+        AND (l.classid = 1260 AND l.objid = a.usesysid OR l.classid = 1262 AND l.objid = a.datid) IS NOT TRUE";
 
 /// Ends tenants' backends that are older than the end of their connections. Age tells them from who got
 /// the same number since, and the role from who has it on another server.
@@ -236,8 +239,7 @@ impl LockWatch {
     /// Whether others than its own tenant may want what is locked.
     fn concerns_others(&self, lock: &Lock) -> bool {
         if lock.database.0 == 0 {
-            // Its own role is a tenant's own.
-            return !(lock.is_object && Some(lock.object) == lock.role);
+            return true;
         }
         let is_made = lock.object.0 >= FIRST_NORMAL_OID;
         self.shared.contains_key(&lock.database) && !(is_made && lock.is_object)
