@@ -179,7 +179,7 @@ pub fn main() -> ExitCode {
     match run(cli, &mut io) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            writeln!(io.talk, "pgusher: {error:#}").ok();
+            writeln!(io.talk, "pgusher: {}", told(&error)).ok();
             exit_code(&error)
         }
     }
@@ -225,6 +225,20 @@ fn demo(args: DemoArgs) -> anyhow::Result<()> {
     let result = runtime.block_on(crate::demo::run(args));
     runtime.shutdown_background();
     result
+}
+
+/// An error with its causes; one that its effect has told of already is not told again.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| {
+        let cause = cause.to_string();
+        if told.ends_with(&cause) {
+            told
+        } else if told.is_empty() {
+            cause
+        } else {
+            format!("{told}: {cause}")
+        }
+    })
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {

@@ -52,7 +52,7 @@ use sqlx::{
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::{str::FromStr as _, sync::Arc, time::Duration};
+use std::{borrow::Cow, str::FromStr as _, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// How long a connection to the registry may take, for who serves others meanwhile.
@@ -65,6 +65,13 @@ const COMMAND_PATIENCE: Duration = Duration::from_mins(1);
 const COMMAND_CONNECTIONS: u32 = 2;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/registry/migrations");
+
+/// Which migrations are applied. It is named with its schema: where a name alone is looked for and
+/// made depends on the login, and is another place as soon as there is a schema of the login's name.
+const APPLIED: &str = "pgusher._sqlx_migrations";
+
+/// Makes the schema, and brings that table there from where earlier versions made it.
+const HOME: &str = include_str!("home.sql");
 
 /// The system of record. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -124,7 +131,13 @@ impl Registry {
     /// Cancel safe: each migration is a transaction.
     pub async fn migrate(&self) -> Result<(), RegistryError> {
         let mut db = self.connect(self.patience).await?;
-        MIGRATIONS.run_direct(None, &mut db, false).await?;
+        sqlx::raw_sql(HOME).execute(&mut db).await?;
+        let mut migrations = Migrator {
+            migrations: Cow::Borrowed(&MIGRATIONS.migrations),
+            ..Migrator::DEFAULT
+        };
+        migrations.dangerous_set_table_name(APPLIED);
+        migrations.run_direct(None, &mut db, false).await?;
         timeout(CONNECT_TIME_MAX, db.close()).await.ok();
         Ok(())
     }

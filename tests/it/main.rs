@@ -77,6 +77,7 @@ mod protect;
 mod quotas;
 mod random_sessions;
 mod registry_changes;
+mod registry_home;
 mod registry_outages;
 mod relay_extended;
 mod relay_simple;
