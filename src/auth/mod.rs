@@ -131,8 +131,10 @@ impl Authenticator {
             AuthError::Refused(Refusal::fatal(SqlState::NOT_NOW, text))
         })?;
         let result = self.prove(conversation, claim, found).await;
-        if matches!(result, Err(AuthError::BadKey(_))) {
-            self.throttle.failed(claim.peer.ip(), claim.user);
+        match result {
+            Ok(_) => self.throttle.succeeded(claim.peer.ip(), claim.user),
+            Err(AuthError::BadKey(_)) => self.throttle.failed(claim.peer.ip(), claim.user),
+            Err(_) => {}
         }
         result
     }

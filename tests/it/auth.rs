@@ -392,6 +392,41 @@ fn failed_logins_are_throttled_where_they_come_from() {
 }
 
 #[test]
+fn guesses_behind_an_address_lock_out_nobody_who_is_known_there() {
+    let place = Postgres::shared().place();
+    let proxy = Proxy::of([
+        acme(),
+        Tenant::new("other", &place),
+        Tenant::new("third", &place),
+    ])
+    .set("auth_failures_per_minute", 3)
+    .start();
+    let shared = |tenant| proxy.connect(tenant).from("127.0.0.9");
+    shared("other").login().is_in_step();
+    let attacker = shared("acme").password("wrong");
+    let guess = || attacker.try_login().err().expect("a wrong key never opens");
+    for _ in 0..4 {
+        guess();
+    }
+    let told = format!("{:?}", error(&guess()).unwrap());
+    assert!(told.contains("Too many failed logins"), "{told}");
+    for _ in 0..4 {
+        shared("other").login().is_in_step();
+    }
+    let told = shared("third").refused();
+    assert_eq!(told.code(), "28P01");
+    assert!(
+        format!("{told:?}").contains("Too many failed logins"),
+        "{told:?}"
+    );
+    proxy
+        .connect("third")
+        .from("127.0.0.8")
+        .login()
+        .is_in_step();
+}
+
+#[test]
 fn no_secret_is_logged() {
     let proxy = Proxy::of([acme()]).set("log_level", "debug").start();
     proxy
