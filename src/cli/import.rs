@@ -22,6 +22,7 @@ pub(super) enum ImportCommand {
 Examples:
   pgusher import pgbouncer /etc/pgbouncer/pgbouncer.ini > proxy.toml
   pgusher import pgbouncer pgbouncer.ini --database shop --database blog   (reached through *)
+  pgusher import pgbouncer.ini                                             the same, shorter
 
 The file holds the upstream passwords that PgBouncer's files held: chmod 600.")]
     Pgbouncer(PgbouncerArgs),

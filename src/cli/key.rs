@@ -11,7 +11,7 @@ use std::{
     io::{BufRead, Read},
     time::Duration,
 };
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use zeroize::Zeroizing;
 
 /// Longer ones are no keys: a client's password message is limited, too.
@@ -92,9 +92,9 @@ pub(super) struct CreateArgs {
     /// read, write, or a word for the tenant's own applications; can be given more than once
     #[arg(long, requires = "tenant", value_name = "WORD")]
     permission: Vec<String>,
-    /// It ends after this time, such as 90d
-    #[arg(long, requires = "tenant", value_parser = humantime::parse_duration)]
-    expires: Option<Duration>,
+    /// It ends then: after 90d, or at 2027-01-31T00:00:00Z
+    #[arg(long, requires = "tenant", value_name = "TIME", value_parser = end)]
+    expires: Option<OffsetDateTime>,
     /// New connections and requests of the admin API in an hour, in each proxy
     #[arg(long, requires = "tenant", value_name = "N")]
     rate_limit_per_hour: Option<i32>,
@@ -170,12 +170,19 @@ pub(super) fn run(command: KeyCommand, io: &mut Io<'_>) -> anyhow::Result<()> {
     }
 }
 
+/// A time, or how long until then.
+fn end(text: &str) -> Result<OffsetDateTime, String> {
+    if let Ok(end) = OffsetDateTime::parse(text, &Rfc3339) {
+        return Ok(end);
+    }
+    let rest = humantime::parse_duration(text);
+    let rest = rest.map_err(|_error| "write \"90d\", or \"2027-01-31T00:00:00Z\"".to_owned())?;
+    let rest = time::Duration::try_from(rest).ok();
+    let end = rest.and_then(|rest| OffsetDateTime::now_utc().checked_add(rest));
+    end.ok_or_else(|| "it is too long".to_owned())
+}
+
 fn create_for(tenant: String, args: CreateArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
-    let expires = args.expires.map(|time| {
-        let time = time::Duration::try_from(time).ok();
-        let end = time.and_then(|time| OffsetDateTime::now_utc().checked_add(time));
-        end.ok_or_else(|| UsageError::Change("--expires".to_owned(), "it is too long".to_owned()))
-    });
     let new = NewKey {
         name: args.name.unwrap_or_default(),
         scope: args.scope,
@@ -184,7 +191,7 @@ fn create_for(tenant: String, args: CreateArgs, io: &mut Io<'_>) -> anyhow::Resu
         rate_limit_per_hour: args.rate_limit_per_hour,
         max_client_connections: args.max_client_connections,
         not_before: None,
-        expires_at: expires.transpose()?,
+        expires_at: args.expires,
     };
     let foreign: Vec<_> = new
         .foreign_permissions()

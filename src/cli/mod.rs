@@ -32,8 +32,9 @@ use crate::{
 use clap::{Args, Parser, Subcommand};
 use output::Output;
 use std::{
+    ffi::OsString,
     io::{self, BufRead, IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -162,7 +163,7 @@ struct Io<'a> {
 
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(words(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(error) => {
             // Help goes to stdout and is no failure; a closed pipe is none either.
@@ -183,6 +184,15 @@ pub fn main() -> ExitCode {
             exit_code(&error)
         }
     }
+}
+
+/// `pgusher import pgbouncer.ini` says whose file it is, and needs no other word for it.
+fn words(mut words: Vec<OsString>) -> Vec<OsString> {
+    let is_ini = |word: &OsString| Path::new(word).extension().is_some_and(|end| end == "ini");
+    if words.get(1).is_some_and(|word| word == "import") && words.get(2).is_some_and(is_ini) {
+        words.insert(2, "pgbouncer".into());
+    }
+    words
 }
 
 fn run(cli: Cli, io: &mut Io<'_>) -> anyhow::Result<()> {

@@ -113,6 +113,22 @@ fn a_revoked_key_stays_revoked_and_is_told_once() {
 }
 
 #[test]
+fn a_key_ends_at_a_time_or_after_one() {
+    let estate = Estate::new();
+    estate.create("acme", "row");
+    let create = |expires| ["key", "create", "acme", "--expires", expires];
+    let made = estate.office.json(&create("2097-01-31T00:00:00Z"));
+    assert_eq!(made["expires_at"], "2097-01-31T00:00:00Z");
+    let made = estate.office.json(&create("90d"));
+    assert_ne!(made["expires_at"], Value::Null);
+    let told = estate.fails(&create("soon"));
+    assert!(
+        told.contains("write \"90d\", or \"2027-01-31T00:00:00Z\""),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_replaced_key_goes_on_for_its_grace() {
     let estate = Estate::new();
     let created = estate.create("acme", "row");

@@ -102,6 +102,23 @@ fn quoted(text: &str) -> String {
 }
 
 #[test]
+fn the_name_of_the_file_says_that_it_is_pgbouncers() {
+    let desk = Desk::new("[databases]\nshop = host=127.0.0.1 user=shop\n", "");
+    let short = desk.run(&["import", "pgbouncer.ini", "--json"]).succeeded();
+    let short: Value = serde_json::from_str(&short.out).unwrap();
+    assert_eq!(short["logins"][0]["tenant"], "shop");
+    let long = desk.import(&["--json"]).succeeded();
+    let long: Value = serde_json::from_str(&long.out).unwrap();
+    assert_eq!(short["notes"], long["notes"]);
+    let missing = desk.run(&["import", "missing.ini"]);
+    assert!(
+        missing.err.contains("can't read missing.ini"),
+        "{}",
+        missing.err
+    );
+}
+
+#[test]
 fn tenants_of_a_pgbouncer_ini_log_in_with_their_old_passwords() {
     let (alone, forced): (Place, Place) =
         (Postgres::shared().database(), Postgres::shared().database());
