@@ -70,8 +70,7 @@ impl Control {
             status => return Err(not(&id, status)),
         };
         // The proxies refuse it already; its roles can't log in past them either.
-        let site = self.site(&mut turn.db, &after).await?;
-        site.lock_out().await.map_err(|cause| {
+        let half_done = |cause| {
             upstream(
                 format!(
                     "tenant {id:?} is suspended, but cluster {:?} could not be told; do it again when it answers",
@@ -79,7 +78,10 @@ impl Control {
                 ),
                 cause,
             )
-        })?;
+        };
+        let site = self.site(&mut turn.db, &after).await;
+        let site = site.map_err(|error| half_done(error.into()))?;
+        site.lock_out().await.map_err(half_done)?;
         site.lock_out_of_standbys().await.map_err(|cause| {
             upstream(
                 format!(
@@ -261,14 +263,16 @@ impl Control {
         let columns = json!({ "status": "terminated", "remove_at": remove_at });
         let facts = json!({ "grace_seconds": how.grace.as_secs(), "dump": how.dump.is_some() });
         let mut row = write(turn, actor, &row, ("Terminated", columns, facts)).await?;
-        let site = self.site(&mut turn.db, &row).await?;
         let stands = format!("tenant {id:?} is terminated: the proxies refuse it");
+        let half_done = |cause| {
+            let what =
+                format!("{stands}. Its cluster could not be told; do it again when it answers");
+            upstream(what, cause)
+        };
+        let site = self.site(&mut turn.db, &row).await;
+        let site = site.map_err(|error| half_done(error.into()))?;
         if !is_new {
-            site.lock_out().await.map_err(|cause| {
-                let what =
-                    format!("{stands}. Its cluster could not be told; do it again when it answers");
-                upstream(what, cause)
-            })?;
+            site.lock_out().await.map_err(half_done)?;
             // What is dropped at the primary goes there too: a replica that is gone holds up nothing.
             if let Err(error) = site.lock_out_of_standbys().await {
                 tracing::warn!(tenant = %id, %error, "a replica was not told that a tenant has ended");

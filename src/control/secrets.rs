@@ -125,6 +125,8 @@ impl Control {
         mut on_value: impl FnMut(),
     ) -> Result<Rotated, ControlError> {
         actor.may_operate(Role::Admin)?;
+        // What has the newest key's number is not opened: another key of that number would pass.
+        self.registry.check_keyring().await?;
         let mut rotated = Rotated {
             key: self.registry.keyring.current(),
             ..Rotated::default()

@@ -98,6 +98,10 @@ async fn connect(inner: &Inner, pool: &sqlx::PgPool) -> Result<PgListener, Regis
         let error = chain(&error);
         tracing::error!(error, "the registry can't be brought up to date");
     }
+    if let Err(error @ RegistryError::OtherKeys(_)) = inner.registry.check_keyring().await {
+        let error = chain(&error);
+        tracing::error!(error, "no tenant of the registry can be served");
+    }
     listener.listen(CHANNEL).await?;
     inner.load_clusters().await?;
     Ok(listener)

@@ -107,6 +107,31 @@ fn a_suspension_holds_when_the_cluster_does_not_answer() {
 }
 
 #[test]
+fn with_another_master_key_who_is_ended_is_refused_all_the_same_and_told() {
+    let estate = Estate::new();
+    estate.create("acme", "row");
+    let key = estate.office.path().join("master.key");
+    let right = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    // Of the same number.
+    estate.office.add_master_key(1);
+    let told = estate.fails(&["tenant", "suspend", "acme"]);
+    let says = "is suspended, but cluster \"main\" could not be told";
+    assert!(told.contains(says), "{told}");
+    assert!(told.contains("does not open with master key 1"), "{told}");
+    assert_eq!(estate.field("acme", "status"), "suspended");
+    let told = estate.fails(&["tenant", "delete", "acme"]);
+    assert!(told.contains("\"acme\" is terminated"), "{told}");
+    assert_eq!(estate.field("acme", "status"), "terminated");
+    let told = estate.fails(&["secrets", "rotate"]);
+    assert!(told.contains("are not the registry's"), "{told}");
+    std::fs::write(&key, right).unwrap();
+    run(&estate, &["tenant", "resume", "acme"]);
+    run(&estate, &["tenant", "suspend", "acme"]);
+    run(&estate, &["secrets", "rotate"]);
+}
+
+#[test]
 fn a_new_password_replaces_the_old_one_and_sessions_go_on() {
     let estate = Estate::new();
     estate.create("acme", "schema");

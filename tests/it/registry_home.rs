@@ -6,9 +6,9 @@ use std::{fs, sync::Once};
 /// An office whose registry belongs to a login of the name of its schema, as the documentation has
 /// it: what is named without a schema is looked for in that schema, as soon as there is one.
 fn office() -> Office {
+    static LOGIN: Once = Once::new();
     let shared = Postgres::shared().endpoint();
     let office = Office::new(shared);
-    static LOGIN: Once = Once::new();
     LOGIN.call_once(|| {
         let mut admin = shared.admin();
         admin.exec("create role pgusher login in role by_trust");

@@ -153,6 +153,11 @@ fn another_master_key_is_said_and_nobody_is_let_in() {
     let path = proxy.folder().join("master.key");
     fs::write(&path, &other).unwrap();
     proxy.start_again();
+    eventually("it is said before anybody asks", || {
+        let log = proxy.log();
+        log.contains("no tenant of the registry can be served")
+            && log.contains("are not the registry's")
+    });
     eventually("it is said", || {
         connect(&proxy, "acme").refused().code() == "57P03"
             && proxy.log().contains("does not open with master key 1")
