@@ -398,10 +398,11 @@ fn sweep(args: &SweepArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
             }
         }
     }
-    if swept.failed.is_empty() {
+    if swept.failed.is_empty() && swept.left.is_empty() {
         return Ok(());
     }
-    let failed = swept.failed.iter().map(|(id, why)| format!("{id}: {why}"));
+    let failed = swept.failed.iter().chain(&swept.left);
+    let failed = failed.map(|(id, why)| format!("{id}: {why}"));
     bail!(
         "could not be gone on with:\n  {}",
         failed.collect::<Vec<_>>().join("\n  ")

@@ -12,7 +12,7 @@ use super::{
     view::tenant_record,
 };
 use crate::{
-    provisioning::Variant,
+    provisioning::{self, Variant},
     registry::{self, Changes, TenantRow, TenantSeed},
     tenant::Tier,
 };
@@ -104,6 +104,9 @@ impl Control {
                 row.status
             )));
         }
+        if let Some(why) = self.lacks_templates(&mut turn.db, &row).await? {
+            return Err(ControlError::Conflict(why));
+        }
         let site = self.site(&mut turn.db, &row).await?;
         site.ground.probe().await?;
         let facts = json!({ "resumed": true });
@@ -129,6 +132,7 @@ impl Control {
             .probe()
             .await?;
         check_time_zone(&mut turn.db, &plan.change).await?;
+        let templates = self.newest_template(plan.tier)?;
         let shared = (
             cluster.schema_database.as_str(),
             cluster.row_database.as_str(),
@@ -149,7 +153,7 @@ impl Control {
             &row.id,
             "ProvisioningStarted",
             Changes::default(),
-            json!({}),
+            json!({ "templates": templates }),
         );
         registry::append(&mut tx, started).await?;
         tx.commit().await?;
@@ -182,6 +186,32 @@ impl Control {
             )));
         }
         self.go_on(actor, turn, &plan.id).await
+    }
+
+    /// The newest version of a tier's templates; 0: there are none.
+    fn newest_template(&self, tier: Tier) -> Result<i64, ControlError> {
+        let Some(directory) = &self.templates else {
+            return Ok(0);
+        };
+        let newest = provisioning::templates::newest(directory, tier);
+        newest.map_err(|cause| upstream("its templates can't be read", cause.into()))
+    }
+
+    /// Why a half made tenant can't be gone on with here: it was begun with templates that are not
+    /// here, and would be left without its tables.
+    pub(super) async fn lacks_templates(
+        &self,
+        db: &mut PgConnection,
+        row: &TenantRow,
+    ) -> Result<Option<String>, ControlError> {
+        let begun = registry::begun_with_templates(db, &row.id).await?;
+        if begun == 0 || begun <= self.newest_template(tier_of(row)?)? {
+            return Ok(None);
+        }
+        let id = &row.id;
+        Ok(Some(format!(
+            "tenant {id:?} was begun with templates up to version {begun}, which are not here: go on with it where              [templates] in proxy.toml names them, or remove it: pgusher tenant delete {id}"
+        )))
     }
 
     async fn seed(

@@ -23,6 +23,8 @@ pub struct Swept {
     pub removed: Vec<String>,
     /// Have the password again that the registry knows.
     pub repaired: Vec<String>,
+    /// Half made, with templates that are not here, and which: left to who has them.
+    pub left: Vec<(String, String)>,
     /// Somebody else is at them right now.
     pub busy: Vec<String>,
     /// Could not be gone on with, and why.
@@ -33,6 +35,7 @@ enum Outcome {
     Activated,
     Removed,
     Repaired,
+    Left(String),
     Nothing,
 }
 
@@ -66,6 +69,7 @@ impl Control {
                 Ok(Outcome::Activated) => swept.activated.push(id),
                 Ok(Outcome::Removed) => swept.removed.push(id),
                 Ok(Outcome::Repaired) => swept.repaired.push(id),
+                Ok(Outcome::Left(why)) => swept.left.push((id, why)),
                 Ok(Outcome::Nothing) => {}
                 Err(ControlError::Conflict(_)) => swept.busy.push(id),
                 Err(error) => swept.failed.push((id, error.with_causes())),
@@ -92,6 +96,9 @@ impl Control {
             return Ok(Outcome::Nothing);
         };
         if row.status == "provisioning" {
+            if let Some(why) = self.lacks_templates(&mut turn.db, &row).await? {
+                return Ok(Outcome::Left(why));
+            }
             let found = self.go_on(actor, turn, id).await?;
             self.finish(actor, turn, found, false).await?;
             return Ok(Outcome::Activated);

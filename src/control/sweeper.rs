@@ -19,7 +19,8 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 const RETRY_AFTER: Duration = Duration::from_mins(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
-/// What could not be gone on with: since how many times, and when it is tried again.
+/// What could not be gone on with, or was left to others: since how many times, and when it is
+/// tried again.
 #[derive(Debug, Default)]
 struct Failures(HashMap<String, (u32, Instant)>);
 
@@ -41,7 +42,7 @@ impl Failures {
         {
             self.0.remove(id);
         }
-        for (id, _) in &swept.failed {
+        for (id, _) in swept.failed.iter().chain(&swept.left) {
             let (times, again) = self.0.entry(id.clone()).or_insert((0, Instant::now()));
             let pause = RETRY_AFTER * 2_u32.saturating_pow((*times).min(16));
             *again = Instant::now() + pause.min(RETRY_AFTER_MAX);
@@ -82,7 +83,7 @@ impl Control {
         let lock = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, 0)").bind(LOCK);
         if lock.fetch_one(&mut db).await? {
             let swept = self.sweep_these(&Actor::system(), due).await;
-            tell(&swept);
+            tell(&swept, failures);
             failures.take(&unfinished, &swept);
         } else {
             tracing::debug!("another proxy sweeps");
@@ -92,7 +93,8 @@ impl Control {
     }
 }
 
-fn tell(swept: &Swept) {
+/// Says what a sweep did. That a tenant is left to others is said once.
+fn tell(swept: &Swept, before: &Failures) {
     for tenant in &swept.activated {
         tracing::info!(tenant, "a half made tenant is finished; it has no keys yet");
     }
@@ -101,6 +103,13 @@ fn tell(swept: &Swept) {
     }
     for tenant in &swept.repaired {
         tracing::info!(tenant, "a tenant's password is put right");
+    }
+    for (tenant, why) in &swept.left {
+        if before.0.contains_key(tenant) {
+            tracing::debug!(tenant, why, "a half made tenant is still left to others");
+        } else {
+            tracing::warn!(tenant, why, "a half made tenant is left to others");
+        }
     }
     for (tenant, error) in &swept.failed {
         tracing::warn!(

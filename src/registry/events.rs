@@ -66,6 +66,23 @@ pub async fn oldest_events(
         .await?)
 }
 
+/// With which newest version of templates the making of a tenant was begun; 0: without.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn begun_with_templates(
+    db: &mut PgConnection,
+    tenant: &str,
+) -> Result<i64, RegistryError> {
+    let query = sqlx::query_scalar::<_, Option<i64>>(
+        "SELECT (facts->>'templates')::bigint FROM pgusher.event
+         WHERE tenant = $1 AND kind = 'ProvisioningStarted' AND NOT facts ? 'resumed'
+         ORDER BY seq DESC LIMIT 1",
+    );
+    let found = query.bind(tenant).fetch_optional(db).await?;
+    Ok(found.flatten().unwrap_or(0))
+}
+
 /// The last event of a tenant up to a time (microseconds since 1970); 0 when there is none. What is
 /// before it in the chain happened before it, whatever the clocks said.
 ///

@@ -36,7 +36,7 @@ pub use connect::{Pauses, is_full};
 pub use directory::RegistryDirectory;
 pub use error::RegistryError;
 pub use event::{Changes, NewEvent, append};
-pub use events::{EventRow, last_event_at, newest_events, oldest_events};
+pub use events::{EventRow, begun_with_templates, last_event_at, newest_events, oldest_events};
 pub use keys::{KeyEnd, end_key, insert_key, keys, keys_after, lock_key};
 pub use rows::{ClusterRow, KeyRow, SlotKeyRow, TenantRow};
 pub use slot_keys::slot_key;

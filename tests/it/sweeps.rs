@@ -139,3 +139,35 @@ fn what_cannot_be_gone_on_with_is_told_and_keeps_no_other() {
     eventually("the other is finished", || is_active(&estate));
     assert!(proxy.says("a tenant can't be gone on with"));
 }
+
+#[test]
+fn a_tenant_that_was_begun_with_templates_is_left_to_who_has_them() {
+    let estate = Estate::new();
+    let folder = estate.office.path().join("templates/schema");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("0001_first.sql"), "CREATE TABLE first ()").unwrap();
+    let file = estate.office.path().join("proxy.toml");
+    let without = fs::read_to_string(&file).unwrap();
+    let with = without.clone() + "[templates]\ndirectory = \"templates\"\n";
+    fs::write(&file, &with).unwrap();
+    half_made(&estate);
+    fs::write(&file, &without).unwrap();
+    let proxy = Sweeping::start(&estate);
+    eventually("it is told", || {
+        proxy.says("a half made tenant is left to others")
+    });
+    let says = "was begun with templates up to version 1, which are not here";
+    for command in [
+        &["tenant", "sweep"][..],
+        &["tenant", "resume-provisioning", "acme"],
+        &["tenant", "create", "acme", "--tier", "schema"],
+    ] {
+        eventually("its turn has come", || estate.fails(command).contains(says));
+    }
+    assert!(!is_active(&estate));
+    drop(proxy);
+    fs::write(&file, with).unwrap();
+    let _proxy = Sweeping::start(&estate);
+    eventually("it is finished", || is_active(&estate));
+    assert_eq!(estate.field("acme", "template_version"), "1");
+}

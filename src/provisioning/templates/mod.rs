@@ -48,6 +48,15 @@ pub struct Pending {
     pub name: String,
 }
 
+/// The newest version of a tier; 0: there are none.
+///
+/// # Errors
+/// [`TemplateError::Directory`], [`TemplateError::File`].
+pub fn newest(directory: &Path, tier: Tier) -> Result<i64, TemplateError> {
+    let templates = files::read(directory, tier)?;
+    Ok(templates.last().map_or(0, |template| template.version))
+}
+
 /// The templates of the place's tier that it does not have yet. Changes nothing.
 ///
 /// # Errors
