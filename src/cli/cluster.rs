@@ -34,8 +34,12 @@ pub(super) enum ClusterCommand {
     Harden(OneArgs),
     /// Attack a cluster as a tenant would, and report what held
     Verify(OneArgs),
+    /// Harden a cluster another way, with all databases that tenants have or share there
+    Set(SetArgs),
     /// Add a hot standby
-    AddReplica(AddReplicaArgs),
+    AddReplica(ReplicaArgs),
+    /// Forget a hot standby, also one that does not answer
+    RemoveReplica(ReplicaArgs),
 }
 
 #[derive(Debug, Args)]
@@ -111,7 +115,18 @@ pub(super) struct OneArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct AddReplicaArgs {
+pub(super) struct SetArgs {
+    /// The cluster
+    name: String,
+    /// strict, compatible or sealed: as of `pgusher cluster add`
+    #[arg(long)]
+    profile: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReplicaArgs {
     /// The cluster
     name: String,
     /// Its address
@@ -147,7 +162,14 @@ pub(super) fn run(command: ClusterCommand, io: &mut Io<'_>) -> anyhow::Result<()
             spinner.finish_and_clear();
             tenant::reported(&report?, common.json, io)
         }
-        ClusterCommand::AddReplica(AddReplicaArgs { name, url, common }) => {
+        ClusterCommand::Set(args) => set(args, io),
+        ClusterCommand::RemoveReplica(ReplicaArgs { name, url, common }) => {
+            let cluster = control::run(&common.config, |control, actor| async move {
+                Ok(control.remove_replica(&actor, &name, &url).await?)
+            });
+            done(&cluster?, "has one replica less", common.json, io)
+        }
+        ClusterCommand::AddReplica(ReplicaArgs { name, url, common }) => {
             let cluster = control::run(&common.config, |control, actor| async move {
                 Ok(control.add_replica(&actor, &name, &url).await?)
             });
@@ -181,6 +203,22 @@ fn add(args: AddArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
     });
     spinner.finish_and_clear();
     done(&cluster?, "is added", args.common.json, io)
+}
+
+fn set(args: SetArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
+    let SetArgs {
+        name,
+        profile,
+        common,
+    } = args;
+    let spinner = tenant::spinner("hardening it");
+    let cluster = control::run(&common.config, |control, actor| async move {
+        Ok(control.set_profile(&actor, &name, &profile).await?)
+    });
+    spinner.finish_and_clear();
+    let cluster = cluster?;
+    let what = format!("is hardened by the profile {}", cluster.profile);
+    done(&cluster, &what, common.json, io)
 }
 
 /// Proxies are started elsewhere: the registry keeps the whole path.

@@ -8,9 +8,9 @@ use super::{
 };
 use crate::{
     config::cluster_url,
-    provisioning::{Profile, Report},
+    provisioning::Profile,
     registry::{self, Changes, ClusterRow, NewEvent},
-    tenant::Secret,
+    tenant::{Address, Secret},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -18,7 +18,7 @@ use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-const REPLICAS_MAX: usize = 16;
+pub(super) const REPLICAS_MAX: usize = 16;
 
 /// A cluster to be added.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -96,11 +96,7 @@ impl NewCluster {
                 "it needs tls \"verify-ca\" or \"verify-full\"".to_owned(),
             );
         }
-        let profile = self.profile.as_deref();
-        if profile.is_some_and(|name| Profile::named(name).is_none()) {
-            let problem = "it must be \"strict\", \"compatible\" or \"sealed\"";
-            return wrong("profile", problem.to_owned());
-        }
+        self.profile.as_deref().map_or(Ok(()), check_profile)?;
         self.check_numbers()
     }
 
@@ -160,9 +156,20 @@ fn wrong(field: &str, problem: String) -> Result<(), ControlError> {
     })
 }
 
+pub(super) fn check_profile(name: &str) -> Result<(), ControlError> {
+    if Profile::named(name).is_some() {
+        return Ok(());
+    }
+    let problem = "it must be \"strict\", \"compatible\" or \"sealed\"";
+    wrong("profile", problem.to_owned())
+}
+
 pub(super) fn check_url(field: &str, url: &str) -> Result<(), ControlError> {
-    let parsed = cluster_url(url);
-    parsed.map(drop).map_err(|error| ControlError::Invalid {
+    parsed(field, url).map(drop)
+}
+
+pub(super) fn parsed(field: &str, url: &str) -> Result<Address, ControlError> {
+    cluster_url(url).map_err(|error| ControlError::Invalid {
         field: field.to_owned(),
         problem: error.to_string(),
     })
@@ -232,91 +239,7 @@ impl Control {
         Ok(ClusterView::from(&one(&mut db, name).await?))
     }
 
-    /// Hardens a cluster again with all databases that tenants have or share there, after an upgrade
-    /// for example. Needs an operator with the role `admin`.
-    ///
-    /// # Errors
-    /// [`ControlError`].
-    ///
-    /// # Cancel safety
-    /// Can be done again.
-    pub async fn harden_cluster(
-        &self,
-        actor: &Actor,
-        name: &str,
-    ) -> Result<ClusterView, ControlError> {
-        actor.may_operate(Role::Admin)?;
-        let before = self.cluster_row(name).await?;
-        let ground = Ground::new(&before, &self.registry.keyring)?;
-        ground.probe().await?;
-        let holes = harden(&ground).await?;
-        let databases = ground.harden_databases().await;
-        databases.map_err(|cause| {
-            let what = format!("not all databases of cluster {name:?} could be hardened");
-            upstream(what, cause)
-        })?;
-        let mut tx = self.registry.pool.begin().await?;
-        let after = registry::set_cluster_holes(&mut tx, name, holes).await?;
-        let changes = Changes::between(&cluster_record(&before), &cluster_record(&after));
-        tell(&mut tx, actor, "ClusterHardened", (name, changes)).await?;
-        tx.commit().await?;
-        Ok(ClusterView::from(&after))
-    }
-
-    /// Attacks a cluster as a tenant would, and reports what held. Needs an operator with the role
-    /// `viewer`.
-    ///
-    /// # Errors
-    /// [`ControlError`].
-    ///
-    /// # Cancel safety
-    /// Canaries may be left; the next run removes them.
-    pub async fn verify_cluster(&self, actor: &Actor, name: &str) -> Result<Report, ControlError> {
-        actor.may_operate(Role::Viewer)?;
-        let row = self.cluster_row(name).await?;
-        let ground = Ground::new(&row, &self.registry.keyring)?;
-        ground.probe().await?;
-        let report = ground.verify().await;
-        report.map_err(|cause| upstream(format!("cluster {name:?} could not be verified"), cause))
-    }
-
-    /// Adds a hot standby. Needs an operator with the role `admin`.
-    ///
-    /// # Errors
-    /// [`ControlError`].
-    ///
-    /// # Cancel safety
-    /// It is added then, or it is not.
-    pub async fn add_replica(
-        &self,
-        actor: &Actor,
-        name: &str,
-        url: &str,
-    ) -> Result<ClusterView, ControlError> {
-        actor.may_operate(Role::Admin)?;
-        check_url("replica_url", url)?;
-        let mut tx = self.registry.pool.begin().await?;
-        let before = one(&mut tx, name).await?;
-        if before.replica_urls.iter().any(|other| other == url) || before.primary_url == url {
-            return Err(ControlError::Conflict(format!(
-                "{url} is a server of cluster {name:?} already"
-            )));
-        }
-        let mut urls = before.replica_urls.clone();
-        urls.push(url.to_owned());
-        if urls.len() > REPLICAS_MAX {
-            return Err(ControlError::Conflict(format!(
-                "cluster {name:?} has {REPLICAS_MAX} replicas already"
-            )));
-        }
-        let after = registry::set_replicas(&mut tx, name, &urls).await?;
-        let changes = Changes::between(&cluster_record(&before), &cluster_record(&after));
-        tell(&mut tx, actor, "ReadReplicaAdded", (name, changes)).await?;
-        tx.commit().await?;
-        Ok(ClusterView::from(&after))
-    }
-
-    async fn cluster_row(&self, name: &str) -> Result<ClusterRow, ControlError> {
+    pub(super) async fn cluster_row(&self, name: &str) -> Result<ClusterRow, ControlError> {
         let mut db = self.registry.pool.acquire().await?;
         one(&mut db, name).await
     }
@@ -353,7 +276,7 @@ fn taken(name: &str) -> ControlError {
     ControlError::Conflict(format!("there is a cluster {name:?} already"))
 }
 
-async fn harden(ground: &Ground) -> Result<Value, ControlError> {
+pub(super) async fn harden(ground: &Ground) -> Result<Value, ControlError> {
     let holes = ground.harden().await;
     let what = || format!("cluster {:?} could not be hardened", ground.name);
     let holes = holes.map_err(|cause| upstream(what(), cause))?;
@@ -362,10 +285,20 @@ async fn harden(ground: &Ground) -> Result<Value, ControlError> {
 
 pub(super) async fn one(db: &mut PgConnection, name: &str) -> Result<ClusterRow, ControlError> {
     let row = registry::cluster(db, name).await?;
-    row.ok_or_else(|| ControlError::NotFound {
+    row.ok_or_else(|| no_cluster(name))
+}
+
+/// The same, locked until the transaction ends.
+pub(super) async fn locked(db: &mut PgConnection, name: &str) -> Result<ClusterRow, ControlError> {
+    let row = registry::lock_cluster(db, name).await?;
+    row.ok_or_else(|| no_cluster(name))
+}
+
+fn no_cluster(name: &str) -> ControlError {
+    ControlError::NotFound {
         what: "cluster",
         id: name.to_owned(),
-    })
+    }
 }
 
 pub(super) async fn tell(

@@ -85,8 +85,8 @@ impl Control {
         site.lock_out_of_standbys().await.map_err(|cause| {
             upstream(
                 format!(
-                    "tenant {id:?} is suspended, but a replica of cluster {:?} could not be told: sessions that are open there go on; do it again when it answers",
-                    after.cluster
+                    "tenant {id:?} is suspended, but a replica of cluster {:?} could not be told: sessions that are open there go on; do it again when it answers (one that is gone: pgusher cluster remove-replica {} URL)",
+                    after.cluster, after.cluster
                 ),
                 cause,
             )
@@ -340,13 +340,18 @@ impl Control {
         let report = site.verify().await;
         let report = report
             .map_err(|cause| upstream(format!("tenant {id:?} could not be verified"), cause))?;
-        self.note_holes(actor, id, holes_value(&report.holes))
-            .await?;
+        let found = ("verify", holes_value(&report.holes));
+        self.note_holes(actor, id, found).await?;
         Ok(report)
     }
 
     /// Writes down what is open, where that is something else than before.
-    async fn note_holes(&self, actor: &Actor, id: &str, holes: Value) -> Result<(), ControlError> {
+    pub(super) async fn note_holes(
+        &self,
+        actor: &Actor,
+        id: &str,
+        (by, holes): (&str, Value),
+    ) -> Result<(), ControlError> {
         let mut tx = self.registry.pool.begin().await?;
         let before = known(registry::lock_tenant(&mut tx, id).await?, id)?;
         if before.open_holes.0 == holes {
@@ -355,7 +360,7 @@ impl Control {
         let columns = Map::from_iter([("open_holes".to_owned(), holes)]);
         let after = registry::change_tenant(&mut tx, id, columns).await?;
         let changes = Changes::between(&tenant_record(&before), &tenant_record(&after));
-        let facts = json!({ "by": "verify" });
+        let facts = json!({ "by": by });
         registry::append(&mut tx, event(actor, id, "ConfigUpdated", changes, facts)).await?;
         Ok(tx.commit().await?)
     }

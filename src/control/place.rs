@@ -264,8 +264,8 @@ impl Ground {
         Ok(Box::pin(provisioning::harden_cluster(&self.admin, self.profile)).await?)
     }
 
-    /// Hardens the databases that its tenants have or share.
-    pub(super) async fn harden_databases(&self) -> Result<(), Cause> {
+    /// Hardens the databases that its tenants have or share; what stays open in each.
+    pub(super) async fn harden_databases(&self) -> Result<Vec<(String, Vec<Hole>)>, Cause> {
         Ok(Box::pin(provisioning::harden_databases(&self.admin, self.profile)).await?)
     }
 

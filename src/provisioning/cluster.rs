@@ -49,28 +49,34 @@ pub async fn harden_cluster(
 
 /// Hardens the databases that tenants have or share again: after an upgrade of PostgreSQL, which
 /// brings new functions, and where somebody has opened what was closed. One after the other, some
-/// tens of milliseconds each. Idempotent.
+/// tens of milliseconds each. Idempotent. What stays open in each is returned.
 ///
 /// # Errors
 /// [`ProvisioningError`]; those before are hardened.
 ///
 /// # Cancel safety
 /// What was done stays; run it again.
-pub async fn harden_databases(admin: &Admin, profile: Profile) -> Result<(), ProvisioningError> {
+pub async fn harden_databases(
+    admin: &Admin,
+    profile: Profile,
+) -> Result<Vec<(String, Vec<Hole>)>, ProvisioningError> {
+    let mut found = Vec::new();
     for (database, tier) in shared::databases(admin).await? {
-        shared::prepare_database(admin, profile, &database, tier).await?;
+        let holes = shared::prepare_database(admin, profile, &database, tier).await?;
+        found.push((database, holes));
     }
     let mut session = admin.connect(MAINTENANCE).await?;
     let own: Vec<(String, String)> = session.rows("look for tenants' databases", OWN).await?;
     session.end().await;
     for (name, writer) in own {
-        let hardened = harden_own(admin, profile, &name, &writer).await;
-        // The tenant may have gone meanwhile.
-        if hardened.is_err() && admin.connect_if_there(&name).await?.is_some() {
-            hardened?;
+        match harden_own(admin, profile, &name, &writer).await {
+            Ok(holes) => found.extend(holes.map(|holes| (name, holes))),
+            // The tenant may have gone meanwhile.
+            Err(error) if admin.connect_if_there(&name).await?.is_some() => return Err(error),
+            Err(_) => {}
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 async fn harden_own(
@@ -78,15 +84,17 @@ async fn harden_own(
     profile: Profile,
     name: &str,
     writer: &str,
-) -> Result<(), ProvisioningError> {
-    if let Some(mut session) = admin.connect_if_there(name).await? {
-        let statements = database::harden_statements(profile, writer);
-        session
-            .run("harden a tenant's database", &statements)
-            .await?;
-        session.end().await;
-    }
-    Ok(())
+) -> Result<Option<Vec<Hole>>, ProvisioningError> {
+    let Some(mut session) = admin.connect_if_there(name).await? else {
+        return Ok(None);
+    };
+    let statements = database::harden_statements(profile, writer);
+    session
+        .run("harden a tenant's database", &statements)
+        .await?;
+    let holes = harden::holes(&mut session, Kind::Own, profile).await?;
+    session.end().await;
+    Ok(Some(holes))
 }
 
 /// The roles that own what tenants share.

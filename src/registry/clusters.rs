@@ -50,6 +50,19 @@ pub async fn cluster(
     Ok(query.bind(name).fetch_optional(db).await?)
 }
 
+/// The cluster of this name, locked until the transaction ends: nobody changes it meanwhile, and
+/// tenants are made there all the same.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn lock_cluster(
+    db: &mut PgConnection,
+    name: &str,
+) -> Result<Option<ClusterRow>, RegistryError> {
+    let query = sqlx::query_as("SELECT * FROM pgusher.cluster WHERE name = $1 FOR NO KEY UPDATE");
+    Ok(query.bind(name).fetch_optional(db).await?)
+}
+
 /// All clusters by name. There are few.
 ///
 /// # Errors
@@ -71,6 +84,20 @@ pub async fn set_cluster_holes(
     let query =
         sqlx::query_as("UPDATE pgusher.cluster SET open_holes = $2 WHERE name = $1 RETURNING *");
     Ok(query.bind(name).bind(Json(holes)).fetch_one(db).await?)
+}
+
+/// Writes how its databases are hardened.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn set_cluster_profile(
+    db: &mut PgConnection,
+    name: &str,
+    profile: &str,
+) -> Result<ClusterRow, RegistryError> {
+    let query =
+        sqlx::query_as("UPDATE pgusher.cluster SET profile = $2 WHERE name = $1 RETURNING *");
+    Ok(query.bind(name).bind(profile).fetch_one(db).await?)
 }
 
 /// Writes the addresses of the replicas.

@@ -30,7 +30,8 @@ pub use assemble::{
 };
 pub use changed::Changed;
 pub use clusters::{
-    cluster, clusters, insert_cluster, set_addresses, set_cluster_holes, set_replicas,
+    cluster, clusters, insert_cluster, lock_cluster, set_addresses, set_cluster_holes,
+    set_cluster_profile, set_replicas,
 };
 pub use connect::{Pauses, is_full};
 pub use directory::RegistryDirectory;
@@ -42,7 +43,7 @@ pub use rows::{ClusterRow, KeyRow, SlotKeyRow, TenantRow};
 pub use slot_keys::slot_key;
 pub use tenants::{
     TenantSeed, change_tenant, delete_tenant, insert_tenant, lock_tenant, set_tenant_passwords,
-    tenant, tenants, unfinished_tenants,
+    tenant, tenants, tenants_with_other_holes, unfinished_tenants,
 };
 pub use uses::write_uses;
 

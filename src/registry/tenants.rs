@@ -168,3 +168,21 @@ pub async fn unfinished_tenants(
     );
     Ok(query.bind(limit).fetch_all(db).await?)
 }
+
+/// The tenants of a database that are made, and whose record tells of other holes than these.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn tenants_with_other_holes(
+    db: &mut PgConnection,
+    (cluster, database): (&str, &str),
+    holes: &Value,
+) -> Result<Vec<String>, RegistryError> {
+    let query = sqlx::query_scalar(
+        "SELECT id FROM pgusher.tenant
+         WHERE cluster = $1 AND database_name = $2 AND open_holes <> $3
+           AND status IN ('active', 'suspended') ORDER BY id",
+    );
+    let query = query.bind(cluster).bind(database).bind(Json(holes));
+    Ok(query.fetch_all(db).await?)
+}

@@ -1,6 +1,7 @@
 //! Clusters of the registry: tried, hardened, added, changed.
 
 use crate::harness::{
+    Postgres,
     estate::{Estate, ground},
     office::Office,
     postgres::ADMIN,
@@ -148,6 +149,117 @@ fn a_replica_is_added_once_and_told() {
     assert_eq!(shown["replica_urls"], cluster["replica_urls"]);
     let hardened = estate.office.json(&["cluster", "harden", "main"]);
     assert_eq!(hardened["name"], "main");
+}
+
+#[test]
+fn a_replica_that_is_gone_is_forgotten() {
+    let estate = Estate::new();
+    let replica = |command, url| ["cluster", command, "main", url];
+    for url in ["postgres://127.0.0.1:5998", "postgres://127.0.0.1:5999"] {
+        estate.office.json(&replica("add-replica", url));
+    }
+    estate.create("acme", "row");
+    let told = estate.fails(&["tenant", "suspend", "acme"]);
+    assert!(told.contains("is suspended, but a replica"), "{told}");
+    assert!(
+        told.contains("pgusher cluster remove-replica main"),
+        "{told}"
+    );
+    for url in ["postgres://127.0.0.1:5997", "postgres://127.0.0.1"] {
+        let told = estate.fails(&replica("remove-replica", url));
+        let says = "it has postgres://127.0.0.1:5998, postgres://127.0.0.1:5999";
+        assert!(told.contains(says), "{told}");
+    }
+    for (url, left) in [
+        (
+            "postgres://127.0.0.1:5998",
+            json!(["postgres://127.0.0.1:5999"]),
+        ),
+        ("postgres://127.0.0.1:5999", json!([])),
+    ] {
+        let cluster = estate.office.json(&replica("remove-replica", url));
+        assert_eq!(cluster["replica_urls"], left);
+    }
+    let suspended = estate.office.json(&["tenant", "suspend", "acme"]);
+    assert_eq!(suspended["status"], "suspended");
+    let removed = estate.registry().value(
+        "select string_agg(changes->'replica_urls'->>'after', ' ' order by seq) \
+         from pgusher.event where kind = 'ReadReplicaRemoved'",
+    );
+    assert_eq!(removed, "[\"postgres://127.0.0.1:5999\"] []");
+}
+
+#[test]
+fn a_cluster_is_hardened_another_way_with_all_that_is_in_it() {
+    let estate = Estate::new();
+    let postgres = Postgres::start();
+    estate.office.add_cluster("own", postgres.endpoint(), &[]);
+    for (id, tier) in [("acme", "schema"), ("globex", "row"), ("hooli", "database")] {
+        let create = ["tenant", "create", id, "--tier", tier, "--cluster", "own"];
+        estate.office.json(&create);
+    }
+    // What shows the text of others' functions, and what they wrote for themselves.
+    let shown = || {
+        let shows = "select has_function_privilege('public', 'pg_get_functiondef(oid)', 'execute')";
+        let schemas = postgres.endpoint().admin_of("pgusher_schemas").value(shows);
+        schemas + &postgres.endpoint().admin_of("pgusher_rows").value(shows)
+    };
+    let known = |id: &str| {
+        let sql = "(select string_agg(hole->>'name', ' ' order by hole->>'name') \
+                    from jsonb_array_elements(open_holes) hole)";
+        estate.field(id, sql)
+    };
+    let before = known("acme");
+    assert!(
+        shown() == "ff" && !before.contains("definitions"),
+        "{before}"
+    );
+    let set = |profile| ["cluster", "set", "own", "--profile", profile];
+    let cluster = estate.office.json(&set("compatible"));
+    assert_eq!(cluster["profile"], "compatible");
+    assert_eq!(shown(), "tt");
+    for id in ["acme", "globex"] {
+        assert!(known(id).contains("definitions"), "{id}: {}", known(id));
+        estate.office.run(&["tenant", "verify", id]).succeeded();
+    }
+    assert!(
+        known("hooli").contains("role_settings"),
+        "{}",
+        known("hooli")
+    );
+    assert_eq!(estate.events("acme").last().unwrap(), "ConfigUpdated");
+    estate.office.json(&set("sealed"));
+    assert_eq!(shown(), "ff");
+    let sealed = known("acme");
+    assert!(
+        before.contains("object_texts") && !sealed.contains("object_texts"),
+        "{sealed}"
+    );
+    assert!(
+        !known("hooli").contains("role_settings"),
+        "{}",
+        known("hooli")
+    );
+    estate.office.json(&set("strict"));
+    assert_eq!(known("acme"), before);
+    estate.office.run(&["tenant", "verify", "acme"]).succeeded();
+    estate.office.run(&["cluster", "verify", "own"]).succeeded();
+    let told = estate.registry().value(
+        "select string_agg(kind || coalesce(' ' || (changes->'profile'->>'after'), ''), ', ' order by seq) \
+         from pgusher.event where facts->>'cluster' = 'own' and kind <> 'ClusterAdded'",
+    );
+    assert_eq!(
+        told,
+        "ConfigUpdated compatible, ClusterHardened, ConfigUpdated sealed, ClusterHardened, \
+         ConfigUpdated strict, ClusterHardened"
+    );
+    assert!(estate.fails(&set("lax")).contains("profile: it must be"));
+    estate.registry().exec(
+        "update pgusher.cluster set primary_url = 'postgres://127.0.0.1:1' where name = 'own'",
+    );
+    assert!(estate.fails(&set("sealed")).contains("does not answer"));
+    let shown = estate.office.json(&["cluster", "show", "own"]);
+    assert_eq!(shown["profile"], "strict");
 }
 
 #[test]
