@@ -15,6 +15,7 @@ use std::{
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// What a session is told from outside.
@@ -43,6 +44,8 @@ pub enum Order {
     Gone = 10,
     /// End now: the tenant keeps others from what it shares with them.
     Trespassed = 11,
+    /// End now: the API key has expired.
+    Expired = 12,
 }
 
 impl Order {
@@ -59,6 +62,7 @@ impl Order {
             9 => Self::Suspended,
             10 => Self::Gone,
             11 => Self::Trespassed,
+            12 => Self::Expired,
             _ => return None,
         })
     }
@@ -82,6 +86,7 @@ impl Order {
                 "terminating connection: pgusher is shutting down",
             ),
             Self::Revoked => return Self::no_longer_active("The API key was revoked."),
+            Self::Expired => return Self::no_longer_active("The API key has expired."),
             Self::Suspended => return Self::no_longer_active("The tenant is suspended."),
             Self::Gone => return Self::no_longer_active("The tenant was removed or moved."),
             Self::Trespassed => {
@@ -169,6 +174,18 @@ struct Held {
     is_cancel_due: bool,
 }
 
+/// When a key expires, in milliseconds since 1970.
+fn key_ends_ms(tenant: &Tenant, key: &KeyId) -> u64 {
+    let key = tenant.keys.iter().find(|other| other.id == *key);
+    key.and_then(|key| key.expires).map_or(u64::MAX, unix_ms)
+}
+
+/// Milliseconds since 1970.
+pub(super) fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// One session, seen from outside its task.
 #[derive(Debug)]
 pub struct SessionHandle {
@@ -190,6 +207,8 @@ pub struct SessionHandle {
     waker: AtomicWaker,
     state: AtomicU64,
     transaction_since_ms: AtomicU64,
+    /// When its key expires, in milliseconds since 1970.
+    key_ends_ms: AtomicU64,
     clock: Arc<AtomicU64>,
 }
 
@@ -202,6 +221,7 @@ impl SessionHandle {
         peer: Peer,
         clock: Arc<AtomicU64>,
     ) -> Self {
+        let key_ends_ms = key_ends_ms(&tenant, &key_id);
         let handle = Self {
             key,
             tenant: ArcSwap::new(tenant),
@@ -215,6 +235,7 @@ impl SessionHandle {
             waker: AtomicWaker::new(),
             state: AtomicU64::new(0),
             transaction_since_ms: AtomicU64::new(0),
+            key_ends_ms: AtomicU64::new(key_ends_ms),
             clock,
         };
         handle.enter(Activity::Idle);
@@ -239,11 +260,20 @@ impl SessionHandle {
         let old = self.tenant.load_full();
         match new {
             Some(new) if Arc::ptr_eq(&old, &new) => {}
-            Some(new) if old.keeps_session(&new, &self.key_id) => self.tenant.store(new),
+            Some(new) if old.keeps_session(&new, &self.key_id) => {
+                let end = key_ends_ms(&new, &self.key_id);
+                self.tenant.store(new);
+                self.key_ends_ms.store(end, Relaxed);
+            }
             Some(new) if new.status == Status::Suspended => self.give(Order::Suspended),
             Some(new) if new.keeps_place(&old) => self.give(Order::Revoked),
             _ => self.give(Order::Gone),
         }
+    }
+
+    /// Whether its key has expired by then, in milliseconds since 1970.
+    pub(super) fn has_expired(&self, at_ms: u64) -> bool {
+        self.key_ends_ms.load(Relaxed) <= at_ms
     }
 
     /// The order that stands.

@@ -3,8 +3,11 @@
 //! PostgreSQL's own timeouts are the tenant's to change in SQL; these are not. A statement over
 //! its time is cancelled first; when the cancel is swallowed, the connection is ended.
 
-use super::{Activity, Order, SessionHandle, Sessions};
-use std::{sync::Arc, time::Duration};
+use super::{Activity, Order, SessionHandle, Sessions, handle::unix_ms};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 /// How often timeouts are checked, and the resolution of the sessions' clock.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
@@ -22,7 +25,13 @@ pub async fn run(sessions: Arc<Sessions>) {
     loop {
         interval.tick().await;
         let now_ms = sessions.tick();
-        sessions.for_each(|handle| check(handle, now_ms));
+        let unix_ms = unix_ms(SystemTime::now());
+        sessions.for_each(|handle| {
+            if handle.has_expired(unix_ms) {
+                handle.give(Order::Expired);
+            }
+            check(handle, now_ms);
+        });
     }
 }
 

@@ -72,6 +72,27 @@ fn a_revoked_key_ends_its_sessions_in_the_middle_of_a_query_and_no_others() {
 }
 
 #[test]
+fn a_key_that_expires_ends_its_sessions_and_no_others() {
+    let (books, proxy, _) = acme();
+    books.add_key("acme", "second", "another key");
+    let mut second = found(&proxy.connect("acme").password("another key"));
+    let mut idle = found(&proxy.connect("acme"));
+    let mut client = found(&proxy.connect("acme"));
+    client.send(&Request::new().query("select pg_sleep(600)"));
+    books.admin().exec(
+        "update pgusher.api_key set expires_at = now() + interval '1 s' where id = 'acme'; \
+         update pgusher.api_key set expires_at = now() + interval '1 h' where id = 'second'",
+    );
+    for client in [&mut client, &mut idle] {
+        let error = client.ends_with("57P01");
+        let says = "The API key has expired.";
+        assert!(error.text().contains(says), "{error:?}");
+    }
+    assert_eq!(proxy.connect("acme").refused().code(), "28P01");
+    second.is_in_step();
+}
+
+#[test]
 fn a_suspended_tenant_leaves_in_the_middle_of_a_transaction_and_returns() {
     let (books, proxy, _) = acme();
     let mut client = found(&proxy.connect("acme"));
