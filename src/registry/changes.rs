@@ -131,7 +131,8 @@ async fn listen(inner: &Arc<Inner>, mut listener: PgListener) -> String {
                 Err(error) => return chain(&error),
             },
             _ = ticks.tick() => {
-                let last = timeout(POLL_TIME_MAX, load::generation(&inner.registry.pool)).await;
+                // Not through the pool: in a storm of look-ups changes would wait behind them.
+                let last = timeout(POLL_TIME_MAX, load::generation(&mut listener)).await;
                 match last.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                     Ok(last) => {
                         inner.link.up();

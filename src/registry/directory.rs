@@ -37,7 +37,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 /// Tenants in use, some 3 kB each.
 const PRESENT_MAX: u64 = 20_000;
 
-/// Names that are known to be none, and for how long they are remembered.
+/// Names that are known to be no served tenant's, and for how long they are remembered.
 const ABSENT_MAX: u64 = 10_000;
 const ABSENT_TIME: Duration = Duration::from_secs(30);
 
@@ -65,6 +65,14 @@ struct Present {
     began: Moment,
 }
 
+/// A name that is no served tenant's.
+#[derive(Clone, Copy)]
+struct Absent {
+    began: Moment,
+    /// It is being made: who has its key may be here before we are told that it is ready.
+    is_coming: bool,
+}
+
 /// The tenants and clusters of the registry. Cheap to clone.
 #[derive(Clone)]
 pub struct RegistryDirectory(Arc<Inner>);
@@ -81,7 +89,7 @@ pub(super) struct Inner {
     pub(super) snapshot: Option<PathBuf>,
     pub(super) stale_max: Duration,
     present: Cache<Box<str>, Present>,
-    absent: Cache<Box<str>, Moment>,
+    absent: Cache<Box<str>, Absent>,
     clusters: ArcSwap<Clusters>,
     flights: Mutex<HashMap<Box<str>, Flight>>,
     strangers: Mutex<(Instant, u32)>,
@@ -215,7 +223,7 @@ impl Inner {
                     .last_known(id)
                     .ok_or_else(|| unavailable("the registry does not answer"));
             }
-            if self.known.excludes(id) && !self.admit_stranger() {
+            if self.known.excludes(id) && !self.is_announced(id) && !self.admit_stranger() {
                 return Ok(None);
             }
             match self.fly(id).await? {
@@ -241,7 +249,8 @@ impl Inner {
         if let Some(present) = self.present.get(id).filter(|it| is_fresh(it.began)) {
             return Some(Some(present.tenant));
         }
-        if self.absent.get(id).is_some_and(is_fresh) {
+        let absent = self.absent.get(id).filter(|it| !it.is_coming);
+        if absent.is_some_and(|it| is_fresh(it.began)) {
             return Some(None);
         }
         let row = self.known.get(id).filter(|row| is_fresh(row.began))?;
@@ -370,9 +379,16 @@ impl Inner {
             self.absent.invalidate(id);
         } else {
             self.present.invalidate(id);
-            self.absent.insert(id.into(), began);
+            let is_coming = rows.is_some_and(|rows| rows.tenant.status == "provisioning");
+            self.absent.insert(id.into(), Absent { began, is_coming });
         }
         Ok(tenant)
+    }
+
+    /// Whether the registry told of this name since it was last asked for it: then it is no stranger.
+    fn is_announced(&self, id: &str) -> bool {
+        let asked = self.absent.get(id).map(|absent| absent.began);
+        self.freshness.is_told_since(id, asked)
     }
 
     /// Whether one more name may be asked for that nobody seems to have: it may be new.

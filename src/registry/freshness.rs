@@ -79,6 +79,13 @@ impl Freshness {
         began.0 >= marks.lost && began.0 >= marks.last_told(id)
     }
 
+    /// Whether the registry told of a change of this very tenant behind that moment, or at all.
+    pub(super) fn is_told_since(&self, id: &str, moment: Option<Moment>) -> bool {
+        let marks = self.0.lock();
+        let told = marks.told.get(id);
+        told.is_some_and(|told| moment.is_none_or(|moment| *told > moment.0))
+    }
+
     /// Whether nothing is known against what a look-up of that moment found.
     pub(super) fn may_serve(&self, id: &str, began: Moment) -> bool {
         began.0 >= self.0.lock().last_told(id)

@@ -2,7 +2,7 @@
 
 use super::{ClusterRow, KeyRow, SlotKeyRow, TenantRow, slot_keys};
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
+use sqlx::{PgPool, postgres::PgListener};
 use std::collections::HashMap;
 
 /// Tenants that are read with one query.
@@ -77,7 +77,7 @@ pub(super) async fn clusters(pool: &PgPool) -> Result<Vec<ClusterRow>, sqlx::Err
 }
 
 /// The number of the last change, committed or not.
-pub(super) async fn generation(pool: &PgPool) -> Result<i64, sqlx::Error> {
+pub(super) async fn generation(db: &mut PgListener) -> Result<i64, sqlx::Error> {
     let last = sqlx::query_scalar("SELECT last_value FROM pgusher.generation");
-    last.fetch_one(pool).await
+    last.fetch_one(db).await
 }

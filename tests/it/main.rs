@@ -78,6 +78,7 @@ mod quotas;
 mod random_sessions;
 mod registry_changes;
 mod registry_home;
+mod registry_newcomers;
 mod registry_outages;
 mod relay_extended;
 mod relay_simple;

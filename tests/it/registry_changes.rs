@@ -138,7 +138,7 @@ fn a_lost_connection_misses_nothing() {
     books.admin().exec(
         "begin; update pgusher.tenant set status = 'suspended' where id = 'acme';
          select pg_terminate_backend(pid, 5000) from pg_stat_activity
-         where application_name = 'pgusher' and datname = current_database() and query ilike 'listen%';
+         where application_name = 'pgusher' and datname = current_database() and query ~* '^(listen|select last_value)';
          commit",
     );
     client.ends_with("57P01");
