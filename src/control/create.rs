@@ -210,7 +210,7 @@ impl Control {
         }
         let id = &row.id;
         Ok(Some(format!(
-            "tenant {id:?} was begun with templates up to version {begun}, which are not here: go on with it where              [templates] in proxy.toml names them, or remove it: pgusher tenant delete {id}"
+            "tenant {id:?} was begun with templates up to version {begun}, which are not here: go on with it where [templates] in proxy.toml names them, or remove it: pgusher tenant delete {id}"
         )))
     }
 

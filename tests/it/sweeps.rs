@@ -156,7 +156,7 @@ fn a_tenant_that_was_begun_with_templates_is_left_to_who_has_them() {
     eventually("it is told", || {
         proxy.says("a half made tenant is left to others")
     });
-    let says = "was begun with templates up to version 1, which are not here";
+    let says = "was begun with templates up to version 1, which are not here: go on with it where [templates] in";
     for command in [
         &["tenant", "sweep"][..],
         &["tenant", "resume-provisioning", "acme"],
