@@ -1,6 +1,9 @@
 //! An attack as a value: what the attacker does, and what would be a leak.
 
-use crate::scene::{Scene, Who};
+use crate::{
+    queue::Queue,
+    scene::{Scene, Who},
+};
 use std::fmt;
 
 /// How tenants are kept apart.
@@ -144,6 +147,8 @@ pub enum Act {
     Bytes(fn(&Scene<'_>) -> Vec<u8>),
     /// Startup parameters in place of one's own, with one's own key.
     Login(fn(&Scene<'_>) -> Parameters),
+    /// Locks that PostgreSQL takes before it checks.
+    Queue(Queue),
     /// Something else; what was found is the leak.
     Own(fn(&mut Scene<'_>) -> Option<String>),
 }

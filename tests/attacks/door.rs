@@ -162,6 +162,18 @@ impl Session {
         answer
     }
 
+    /// The same, in this time.
+    pub fn until_within(&mut self, time: Duration, is_last: impl Fn(&Frame) -> bool) -> Answer {
+        let answer = self.wire.borrow_mut().until(time, is_last);
+        self.heard.extend(answer.frames.iter().cloned());
+        answer
+    }
+
+    /// How what comes up to ReadyForQuery ends in this time.
+    pub fn end_within(&mut self, time: Duration) -> End {
+        self.until_within(time, |frame| frame.tag == b'Z').end
+    }
+
     /// What comes up to ReadyForQuery, when it comes in this time.
     pub fn within(&mut self, time: Duration) -> Option<Answer> {
         let answer = self

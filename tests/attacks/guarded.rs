@@ -173,6 +173,12 @@ impl Guarded {
             Tier::Schema => format!("{}.accounts", schema(victim)),
             Tier::Row | Tier::Shared => "data.accounts".into(),
         };
+        // What can be named at all.
+        let shown = if tier.is_row() {
+            "accounts".to_owned()
+        } else {
+            table.clone()
+        };
         let mut stage = Stage::new(
             (label, tier),
             endpoint,
@@ -193,6 +199,7 @@ impl Guarded {
             .name("myschema", schema(attacker))
             .name("db", &*victim.place.database)
             .name("mydb", &*attacker.place.database)
+            .name("shown", shown)
             .name("table", table)
             .name("tenant", &*victim.place.token)
             .name("port", endpoint.port().to_string())

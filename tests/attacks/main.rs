@@ -25,6 +25,7 @@ mod catalogue;
 mod door;
 mod guarded;
 mod naive;
+mod queue;
 mod scene;
 mod table;
 mod victim;
@@ -105,8 +106,10 @@ fn suffer(
     Ok(has_leaked)
 }
 
-/// The attacks of one lane that no naive set-up so far has let through.
+/// The attacks of one lane that no naive set-up so far has let through, and a PostgreSQL of its
+/// own: what locks out a whole cluster must not hold up another lane.
 struct Lane {
+    postgres: Postgres,
     tier: Tier,
     number: usize,
     left: Vec<Attack>,
@@ -120,6 +123,7 @@ impl Lane {
         attacks.retain(|attack| attack.tiers.contains(&tier));
         let left = attacks.into_iter().skip(number / 3);
         Self {
+            postgres: Postgres::start(),
             tier,
             number,
             left: left.step_by(LANES / 3).collect(),
@@ -128,9 +132,7 @@ impl Lane {
     }
 
     /// Tries them all on one kind of set-up.
-    fn try_on(&mut self, naive: Naive, postgres: &Postgres, table: &Mutex<Table>) {
-        let mut own = (naive == Naive::Superuser).then(Postgres::start);
-        let mut endpoint = own.as_ref().unwrap_or(postgres).endpoint().clone();
+    fn try_on(&mut self, naive: Naive, table: &Mutex<Table>) {
         let (mut stage, mut left) = (None, Vec::new());
         for attack in std::mem::take(&mut self.left) {
             if !naive.is_for(&attack, self.tier) {
@@ -139,7 +141,7 @@ impl Lane {
             }
             loop {
                 let plan = (naive, self.tier, self.number);
-                let make = || naive::stage(plan, self.remakes, &endpoint);
+                let make = || naive::stage(plan, self.remakes, self.postgres.endpoint());
                 let tried = standing(&mut stage, make);
                 match tried.and_then(|stage| suffer(stage, &attack, table, true)) {
                     Ok(true) => break,
@@ -154,10 +156,8 @@ impl Lane {
                         assert!(self.remakes <= REMAKES_MAX, "naive set-ups don't last");
                         stage = None;
                         // One that is beyond repair may have taken its server with it.
-                        if own.is_some() {
-                            let another = Postgres::start();
-                            endpoint = another.endpoint().clone();
-                            own = Some(another);
+                        if naive == Naive::Superuser {
+                            self.postgres = Postgres::start();
                         }
                     }
                 }
@@ -181,21 +181,18 @@ fn standing(
 
 #[test]
 fn every_attack_succeeds_where_tenants_are_kept_apart_naively() {
-    let postgres = Postgres::start();
     let table = Mutex::new(Table::default());
-    let lanes: Vec<_> = (0..LANES)
-        .map(|number| Mutex::new(Lane::new(number)))
-        .collect();
+    let remakes = AtomicUsize::new(0);
     share(LANES, |number| {
-        let mut lane = lanes[number].lock().unwrap();
+        let mut lane = Lane::new(number);
         for naive in NAIVE {
-            lane.try_on(naive, &postgres, &table);
+            lane.try_on(naive, &table);
         }
+        remakes.fetch_add(lane.remakes, Ordering::Relaxed);
     });
     let table = table.into_inner().unwrap();
     print!("{}", table.print("naive"));
-    let remakes: usize = lanes.iter().map(|lane| lane.lock().unwrap().remakes).sum();
-    println!("set-ups made anew: {remakes}");
+    println!("set-ups made anew: {}", remakes.into_inner());
     let attacks = attacks();
     let mut unproven = BTreeSet::new();
     for attack in &attacks {

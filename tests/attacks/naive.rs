@@ -34,8 +34,8 @@ pub enum Naive {
     ReadOnly,
 }
 
-/// All of them; the likeliest to leak first. Superusers can change what is everybody's: each gets
-/// a PostgreSQL of its own.
+/// All of them; the likeliest to leak first. Superusers can change what is everybody's: they come
+/// last.
 pub const NAIVE: [Naive; 6] = [
     Naive::ReadOnly,
     Naive::SharedRole,
@@ -489,6 +489,11 @@ fn found(naive: Naive, tier: Tier, number: usize, endpoint: &Endpoint) -> Stage 
         Tier::Database => format!("{}.app.accounts", plan.database("v")),
         _ => "data.accounts".into(),
     };
+    let shown = if tier.is_row() {
+        "accounts".to_owned()
+    } else {
+        table.clone()
+    };
     stage
         .name("canary", format!("canary{prefix}x"))
         .name("guess", format!("guess {prefix}"))
@@ -501,6 +506,7 @@ fn found(naive: Naive, tier: Tier, number: usize, endpoint: &Endpoint) -> Stage 
         .name("myschema", plan.schema("a"))
         .name("db", plan.database("v"))
         .name("mydb", plan.database("a"))
+        .name("shown", shown)
         .name("table", table)
         .name("tenant", plan.tenant("v"))
         .name("port", plan.endpoint.port().to_string())

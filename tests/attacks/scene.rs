@@ -350,6 +350,16 @@ impl Stage {
         })
     }
 
+    /// Where PostgreSQL listens.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The victim's session that looks has gone.
+    pub fn forget_visitor(&mut self) {
+        self.visitor = None;
+    }
+
     /// Says something as the victim, in the session that it has.
     pub fn victim_says(&mut self, sql: &str) -> Option<Answer> {
         let sql = self.fill(sql);
@@ -427,6 +437,7 @@ impl Scene<'_> {
                 None
             }
             Act::Login(parameters) => self.log_in_with(&parameters(self)),
+            Act::Queue(ref queue) => crate::queue::held_up(self, queue),
             Act::Own(act) => act(self),
         }
     }

@@ -5,12 +5,15 @@ mod bytes;
 mod impersonating;
 mod leaving;
 mod observing;
+mod queueing;
 mod readers;
 mod reading;
 mod spying;
 mod writing;
 
 use crate::attack::Attack;
+
+pub use blocking::cancel;
 
 /// All attacks.
 pub fn all() -> Vec<Attack> {
@@ -19,6 +22,7 @@ pub fn all() -> Vec<Attack> {
         spying::ATTACKS,
         writing::ATTACKS,
         blocking::ATTACKS,
+        queueing::ATTACKS,
         observing::ATTACKS,
         impersonating::ATTACKS,
         leaving::ATTACKS,
