@@ -104,7 +104,10 @@ impl Guarded {
             }
         }
         let key = fs::read_to_string(office.path().join("master.key")).unwrap();
-        let proxy = Proxy::with(ProxyFile::bare()).registry(&office.url(), &key);
+        // Who holds others up is ended, but not kept out: it has more to try.
+        let proxy = Proxy::with(ProxyFile::bare())
+            .registry(&office.url(), &key)
+            .set_registry("lock_watch_penalty", "0s");
         Self {
             main,
             slots,
@@ -206,6 +209,11 @@ impl Guarded {
             .name("lo", (990_100 + number).to_string())
             .name("gid", format!("gid {number}"))
             .name("lock", (880_100 + number).to_string())
+    }
+
+    /// What the proxy has logged.
+    pub fn log(&self) -> String {
+        self.proxy.log()
     }
 
     /// The proxy still runs, and its log has no panic; verification finds nothing that is open and

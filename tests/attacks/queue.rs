@@ -37,8 +37,11 @@ pub enum Victim {
 /// How long a statement may take until it waits, where PostgreSQL can't be asked.
 const UNTIL_IT_WAITS: Duration = Duration::from_millis(300);
 
-/// What a naive victim waits at least, before it counts as held up: more than its lock_timeout.
+/// What a naive victim waits at least, before it counts as held up: more than its `lock_timeout`.
 const NAIVE_PATIENCE: Duration = Duration::from_millis(1500);
+
+/// What the victim of a tenant waits at most: many times what it takes to find who holds it up.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether the victim is held up.
 pub fn held_up(scene: &mut Scene<'_>, queue: &Queue) -> Option<String> {
@@ -145,10 +148,10 @@ impl Stage {
 
     /// The victim has no connections that are idle, so it needs new ones. Slots are no tenant's.
     fn send_victim_away(&mut self) {
+        self.forget_visitor();
         if self.is_naive || self.tier == Tier::Shared {
             return;
         }
-        self.forget_visitor();
         let (login, pid) = (self.value("login"), self.value("pid"));
         self.endpoint().admin().exec(&format!(
             "select pg_terminate_backend(pid, 1000) from pg_stat_activity \
@@ -160,15 +163,17 @@ impl Stage {
         if self.is_naive {
             NAIVE_PATIENCE
         } else {
-            self.victim.patience
+            PATIENCE
         }
     }
 
-    /// Two sessions at once need two connections.
+    /// Two sessions at once need two connections. In session mode one is enough, and where tenants
+    /// share logins there are no more.
     fn victim_comes(&self) -> Result<(), Held> {
         let door = self.victim.clone().patience(self.patience());
         let mut sessions = Vec::new();
-        for _ in 0..2 {
+        let is_one = self.label == "session" || self.tier == Tier::Shared;
+        for _ in 0..if is_one { 1 } else { 2 } {
             let come = door.open().map_err(|answer| {
                 let what = format!("the victim, who comes, gets {answer:?}");
                 match answer.end {
@@ -206,7 +211,8 @@ impl Stage {
 
     fn operator_works(&self, sql: &str) -> Result<(), Held> {
         let mut admin = self.endpoint().admin_of(&self.value("db"));
-        let limit = self.patience().as_millis();
+        // Less than the harness's own patience.
+        let limit = self.patience().min(Duration::from_secs(10)).as_millis();
         admin.exec(&format!("set lock_timeout = {limit}"));
         let frames = admin.query(&self.fill(sql));
         let answer = crate::wire::Answer {

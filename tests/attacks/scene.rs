@@ -12,6 +12,8 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     panic::{self, AssertUnwindSafe},
     sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
 };
 
 /// What came of an attack.
@@ -141,9 +143,16 @@ impl Stage {
 
     /// What makes the victim's place worth a look, said by the victim itself.
     fn furnish(&self, victim: &mut Session) -> Result<(), String> {
-        // What it could not take back when it was held up.
-        victim.query("delete from orders where id = 7777");
-        victim.query("delete from accounts where id in (7776, 7777)");
+        // What it could not take back when it was held up. Left there, it would count against the next.
+        for statement in [
+            "delete from orders where id = 7777",
+            "delete from accounts where id in (7776, 7777)",
+        ] {
+            let answer = victim.query(statement);
+            if !answer.is_ok() {
+                return Err(format!("{statement}: {answer:?}"));
+            }
+        }
         for statement in crate::victim::furniture(self.tier) {
             let answer = victim.query(&self.fill(statement));
             // The first is looked at all the time; others may be refused.
@@ -159,8 +168,7 @@ impl Stage {
 
     /// The session that the victim has all the time, with state of its own.
     fn sit(&mut self) -> Result<Session, String> {
-        let mut sitter = self
-            .open_victim()
+        let mut sitter = patiently(&self.victims_door())
             .map_err(|answer| format!("the victim can't log in: {answer:?}"))?;
         for statement in crate::victim::SITTING {
             sitter.query(&self.fill(statement));
@@ -191,9 +199,12 @@ impl Stage {
     }
 
     fn open_victim(&self) -> Result<Session, Answer> {
+        self.victims_door().open()
+    }
+
+    fn victims_door(&self) -> Door {
         let door = self.victim.clone();
         door.parameter("application_name", &self.value("canary"))
-            .open()
     }
 
     /// What the victim finds now, in a new session or in one that it has had for a while.
@@ -240,8 +251,7 @@ impl Stage {
             restored.ok().ok_or("it can't be put back")?;
         }
         if is_changed {
-            let mut victim = self
-                .open_victim()
+            let mut victim = patiently(&self.victims_door())
                 .map_err(|answer| format!("the victim can't log in: {answer:?}"))?;
             self.furnish(&mut victim)?;
             drop(victim);
@@ -331,9 +341,7 @@ impl Stage {
         if !self.is_naive {
             self.attacker.from = Some(next_address());
         }
-        let attacker = self
-            .attacker
-            .open()
+        let attacker = patiently(&self.attacker)
             .map_err(|answer| format!("the attacker can't log in: {answer:?}"))?;
         let mut scene = Scene {
             stage: self,
@@ -652,6 +660,20 @@ impl Scene<'_> {
         let text: String = text.unwrap_or_default().chars().take(160).collect();
         format!("the attacker hears the canary: {text:?}")
     }
+}
+
+/// Comes in before anything is tried. Others attack the same servers meanwhile: who is refused for
+/// their sake comes again.
+fn patiently(door: &Door) -> Result<Session, Answer> {
+    let mut came = door.open();
+    for _ in 0..TRIES {
+        if came.is_ok() || door.turnstile.is_some() {
+            break;
+        }
+        thread::park_timeout(Duration::from_millis(500));
+        came = door.open();
+    }
+    came
 }
 
 /// An address that nobody has come from yet: who attacks has many.

@@ -16,8 +16,8 @@ use crate::{
 };
 use std::{thread, time::Duration};
 
-/// Whoever holds a lock must hold it at once: who waits for one holds others up, which
-/// `queue_lock` is about, and the other stages on the same tables would be held up as well.
+/// Whoever holds a lock must hold it at once: who waits for one holds others up, which `queueing`
+/// is about, and the other stages on the same tables would be held up as well.
 pub const BRIEFLY: &str = "set lock_timeout = '1s'";
 
 /// See the head of this file.
@@ -92,56 +92,6 @@ pub const ATTACKS: &[Attack] = &[
             "rollback; begin; lock table orders in access exclusive mode",
         ]),
     ),
-    Attack::new(
-        "queue_lock",
-        Block,
-        TOGETHER,
-        Act::Own(|scene| {
-            // Who waits for a lock holds up all who come after, and may wait for itself.
-            scene.say("begin; select count(*) from accounts");
-            let mut other = scene.stage.attacker.open().ok()?;
-            // Others have transactions open as well, who must not wait for long.
-            other.query("set lock_timeout = '3s'");
-            let lock = "begin; lock table accounts in access exclusive mode /* {lock} */";
-            let lock = scene.stage.fill(lock);
-            other.send(Request::new().query(&lock).bytes());
-            for _ in 0..40 {
-                if scene.stage.is_blocked(&lock)
-                    || other.within(Duration::from_millis(50)).is_some()
-                {
-                    break;
-                }
-            }
-            let look = scene
-                .stage
-                .fill("select count(*) as held_{lock} from accounts");
-            let request = Request::new().query(&look);
-            scene.stage.sitter().send(request.bytes());
-            let mut answer = None;
-            let mut is_held_up = false;
-            for _ in 0..100 {
-                answer = scene.stage.sitter().within(Duration::from_millis(50));
-                is_held_up = answer.is_none() && scene.stage.is_blocked(&look);
-                if is_held_up || answer.is_some() {
-                    break;
-                }
-            }
-            scene.say("rollback");
-            let locked = other.until(|frame| frame.tag == b'Z');
-            other.query("rollback");
-            if answer.is_none() {
-                answer = Some(scene.stage.sitter().until(|frame| frame.tag == b'Z'));
-            }
-            let has_failed = answer.is_some_and(|answer| answer.code() == "55P03");
-            (is_held_up || has_failed).then(|| {
-                format!(
-                    "the victim waits behind a LOCK TABLE, which then gets {:?}",
-                    locked.code()
-                )
-            })
-        }),
-    )
-    .residual("hole view_locks"),
     Attack::new(
         "lock_catalogue",
         Block,

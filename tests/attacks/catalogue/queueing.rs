@@ -135,6 +135,19 @@ pub const ATTACKS: &[Attack] = &[
             Says(&["select count(*) from accounts"]),
         ),
     ),
+    // What may be deleted through a view may be locked there; it fails at the table below.
+    Attack::new(
+        "queue_lock",
+        Block,
+        TOGETHER,
+        queue(
+            &[
+                "begin; select count(*) from accounts",
+                "begin; lock table accounts in access exclusive mode",
+            ],
+            Says(&["select count(*) from accounts"]),
+        ),
+    ),
     Attack::new(
         "queue_trigger",
         Block,
@@ -343,7 +356,8 @@ pub const ATTACKS: &[Attack] = &[
                 "alter function whisper() no depends on extension plpgsql",
             ]),
         ),
-    ),
+    )
+    .residual("R6"),
     Attack::new(
         "hold_by_prepare",
         Block,
@@ -355,7 +369,8 @@ pub const ATTACKS: &[Attack] = &[
                 "drop index held_up",
             ]),
         ),
-    ),
+    )
+    .residual_of_reader("R5"),
     Attack::new(
         "hold_schema_name",
         Block,
@@ -383,7 +398,8 @@ pub const ATTACKS: &[Attack] = &[
             &["begin; grant connect on database {db} to current_user"],
             Operator("grant connect on database {db} to {role}"),
         ),
-    ),
+    )
+    .residual("R6"),
     Attack::new(
         "hold_grant_on_schema",
         Block,
@@ -392,5 +408,6 @@ pub const ATTACKS: &[Attack] = &[
             &["begin; grant usage on schema app to current_user"],
             Operator("grant usage on schema app to {role}"),
         ),
-    ),
+    )
+    .residual("R6"),
 ];
