@@ -169,11 +169,11 @@ impl Watch {
             let round = async {
                 let is_ours = |pid| self.officer.is_tenants(server, pid);
                 let found = locks.look(is_ours).await?;
-                for trespass in &found {
-                    self.stop(locks, server, trespass).await?;
-                }
+                self.stop(locks, server, &found).await?;
                 if found.is_empty() && reaped.elapsed() > CLOSED_INTERVAL {
                     reaped = Instant::now();
+                    let found = locks.in_the_way(is_ours).await?;
+                    self.stop(locks, server, &found).await?;
                     self.end_closed(locks, server).await?;
                 }
                 if found.is_empty() && refreshed.elapsed() > REFRESH_INTERVAL {
@@ -220,35 +220,41 @@ impl Watch {
         }
     }
 
-    /// Ends a session: what it runs is cancelled by the data plane, which needs no lock for that, and
-    /// then PostgreSQL ends it.
+    /// Ends sessions: what they run is cancelled by the data plane, which needs no lock for that, and
+    /// then PostgreSQL ends them.
     async fn stop(
         &self,
         locks: &mut LockWatch,
         server: &Server,
-        trespass: &Trespass,
+        found: &[Trespass],
     ) -> Result<(), ProvisioningError> {
-        let tenant = self.officer.stop(server, trespass.pid);
-        metrics::counter!("pgusher_lock_trespasses_total").increment(1);
-        let (cluster, pid) = (server.cluster.as_str(), trespass.pid);
-        let (lock, whose) = (&trespass.lock, tenant.as_ref().map(TenantId::as_str));
-        tracing::warn!(
-            cluster,
-            tenant = whose,
-            pid,
-            lock,
-            "a session that holds up other tenants is ended"
-        );
-        match locks.end(trespass).await {
-            // It may not, or has to wait itself: then what is cancelled is all, and it is looked at again.
-            Err(error) if matches!(error.code(), Some("42501" | "57014")) => {
-                tracing::debug!(cluster, pid, %error, "it is cancelled, but not ended");
+        for trespass in found {
+            let tenant = self.officer.stop(server, trespass.pid);
+            metrics::counter!("pgusher_lock_trespasses_total").increment(1);
+            let (cluster, pid) = (server.cluster.as_str(), trespass.pid);
+            let (lock, whose) = (&trespass.lock, tenant.as_ref().map(TenantId::as_str));
+            tracing::warn!(
+                cluster,
+                tenant = whose,
+                pid,
+                lock,
+                "a session that holds up other tenants is ended"
+            );
+            if let Some(tenant) = tenant.filter(|tenant| !self.told.contains_key(tenant)) {
+                self.told.insert(tenant.clone(), ());
+                tokio::spawn(self.clone().record(tenant, trespass.lock.clone()));
             }
-            ended => ended?,
         }
-        if let Some(tenant) = tenant.filter(|tenant| !self.told.contains_key(tenant)) {
-            self.told.insert(tenant.clone(), ());
-            tokio::spawn(self.clone().record(tenant, trespass.lock.clone()));
+        for trespass in found {
+            match locks.end(trespass).await {
+                // It may not, or has to wait itself: then what is cancelled is all, and it is looked at
+                // again.
+                Err(error) if matches!(error.code(), Some("42501" | "57014")) => {
+                    let (cluster, pid) = (server.cluster.as_str(), trespass.pid);
+                    tracing::debug!(cluster, pid, %error, "it is cancelled, but not ended");
+                }
+                ended => ended?,
+            }
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Who waits for a lock on what is not theirs.
+//! Who keeps others waiting with a lock on what is not theirs.
 //!
 //! PostgreSQL locks before it checks: `CREATE RULE … ON pg_authid` waits for ACCESS EXCLUSIVE on
 //! what every login of the cluster reads, and is refused only when it has got that. Whoever comes
@@ -6,7 +6,8 @@
 //! weak lock. No privilege closes this, so it is looked for, and ended.
 //!
 //! A look reads the lock table and the list of backends by function: it locks nothing, so it works
-//! while `pg_authid` or `pg_class` is what is waited for.
+//! while `pg_authid` or `pg_class` is what is waited for. Whatever does look names up is done on other
+//! connections, shortly, and behind the looks.
 
 use super::{
     Admin, ProvisioningError,
@@ -17,6 +18,7 @@ use std::{
     collections::{HashMap, HashSet},
     time::Duration,
 };
+use tokio::time::timeout;
 
 /// Objects below were made with the database.
 const FIRST_NORMAL_OID: u32 = 16_384;
@@ -24,27 +26,47 @@ const FIRST_NORMAL_OID: u32 = 16_384;
 /// A wait is no wait before.
 const WAIT_MIN_S: f64 = 0.05;
 
-/// How long a look may take, and whatever follows from it. PostgreSQL ends it.
+/// How long a look may take. PostgreSQL ends it.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Roles and databases that are remembered.
+/// How long what looks names up may take: it may have to wait for the lock that is trespassed upon, and
+/// nobody looks meanwhile.
+const HAND_TIME_MAX: Duration = Duration::from_millis(300);
+
+/// How long a login may take, for the same reason.
+const LOGIN_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Roles that are remembered.
 const REMEMBERED_MAX: usize = 10_000;
 
 const STEP: &str = "watch locks";
 
-/// Every lock that keeps others from writing or reading, and is no row's. One's own role and database
-/// are nobody else's.
-const LOOK: &str =
-    "SELECT l.pid, a.usesysid AS role, l.database, coalesce(l.relation, l.objid) AS object,
+/// Every lock that keeps others from writing or reading, and is no row's, and every wait for one. A
+/// comment on one's own role or database keeps nobody; 0 is what each commit of a NOTIFY locks.
+const LOOK: &str = "SELECT l.pid, a.usesysid AS role, l.database, coalesce(l.relation, l.objid) AS object,
         l.relation IS NULL AS is_object,
+        l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
+            'AccessExclusiveLock') AS is_strong,
         l.mode, l.granted,
         coalesce(extract(epoch FROM clock_timestamp() - l.waitstart), 0)::float8 AS waited,
         a.state IS DISTINCT FROM 'idle in transaction' AS is_busy
     FROM pg_lock_status() l JOIN pg_stat_get_activity(NULL) a ON a.pid = l.pid
-    WHERE l.locktype IN ('relation', 'object')
-        AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock',
-            'ExclusiveLock', 'AccessExclusiveLock')
-        AND (l.classid = 1260 AND l.objid = a.usesysid OR l.classid = 1262 AND l.objid = a.datid) IS NOT TRUE";
+    WHERE l.locktype IN ('relation', 'object') AND l.objid IS DISTINCT FROM 0
+        AND (NOT l.granted OR l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock',
+            'ExclusiveLock', 'AccessExclusiveLock'))
+        AND (l.mode = 'ShareUpdateExclusiveLock'
+            AND (l.classid = 1260 AND l.objid = a.usesysid OR l.classid = 1262 AND l.objid = a.datid)) IS NOT TRUE";
+
+/// Whom the admin's own work waits for, for a second or longer: who has changed a row of a catalogue and
+/// not ended its transaction, GRANT without the right to it among that.
+const IN_THE_WAY: &str = "SELECT DISTINCT way.pid, b.usesysid
+    FROM pg_lock_status() l JOIN pg_stat_get_activity(NULL) a ON a.pid = l.pid
+        CROSS JOIN LATERAL unnest(pg_blocking_pids(l.pid)) AS way (pid)
+        JOIN pg_stat_get_activity(NULL) b ON b.pid = way.pid
+    WHERE NOT l.granted AND l.locktype IN ('transactionid', 'tuple') AND a.usesysid = $1
+        AND l.waitstart < clock_timestamp() - interval '1 s'
+        AND EXISTS (SELECT FROM pg_lock_status() t
+            WHERE t.pid = l.pid AND t.locktype = 'tuple' AND t.relation < 16384::oid)";
 
 /// Ends tenants' backends that are older than the end of their connections. Age tells them from who got
 /// the same number since, and the role from who has it on another server.
@@ -67,18 +89,26 @@ const IS_TENANT: &str =
     "SELECT EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
     WHERE m.member = $1 AND g.rolname = 'pgusher_tenants')";
 
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug, Clone, sqlx::FromRow)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a field is named as its column"
+)]
 struct Lock {
     pid: i32,
     role: Option<Oid>,
     database: Oid,
     object: Oid,
     is_object: bool,
+    is_strong: bool,
     mode: String,
     granted: bool,
     waited: f64,
     is_busy: bool,
 }
+
+/// What is locked.
+type Target = (Oid, Oid, bool);
 
 /// A session that keeps others from what it shares with them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,37 +123,46 @@ pub struct Trespass {
 #[derive(Debug)]
 pub struct LockWatch {
     admin: Admin,
-    session: Session,
+    /// Looks, and does nothing that opens a relation.
+    eyes: Session,
+    /// Does the rest.
+    hands: Session,
+    /// The admin's role.
+    own_role: Oid,
     /// Databases that tenants share, by their numbers.
     shared: HashMap<Oid, String>,
-    /// Connections to them, made when one was needed.
+    /// Connections to them, made while they could be.
     inside: HashMap<Oid, Session>,
     /// Whether a role is a tenant's.
     roles: HashMap<Oid, bool>,
     /// Strong locks that were held at the last look.
-    held: HashSet<(i32, Oid, Oid)>,
+    held: HashSet<(i32, Target)>,
 }
 
 impl LockWatch {
-    /// Logs in. `shared` are the databases that tenants share; those that are not there yet are
-    /// looked for again by [`LockWatch::refresh`].
+    /// Logs in, twice and into each database of `shared`, which tenants share, that is there.
     ///
     /// # Errors
     /// As every login of the admin.
     ///
     /// # Cancel safety
-    /// Cancel safe: the connection ends.
+    /// Cancel safe: the connections end.
     pub async fn connect(admin: &Admin, shared: &[&str]) -> Result<Self, ProvisioningError> {
-        let session = admin.connect(MAINTENANCE).await?;
+        let eyes = open(admin, MAINTENANCE, LOOK_TIME_MAX).await?;
+        let mut hands = open(admin, MAINTENANCE, HAND_TIME_MAX).await?;
+        let own_role = "SELECT oid FROM pg_roles WHERE rolname = current_user";
+        let own_role = sqlx::query_scalar::<_, Oid>(own_role);
+        let own_role = own_role.fetch_one(&mut hands.db).await;
         let mut watch = Self {
             admin: admin.clone(),
-            session,
+            own_role: said(&hands, own_role)?,
+            eyes,
+            hands,
             shared: HashMap::new(),
             inside: HashMap::new(),
             roles: HashMap::new(),
             held: HashSet::new(),
         };
-        limit(&mut watch.session).await?;
         watch.refresh(shared).await?;
         Ok(watch)
     }
@@ -132,7 +171,7 @@ impl LockWatch {
     /// it knows it can end while `pg_authid` is locked.
     ///
     /// # Errors
-    /// [`ProvisioningError`]: connect again.
+    /// [`ProvisioningError`]; 57014 when it took too long, which is tried again later.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -141,16 +180,25 @@ impl LockWatch {
         let query = sqlx::query_as::<_, (Oid, String)>(
             "SELECT oid, datname::text FROM pg_database WHERE datname = ANY ($1)",
         );
-        let found = query.bind(names).fetch_all(&mut self.session.db).await;
-        self.shared = said(&self.session, found)?.into_iter().collect();
+        let found = query.bind(names).fetch_all(&mut self.hands.db).await;
+        self.shared = said(&self.hands, found)?.into_iter().collect();
         self.inside
             .retain(|database, _| self.shared.contains_key(database));
+        for (database, name) in &self.shared {
+            if self.inside.contains_key(database) {
+                continue;
+            }
+            // A login may have to wait itself.
+            let opened = timeout(LOGIN_TIME_MAX, open(&self.admin, name, HAND_TIME_MAX)).await;
+            if let Ok(Ok(session)) = opened {
+                self.inside.insert(*database, session);
+            }
+        }
         let known = sqlx::query_scalar::<_, i64>(
             "SELECT count(pg_get_userbyid(usesysid)) FROM pg_stat_get_activity(NULL)",
         );
-        let known = known.fetch_one(&mut self.session.db).await;
-        said(&self.session, known)?;
-        Ok(())
+        let known = known.fetch_one(&mut self.hands.db).await;
+        said(&self.hands, known).map(drop)
     }
 
     /// Who has to be ended now. `is_ours` says whether a process is known to be a tenant's; others
@@ -165,40 +213,86 @@ impl LockWatch {
         &mut self,
         is_ours: impl Fn(u32) -> bool,
     ) -> Result<Vec<Trespass>, ProvisioningError> {
-        let locks = sqlx::query_as::<_, Lock>(LOOK)
-            .fetch_all(&mut self.session.db)
-            .await;
-        let locks = said(&self.session, locks)?;
-        let held_before = std::mem::take(&mut self.held);
-        let mut found: Vec<Trespass> = Vec::new();
-        for lock in locks {
+        let locks = sqlx::query_as::<_, Lock>(LOOK);
+        let locks = locks.fetch_all(&mut self.eyes.db).await;
+        let locks = said(&self.eyes, locks)?;
+        let suspects = self.suspects(&locks);
+        // What is everybody's for certain goes first: to look names up may have to wait for it.
+        let (certain, others): (Vec<_>, Vec<_>) = suspects
+            .into_iter()
+            .partition(|lock| lock.is_everybodys() && is_ours(lock.pid.cast_unsigned()));
+        let mut found = Found::default();
+        for lock in certain {
+            found.add(&lock);
+        }
+        if !found.0.is_empty() {
+            return Ok(found.trespasses());
+        }
+        for lock in others {
             let Some(role) = lock.role else { continue };
-            if !self.concerns_others(&lock) {
-                continue;
-            }
-            let pid = lock.pid.cast_unsigned();
-            let place = (lock.pid, lock.database, lock.object);
-            // What is got is kept for a moment before it is refused, or by who waits for something
-            // else ahead of that.
-            if lock.granted && lock.is_busy {
-                self.held.insert(place);
-            }
-            let stays = if lock.granted {
-                lock.is_busy && held_before.contains(&place)
-            } else {
-                lock.waited >= WAIT_MIN_S
-            };
-            let is_new = !found.iter().any(|other| other.pid == pid);
-            if stays
-                && is_new
-                && (is_ours(pid) || self.is_tenant(role).await)
-                && self.is_foreign(&lock, role).await
-            {
-                let lock = lock.words();
-                found.push(Trespass { pid, lock });
+            let is_tenants = is_ours(lock.pid.cast_unsigned()) || self.is_tenant(role).await;
+            if is_tenants && (lock.is_everybodys() || self.is_foreign(&lock, role).await) {
+                found.add(&lock);
             }
         }
-        Ok(found)
+        Ok(found.trespasses())
+    }
+
+    /// Who would have to be ended, if it is a tenant's and the lock is not its own: who has a strong
+    /// lock and does not go on, or has others wait, and then who waits for one.
+    fn suspects(&mut self, locks: &[Lock]) -> Vec<Lock> {
+        let mut waited_for: HashSet<Target> = HashSet::new();
+        let mut held = HashSet::new();
+        for lock in locks {
+            if lock.granted {
+                if lock.is_busy {
+                    held.insert((lock.pid, lock.target()));
+                }
+            } else if lock.waited >= WAIT_MIN_S {
+                waited_for.insert(lock.target());
+            }
+        }
+        let held_before = std::mem::replace(&mut self.held, held);
+        let stays = |lock: &&Lock| {
+            let target = lock.target();
+            if lock.granted {
+                // It is had for a moment before it is refused, or by who waits for something else first.
+                lock.is_busy && held_before.contains(&(lock.pid, target))
+                    || waited_for.contains(&target)
+            } else {
+                lock.is_strong && lock.waited >= WAIT_MIN_S
+            }
+        };
+        let concerns_others = |lock: &&Lock| self.concerns_others(lock);
+        let locks = locks.iter().filter(stays).filter(concerns_others);
+        let mut suspects: Vec<Lock> = locks.cloned().collect();
+        suspects.sort_by_key(|lock| !lock.granted);
+        suspects
+    }
+
+    /// Tenants' sessions that the admin's own work waits for.
+    ///
+    /// # Errors
+    /// [`ProvisioningError`]: connect again.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn in_the_way(
+        &mut self,
+        is_ours: impl Fn(u32) -> bool,
+    ) -> Result<Vec<Trespass>, ProvisioningError> {
+        let found = sqlx::query_as::<_, (i32, Option<Oid>)>(IN_THE_WAY);
+        let found = found.bind(self.own_role).fetch_all(&mut self.eyes.db).await;
+        let mut tenants = Vec::new();
+        for (pid, role) in said(&self.eyes, found)? {
+            let pid = pid.cast_unsigned();
+            let Some(role) = role else { continue };
+            if is_ours(pid) || self.is_tenant(role).await {
+                let lock = "a row that pgusher changes".to_owned();
+                tenants.push(Trespass { pid, lock });
+            }
+        }
+        Ok(tenants)
     }
 
     /// Ends a session. It may have to wait for the lock that is trespassed upon: cancel the statement
@@ -212,8 +306,8 @@ impl LockWatch {
     pub async fn end(&mut self, trespass: &Trespass) -> Result<(), ProvisioningError> {
         let query = sqlx::query_scalar::<_, bool>("SELECT pg_terminate_backend($1)");
         let query = query.bind(trespass.pid.cast_signed());
-        let ended = query.fetch_one(&mut self.session.db).await;
-        said(&self.session, ended).map(drop)
+        let ended = query.fetch_one(&mut self.hands.db).await;
+        said(&self.hands, ended).map(drop)
     }
 
     /// Ends what still runs for connections that are closed: process ids, with how long ago. How many
@@ -232,8 +326,8 @@ impl LockWatch {
         let ages: Vec<f64> = closed.iter().map(|(_, age)| age.as_secs_f64()).collect();
         let query = sqlx::query_scalar::<_, i64>(END_CLOSED);
         let query = query.bind(pids).bind(ages);
-        let ended = query.fetch_one(&mut self.session.db).await;
-        said(&self.session, ended).map(i64::cast_unsigned)
+        let ended = query.fetch_one(&mut self.hands.db).await;
+        said(&self.hands, ended).map(i64::cast_unsigned)
     }
 
     /// Whether others than its own tenant may want what is locked.
@@ -250,7 +344,7 @@ impl LockWatch {
             return *known;
         }
         let query = sqlx::query_scalar::<_, bool>(IS_TENANT).bind(role);
-        let Ok(is_tenant) = query.fetch_one(&mut self.session.db).await else {
+        let Ok(is_tenant) = query.fetch_one(&mut self.hands.db).await else {
             return false;
         };
         if self.roles.len() >= REMEMBERED_MAX {
@@ -262,38 +356,58 @@ impl LockWatch {
 
     /// Whether a relation is not its tenant's. What can't be found out is no trespass.
     async fn is_foreign(&mut self, lock: &Lock, role: Oid) -> bool {
-        if lock.database.0 == 0 || lock.object.0 < FIRST_NORMAL_OID {
-            return true;
-        }
-        if !self.inside.contains_key(&lock.database) {
-            let Some(name) = self.shared.get(&lock.database) else {
-                return false;
-            };
-            let Ok(mut inside) = self.admin.connect(name).await else {
-                return false;
-            };
-            if limit(&mut inside).await.is_err() {
-                return false;
-            }
-            self.inside.insert(lock.database, inside);
-        }
         let Some(inside) = self.inside.get_mut(&lock.database) else {
             return false;
         };
         let query = sqlx::query_scalar::<_, bool>(IS_FOREIGN);
         let query = query.bind(lock.object).bind(role);
-        let asked = query.fetch_optional(&mut inside.db).await;
-        if asked.is_err() {
-            self.inside.remove(&lock.database);
+        match query.fetch_optional(&mut inside.db).await {
+            Ok(is_foreign) => is_foreign.unwrap_or_default(),
+            // It took too long.
+            Err(sqlx::Error::Database(_)) => false,
+            Err(_) => {
+                self.inside.remove(&lock.database);
+                false
+            }
         }
-        asked.ok().flatten().unwrap_or_default()
     }
 }
 
-/// Has PostgreSQL end what takes longer than a look may.
-async fn limit(session: &mut Session) -> Result<(), ProvisioningError> {
-    let limit = format!("SET statement_timeout = {}", LOOK_TIME_MAX.as_millis());
-    session.run_once(STEP, &limit).await
+/// Locks of those who are to be ended.
+#[derive(Debug, Default)]
+struct Found(Vec<Lock>);
+
+impl Found {
+    /// Who waits for what another of them has is held up itself.
+    fn add(&mut self, lock: &Lock) {
+        let is_held_up = |other: &Lock| other.granted && other.target() == lock.target();
+        if lock.granted || !self.0.iter().any(is_held_up) {
+            self.0.push(lock.clone());
+        }
+    }
+
+    fn trespasses(&self) -> Vec<Trespass> {
+        let mut trespasses: Vec<Trespass> = Vec::new();
+        for lock in &self.0 {
+            let (pid, lock) = (lock.pid.cast_unsigned(), lock.words());
+            if !trespasses.iter().any(|other| other.pid == pid) {
+                trespasses.push(Trespass { pid, lock });
+            }
+        }
+        trespasses
+    }
+}
+
+/// A connection on which PostgreSQL ends what takes longer.
+async fn open(
+    admin: &Admin,
+    database: &str,
+    limit: Duration,
+) -> Result<Session, ProvisioningError> {
+    let mut session = admin.connect(database).await?;
+    let limit = format!("SET statement_timeout = {}", limit.as_millis());
+    session.run_once(STEP, &limit).await?;
+    Ok(session)
 }
 
 fn said<T>(session: &Session, result: Result<T, sqlx::Error>) -> Result<T, ProvisioningError> {
@@ -301,6 +415,15 @@ fn said<T>(session: &Session, result: Result<T, sqlx::Error>) -> Result<T, Provi
 }
 
 impl Lock {
+    fn target(&self) -> Target {
+        (self.database, self.object, self.is_object)
+    }
+
+    /// Whether it is no tenant's, whoever has it: it came with the database, or is no database's.
+    fn is_everybodys(&self) -> bool {
+        self.database.0 == 0 || self.object.0 < FIRST_NORMAL_OID
+    }
+
     fn words(&self) -> String {
         let Self { mode, object, .. } = self;
         let whose = match self.database.0 {

@@ -73,11 +73,6 @@ pub const LIMITS: &[(&str, &str)] = &[
         "R5",
         "who may only read shares channels, advisory locks and locks of tables with its own tenant, not with others",
     ),
-    (
-        "R6",
-        "a row of the catalogue, or an extension, that a transaction has named stays locked until that ends: \
-         making tenants and VACUUM of catalogues wait for it, and ALTER … DEPENDS ON EXTENSION",
-    ),
 ];
 
 /// What the attacker is after.

@@ -164,6 +164,11 @@ impl Guarded {
         let restore = Restore::new(endpoint, pair, who);
         let mode = pair.mode.name();
         let label = if pair.only_reads { "reader" } else { mode };
+        // A slot that is never the attacker's own.
+        let slot = if pair.only_reads { "s_1" } else { "q_1" };
+        let name = |login: Option<&Login>| {
+            login.map_or_else(|| slot.to_owned(), |login| login.role.to_string())
+        };
         let role = |tenant: &Tenant| name(tenant.place.login.as_ref());
         let me = match (tier, pair.only_reads) {
             (Tier::Shared, _) => "current_user".into(),
@@ -228,10 +233,6 @@ impl Guarded {
             assert!(run.is_success, "{}: {}{}", pair.victim.id, run.out, run.err);
         }
     }
-}
-
-fn name(login: Option<&Login>) -> String {
-    login.map_or_else(|| "s_1".to_owned(), |login| login.role.to_string())
 }
 
 /// Makes a tenant, and reads what the registry has of it.

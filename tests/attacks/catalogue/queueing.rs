@@ -356,8 +356,7 @@ pub const ATTACKS: &[Attack] = &[
                 "alter function whisper() no depends on extension plpgsql",
             ]),
         ),
-    )
-    .residual("R6"),
+    ),
     Attack::new(
         "hold_by_prepare",
         Block,
@@ -398,8 +397,7 @@ pub const ATTACKS: &[Attack] = &[
             &["begin; grant connect on database {db} to current_user"],
             Operator("grant connect on database {db} to {role}"),
         ),
-    )
-    .residual("R6"),
+    ),
     Attack::new(
         "hold_grant_on_schema",
         Block,
@@ -408,6 +406,5 @@ pub const ATTACKS: &[Attack] = &[
             &["begin; grant usage on schema app to current_user"],
             Operator("grant usage on schema app to {role}"),
         ),
-    )
-    .residual("R6"),
+    ),
 ];
