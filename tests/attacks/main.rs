@@ -50,7 +50,7 @@ use std::{
 use table::Table;
 
 /// Stages at a time: each waits for PostgreSQL most of the time.
-const THREADS: usize = 8;
+const THREADS: usize = 16;
 
 /// How often naive set-ups may have to be made anew, as an attack has left them beyond repair.
 const REMAKES_MAX: usize = 12;
