@@ -13,13 +13,13 @@ use tokio::time::timeout;
 const CANCEL_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Knows the sessions, and bars tenants.
-pub(super) struct Wardens {
+pub(super) struct LockOfficer {
     pub(super) frontend: Arc<Frontend>,
     /// How long a tenant is barred at first.
     pub(super) penalty: Duration,
 }
 
-impl Wardens {
+impl LockOfficer {
     fn holder(&self, server: &Server, pid: u32) -> Option<Arc<SessionHandle>> {
         let mut holder = None;
         self.frontend.sessions.for_each(|session| {
@@ -31,7 +31,7 @@ impl Wardens {
     }
 }
 
-impl Officer for Wardens {
+impl Officer for LockOfficer {
     fn is_tenants(&self, server: &Server, pid: u32) -> bool {
         let owner = self.frontend.pools.owner_of(&server.cluster, pid);
         owner.is_some() || self.holder(server, pid).is_some()

@@ -264,7 +264,7 @@ impl App {
             tokio::spawn(ended.clone().run_until_cancelled_owned(sweeping));
         }
         if let Some(pause) = registry.lock_watch_interval {
-            let officer = Arc::new(locks::Wardens {
+            let officer = Arc::new(locks::LockOfficer {
                 frontend: Arc::clone(&self.frontend),
                 penalty: registry.lock_watch_penalty,
             });
