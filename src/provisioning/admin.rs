@@ -171,6 +171,10 @@ pub(super) enum Attempt {
     Unclear(String),
 }
 
+/// `lock_not_available`.
+pub(super) const IN_USE: &str = "55P03";
+/// A fifth of a second in all: autovacuum of a small table is through by then, a busy view isn't ever.
+const IN_USE_TRIES_MAX: u32 = 6;
 const ATTEMPT: &str = "let an attack pass";
 const UNDONE: &str = "PU009";
 /// Undoes the transaction that it is the end of.
@@ -307,8 +311,12 @@ async fn pause(tries: u32) {
     tokio::time::sleep(Duration::from_millis(pause)).await;
 }
 
-/// Whether an attempt met somebody else's work (a deadlock), which says nothing of what was attempted.
+/// Whether an attempt met somebody else's work (a deadlock, a lock of another's), which says nothing
+/// of what was attempted.
 fn is_worth_another(error: &ProvisioningError, codes: &[&str], tries: u32) -> bool {
+    if error.code() == Some(IN_USE) {
+        return tries < IN_USE_TRIES_MAX;
+    }
     let is_expected = error.code().is_some_and(|code| codes.contains(&code));
     error.is_transient() && !is_expected && tries < TRIES_MAX
 }

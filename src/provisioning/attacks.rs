@@ -1,6 +1,6 @@
 //! What a tenant could try against another one, as SQL that its own role runs.
 
-use super::{Place, Variant};
+use super::{Place, Variant, admin::IN_USE};
 use crate::tenant::Tier;
 
 /// Who tries it.
@@ -118,11 +118,8 @@ impl Attack {
     }
 }
 
-/// A view is locked before PostgreSQL looks at the table. Verification does not wait for its users, as
-/// others would wait behind it.
-const IN_USE: &str = "55P03";
-
-/// All of them. What ends the victim's sessions comes last.
+/// All of them. A view is locked before PostgreSQL looks at the table; verification doesn't wait for
+/// its users ([`IN_USE`]), as others would wait behind it. What ends the victim's sessions comes last.
 pub(super) const ATTACKS: &[Attack] = &[
     // Values.
     attack("read_rows", "read another tenant's rows", "SELECT t::text FROM {table} AS t {others}")

@@ -137,7 +137,9 @@ fn what_cannot_be_gone_on_with_is_told_and_keeps_no_other() {
     );
     let proxy = Sweeping::start(&estate);
     eventually("the other is finished", || is_active(&estate));
-    assert!(proxy.says("a tenant can't be gone on with"));
+    eventually("the lost one is told of", || {
+        proxy.says("a tenant can't be gone on with")
+    });
 }
 
 #[test]

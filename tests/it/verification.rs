@@ -213,7 +213,7 @@ const SABOTAGES: &[Sabotage] = &[
     ),
     sabotage(
         Tier::Row,
-        "grant update, delete on data.canary to pgusher_view; grant delete on ctl.canary to public",
+        "alter table data.canary set (autovacuum_enabled = off); grant update, delete on data.canary to pgusher_view; grant delete on ctl.canary to public",
         &["lock_table", "share_lock", "grants"],
         "revoke update, delete on data.canary from pgusher_view; revoke delete on ctl.canary from public",
     ),

@@ -198,7 +198,7 @@ const SABOTAGES: &[(&str, &[&str], &str)] = &[
         "revoke execute on function pg_stat_get_activity(int) from public",
     ),
     (
-        "grant update on data.canary to pgusher_view",
+        "alter table data.canary set (autovacuum_enabled = off); grant update on data.canary to pgusher_view",
         &["lock_table", "share_lock", "grants"],
         "revoke update on data.canary from pgusher_view",
     ),
