@@ -17,6 +17,7 @@ pub mod pool;
 pub mod provisioning;
 pub mod registry;
 pub mod relay;
+pub mod routing;
 pub mod sessions;
 pub mod sql;
 pub mod telemetry;

@@ -11,11 +11,12 @@ use std::{fmt, fs, path::Path};
 
 /// Every module and what it may use, lower ones first: nothing may be used that stands below it in
 /// this table. A new dependency is a decision, and is written down here.
-const MODULES: [(&str, &[&str]); 24] = [
+const MODULES: [(&str, &[&str]); 25] = [
     // Who is served, and the protocol: words without I/O.
     ("tenant", &[]),
     ("wire", &[]),
     ("sql", &[]),
+    ("routing", &["sql"]),
     // The data plane.
     ("net", &[]),
     ("tls", &["tenant", "net"]),
@@ -126,10 +127,11 @@ const MODULES: [(&str, &[&str]); 24] = [
 ];
 
 /// What relays bytes. It gets everything by value from `app`: it knows no file and no operator.
-const DATA_PLANE: [&str; 12] = [
+const DATA_PLANE: [&str; 13] = [
     "net",
     "wire",
     "sql",
+    "routing",
     "tls",
     "upstream",
     "notify",

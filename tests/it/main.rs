@@ -85,6 +85,7 @@ mod relay_simple;
 mod reload;
 mod replicas;
 mod resources;
+mod routing;
 mod secrets;
 mod server_voice;
 mod setting_values;
