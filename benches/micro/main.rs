@@ -17,6 +17,7 @@ mod pool;
 #[path = "../../tests/allocations/postgres.rs"]
 mod postgres;
 mod relay;
+mod routing;
 mod session;
 mod wire;
 

@@ -55,3 +55,25 @@ ensure_compiler() {
   die "a C compiler (cc) and make are missing and can't be installed from here.
        As root: apt-get install gcc libc6-dev make (or what your system calls them)."
 }
+
+# Is there a libclang, and are clang's own headers there? ("libclang-cpp" is something else.)
+has_libclang() {
+  local library header
+  for library in ${LIBCLANG_PATH:+"$LIBCLANG_PATH"/libclang*.so*} /usr/lib/llvm*/lib/libclang*.so* \
+    /usr/lib/*/libclang*.so* /usr/lib64/libclang*.so* /usr/lib/libclang*.so* /usr/local/lib/libclang*.so*; do
+    [[ -e $library && $library != *libclang-cpp* ]] || continue
+    for header in /usr/lib/llvm*/lib/clang/*/include/stddef.h /usr/lib*/clang/*/include/stddef.h \
+      /usr/local/lib/clang/*/include/stddef.h "${library%/*}"/clang/*/include/stddef.h; do
+      [[ ! -e $header ]] || return 0
+    done
+  done
+  return 1
+}
+
+ensure_libclang() {
+  if has_libclang; then return; fi
+  if can_install && apt_update && apt_install libclang-dev && has_libclang; then return; fi
+  die "libclang is missing and can't be installed from here: the build reads the headers of
+       PostgreSQL's SQL parser with it. As root: apt-get install libclang-dev (or clang-devel,
+       clang); where it is somewhere else, name its folder in LIBCLANG_PATH."
+}
