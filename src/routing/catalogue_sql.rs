@@ -60,7 +60,7 @@ pub fn builtins_sql() -> String {
     };
     let relations = relations("k.oid<16384 AND n.nspname<>'pg_toast'", all, "false");
     format!(
-        "{ASIDE}WITH RECURSIVE {functions},{relations}
+        "{ASIDE}WITH RECURSIVE fn AS MATERIALIZED {functions},{relations}
         SELECT 'f',nspname,proname,bool_and(free) FROM fn WHERE oid<16384 AND prokind<>'p' GROUP BY 2,3
         UNION ALL SELECT 'o',n.nspname,o.oprname,bool_and(coalesce(f.free,false))
             FROM pg_operator o JOIN pg_namespace n ON n.oid=o.oprnamespace LEFT JOIN fn f ON f.oid=o.oprcode
@@ -98,7 +98,7 @@ pub fn catalogue_sql(builtins: &Builtins, reach: Reach, sight: Sight, trusted: &
     );
     let limit = super::FACTS_MAX + 1;
     format!(
-        "{ASIDE}WITH RECURSIVE {functions},{relations},
+        "{ASIDE}WITH RECURSIVE fn AS NOT MATERIALIZED {functions},{relations},
     domain(oid) AS (
         SELECT c.contypid FROM pg_constraint c JOIN pg_depend d ON d.classid='pg_constraint'::regclass
             AND d.objid=c.oid AND d.refclassid='pg_proc'::regclass JOIN fn f ON f.oid=d.refobjid
@@ -129,7 +129,8 @@ fn list(names: &str) -> String {
     quoted.collect::<Vec<_>>().join(",")
 }
 
-/// `fn`: every function, and whether it is free.
+/// What `fn` is: every function, and whether it is free. Where few of them matter it is not made in
+/// whole.
 fn functions(trusted: &[&str]) -> String {
     let (same, not) = (list(SAME_ANYWHERE), list(NOT_ANYWHERE));
     let trusted = trusted.iter().map(|schema| quoted_literal(schema));
@@ -137,7 +138,7 @@ fn functions(trusted: &[&str]) -> String {
     let trusted = trusted.join(",");
     // Only a superuser makes functions in C, and extensions are what their authors say.
     format!(
-        "fn AS MATERIALIZED (SELECT p.oid,n.nspname,p.proname,p.pronamespace,p.prokind,
+        "(SELECT p.oid,n.nspname,p.proname,p.pronamespace,p.prokind,
             p.proargtypes[0] AS first_argument,CASE WHEN p.pronargs=0 THEN 2 ELSE p.pronargs-p.pronargdefaults END AS least_arguments,
             CASE WHEN p.proname IN ({not}) OR p.proname ~ {NOT_ANYWHERE_LIKE} THEN false
             WHEN p.oid<16384 AND p.proname IN ({same}) THEN true

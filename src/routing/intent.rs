@@ -30,7 +30,8 @@ enum Asks {
 
 impl Intent {
     /// Reads a text as PostgreSQL would. It is the whole of a Query, or the query of a Parse; a NUL
-    /// may end it.
+    /// may end it. Letters beyond ASCII are taken for UTF-8: in another `client_encoding` such a text
+    /// isn't to be given here.
     ///
     /// Never fails, takes time linear in the text and a bounded stack: what can't be told is the
     /// primary's.

@@ -191,8 +191,9 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// For the primary.
-    pub(super) const fn primary(reason: Reason, transaction: Transaction) -> Self {
+    /// For the primary; also for a reason that only the caller knows: a text with letters beyond
+    /// ASCII whose client's encoding isn't UTF-8 ([`Reason::Encoding`]).
+    pub const fn primary(reason: Reason, transaction: Transaction) -> Self {
         Self {
             target: Target::Primary,
             transaction,

@@ -415,11 +415,52 @@ impl<'t> Walk<'t> {
                 self.add_output(one.output());
                 "json_serialize"
             }
-            // JSON_TABLE, JSON_QUERY and their like come with clauses of their own.
-            other => return Err(command(other)),
+            other => return self.json_query(other),
         };
         self.found.constructs.insert(construct);
         Ok(())
+    }
+
+    /// JSON_EXISTS, JSON_QUERY, JSON_VALUE and JSON_TABLE, with their clauses.
+    fn json_query(&mut self, node: Node<'t>) -> Result<(), Reason> {
+        match node {
+            Node::JsonFuncExpr(one) => {
+                self.add_value(one.context_item());
+                self.add(one.pathspec());
+                self.add_all(one.passing());
+                self.add_output(one.output());
+                self.add_behaviors([one.on_empty(), one.on_error()]);
+                let names = ["json_exists", "json_query", "json_value"];
+                self.found.constructs.extend(names);
+            }
+            Node::JsonTable(one) => {
+                self.add_value(one.context_item());
+                self.to_do
+                    .extend(one.pathspec().map(Node::JsonTablePathSpec));
+                self.add_all(one.passing());
+                for column in one.columns() {
+                    self.add(Node::JsonTableColumn(column));
+                }
+                self.add_behaviors([None, one.on_error()]);
+                self.found.constructs.insert("json_table");
+            }
+            Node::JsonTablePathSpec(one) => self.add(one.string()),
+            Node::JsonTableColumn(one) => {
+                self.add_type(one.type_name());
+                self.to_do
+                    .extend(one.pathspec().map(Node::JsonTablePathSpec));
+                self.add_all(one.columns());
+                self.add_behaviors([one.on_empty(), one.on_error()]);
+            }
+            Node::JsonBehavior(one) => self.add(one.expr()),
+            other => return Err(command(other)),
+        }
+        Ok(())
+    }
+
+    fn add_behaviors(&mut self, behaviors: [Option<&'t nodes::JsonBehavior>; 2]) {
+        let given = behaviors.into_iter().flatten();
+        self.to_do.extend(given.map(Node::JsonBehavior));
     }
 
     fn add_value(&mut self, value: Option<&'t nodes::JsonValueExpr>) {

@@ -182,6 +182,8 @@ pub const READS: &[&str] = &[
     "select json_build_array(1, 2), json_object('{a,1}')",
     "select '1' is json",
     "select json_object('a': 1), json_array(1, 2), json_arrayagg(id), json_objectagg('k': 1) from t where id = 1",
+    "select json_exists('{}', '$.a'), json_query('{}', '$.a' with wrapper), json_value('{}', '$.a' passing 1 as x returning int default 1 on empty null on error)",
+    "select * from json_table('[{\"a\":1}]', '$[*]' passing 1 as x columns (n for ordinality, a int path '$.a', nested path '$.b[*]' columns (b text path '$'))) j",
     "select json_scalar(1), json('{}'), json_serialize('{}')",
     "select t.id as \"t.id\", t.name as \"t.name\", u.id as \"u.id\" from t as t left outer join u as u on t.id = u.t_id where (t.name = 'x' or t.name is null) and u.amount > 0 order by t.id asc limit 50",
     "select id from t where id = $1 and name = $2::text limit $3",
@@ -458,7 +460,23 @@ pub const PRIMARY: &[(&str, &str)] = &[
     ("relation", "select * from pg_prepared_statements"),
     ("relation", "select * from pg_replication_slots"),
     ("construct", "select * from t tablesample own (1)"),
-    ("construct", "select json_query('{}', '$.a')"),
+    (
+        "volatile",
+        "select json_query('{}', '$.a' passing nextval('numbers') as x)",
+    ),
+    (
+        "volatile",
+        "select json_value('{}', '$.a' default nextval('numbers') on empty)",
+    ),
+    (
+        "volatile",
+        "select * from json_table('[]', '$' columns (a int path '$' default nextval('numbers') on error)) x",
+    ),
+    ("type", "select json_value('{}', '$.a' returning odd)"),
+    (
+        "type",
+        "select * from json_table('[]', '$' columns (nested '$' columns (a odd))) x",
+    ),
     ("syntax", "selec 1"),
     ("syntax", "select from where"),
     ("syntax", "select 'x"),
