@@ -8,14 +8,22 @@ pub const TEXT_BYTES_MAX: usize = 32 * 1024;
 
 /// What the first word says, or `None` where PostgreSQL's grammar must be asked.
 pub(super) fn command(text: &[u8]) -> Option<Verdict> {
-    let mut tokens = sql::tokens(text);
+    // Of a long text only the beginning is searched.
+    let head = text.get(..TEXT_BYTES_MAX).unwrap_or(text);
+    let too_long = Verdict::primary(Reason::TooLong, Transaction::Unknown);
+    let mut tokens = sql::tokens(head);
     let first = tokens.find(|token| {
         let is_nothing = matches!(token.kind, Kind::Open | Kind::Semicolon);
         token.kind.is_significant() && !is_nothing
     });
     let Some(first) = first else {
-        return Some(Verdict::primary(Reason::Empty, Transaction::None));
+        let is_whole = head.len() == text.len();
+        let empty = Verdict::primary(Reason::Empty, Transaction::None);
+        return Some(if is_whole { empty } else { too_long });
     };
+    if first.range.end == head.len() && head.len() < text.len() {
+        return Some(too_long);
+    }
     if first.kind != Kind::Word {
         return Some(Verdict::primary(Reason::Syntax, Transaction::None));
     }
@@ -24,7 +32,7 @@ pub(super) fn command(text: &[u8]) -> Option<Verdict> {
     let reason = match word {
         b"select" | b"with" | b"values" | b"table" | b"explain" => {
             let is_long = text.len() > TEXT_BYTES_MAX;
-            return is_long.then(|| Verdict::primary(Reason::TooLong, Transaction::Unknown));
+            return is_long.then_some(too_long);
         }
         b"begin" | b"start" | b"commit" | b"end" | b"rollback" | b"abort" | b"savepoint"
         | b"release" => {

@@ -187,6 +187,10 @@ fn long_texts_are_not_looked_at() {
     assert_eq!(verdict(&huge).reason, Reason::Write);
     let comment = format!("{}select 1", "-- x\n".repeat(1024 * 1024));
     assert_eq!(verdict(&comment).reason, Reason::TooLong);
+    for nothing in ["(", ";", " ", "/* "] {
+        let late = format!("{}insert", nothing.repeat(2 * 1024 * 1024));
+        assert_eq!(verdict(&late).reason, Reason::TooLong, "{nothing}");
+    }
     let exact = format!("select '{}'", "x".repeat(TEXT_BYTES_MAX - 9));
     assert_eq!(exact.len(), TEXT_BYTES_MAX);
     assert_eq!(verdict(&exact).reason, Reason::Read);
