@@ -27,6 +27,10 @@ const NOT_ANYWHERE: &str = "inet_server_addr inet_server_port inet_client_addr i
 /// The same, by how their names begin or end.
 const NOT_ANYWHERE_LIKE: &str = r"'^(pg_stat_(?!istics)|dblink)|_to_xml'";
 
+/// Views of PostgreSQL's own that show nothing but its tables.
+const COMMON_VIEWS: &str = "pg_tables pg_views pg_matviews pg_indexes pg_rules pg_policies pg_roles \
+    pg_user pg_group pg_stats pg_publication_tables pg_timezone_names pg_timezone_abbrevs";
+
 /// What a role may see of a database's definitions: a row of two booleans, for [`Sight`].
 pub const SIGHT: &str = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_rewrite','SELECT'),\
     pg_catalog.has_column_privilege('pg_catalog.pg_policy','polqual','SELECT')";
@@ -34,10 +38,11 @@ pub const SIGHT: &str = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_re
 /// What [`SIGHT`] says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sight {
-    /// Whether the definitions of views can be read. Else every view is the primary's.
+    /// Whether the definitions of views can be read. Else views of the role's own are bound to the
+    /// primary, and others' (an operator's) by the functions and relations that `pg_depend` knows: not
+    /// by functions of PostgreSQL's own.
     pub views: bool,
-    /// Whether the expressions of policies can be read. Else a function of PostgreSQL's own in one
-    /// isn't seen; those of the tenant's are.
+    /// Whether the expressions of policies can be read. Else they count as others' views do.
     pub policies: bool,
 }
 
@@ -52,13 +57,20 @@ pub enum Reach {
 
 /// The question for what comes with PostgreSQL: the same in all databases of a server, so once per
 /// version of a server. Some 3000 rows.
-pub fn builtins_sql() -> String {
+pub fn builtins_sql(sight: Sight) -> String {
     let functions = functions(&[]);
-    let all = Sight {
-        views: true,
-        policies: true,
+    let unseen = if sight.views {
+        "false".to_owned()
+    } else {
+        format!(
+            "k.relkind='v' AND k.nspname='pg_catalog' AND k.relname NOT IN ({})",
+            list(COMMON_VIEWS)
+        )
     };
-    let relations = relations("k.oid<16384 AND n.nspname<>'pg_toast'", all, "false");
+    let policies = false;
+    let sight = Sight { policies, ..sight };
+    let part = "k.oid<16384 AND n.nspname<>'pg_toast'";
+    let relations = relations(part, sight, &unseen, "false");
     format!(
         "{ASIDE}WITH RECURSIVE fn AS MATERIALIZED {functions},{relations}
         SELECT 'f',nspname,proname,bool_and(free) FROM fn WHERE oid<16384 AND prokind<>'p' GROUP BY 2,3
@@ -83,14 +95,16 @@ pub fn catalogue_sql(builtins: &Builtins, reach: Reach, sight: Sight, trusted: &
     let bound: Vec<_> = (builtins.bound_relations().chain([""]))
         .map(quoted_literal)
         .collect();
-    let relations = relations(
-        &format!(
-            "k.oid>=16384 AND n.nspname!~'^pg_(toast|temp)' AND {}",
-            sees("n.oid")
-        ),
-        sight,
-        &format!("relname IN ({})", bound.join(",")),
-    );
+    let unseen = if sight.views {
+        "false"
+    } else {
+        "k.relkind='v' AND pg_has_role(k.relowner,'MEMBER')"
+    };
+    // A view may stand on what its reader may not use, so those schemas count, too.
+    let part = "k.oid>=16384 AND n.nspname!~'^pg_(toast|temp)'";
+    let known = format!("relname IN ({})", bound.join(","));
+    let relations = relations(part, sight, unseen, &known);
+    let sees_relation = sees("r.schema");
     let (sees_function, sees_operator, sees_type) = (
         sees("pronamespace"),
         sees("o.oprnamespace"),
@@ -100,9 +114,8 @@ pub fn catalogue_sql(builtins: &Builtins, reach: Reach, sight: Sight, trusted: &
     format!(
         "{ASIDE}WITH RECURSIVE fn AS NOT MATERIALIZED {functions},{relations},
     domain(oid) AS (
-        SELECT c.contypid FROM pg_constraint c JOIN pg_depend d ON d.classid='pg_constraint'::regclass
-            AND d.objid=c.oid AND d.refclassid='pg_proc'::regclass JOIN fn f ON f.oid=d.refobjid
-            WHERE c.contypid<>0 AND NOT f.free
+        SELECT c.contypid FROM used u JOIN pg_constraint c ON c.oid=u.oid
+            WHERE u.class='pg_constraint'::regclass AND c.contypid<>0
         UNION
         SELECT t.oid FROM domain x, LATERAL (
             SELECT oid FROM pg_type WHERE typbasetype=x.oid OR typelem=x.oid
@@ -116,7 +129,7 @@ pub fn catalogue_sql(builtins: &Builtins, reach: Reach, sight: Sight, trusted: &
         UNION ALL SELECT 'o',n.nspname,o.oprname,bool_and(coalesce(f.free,false))
             FROM pg_operator o JOIN pg_namespace n ON n.oid=o.oprnamespace LEFT JOIN fn f ON f.oid=o.oprcode
             WHERE o.oid>=16384 AND {sees_operator} GROUP BY 2,3
-        UNION ALL SELECT DISTINCT 'r',r.nspname,r.relname,false FROM bound b JOIN rel r ON r.oid=b.oid
+        UNION ALL SELECT DISTINCT 'r',r.nspname,r.relname,false FROM bound b JOIN rel r ON r.oid=b.oid WHERE {sees_relation}
         UNION ALL SELECT 't',n.nspname,t.typname,false FROM domain d JOIN pg_type t ON t.oid=d.oid
             JOIN pg_namespace n ON n.oid=t.typnamespace WHERE {sees_type}
         UNION ALL SELECT DISTINCT 'c','','',false FROM pg_cast c JOIN fn f ON f.oid=c.castfunc
@@ -153,46 +166,46 @@ fn functions(trusted: &[&str]) -> String {
 /// `rel`: relations of a part of the database; `bound`: those of them that keep a statement on the
 /// primary. Foreign tables and sequences differ on a standby, unlogged and temporary tables aren't
 /// there; views and policies may call functions; a table is read with its partitions and children.
-/// `bound` is a condition for what is known to be so of PostgreSQL's own.
-fn relations(part: &str, sight: Sight, bound: &str) -> String {
+/// `used` are rules, policies and checks that call one that isn't free, as `pg_depend` knows them: all
+/// but functions of PostgreSQL's own. `unseen` is a condition for what is bound as it can't be seen,
+/// `known` one for what is known to be of PostgreSQL's own.
+fn relations(part: &str, sight: Sight, unseen: &str, known: &str) -> String {
+    let none = "SELECT NULL::oid,NULL::text WHERE false";
     let views = if sight.views {
-        "SELECT k.oid,r.ev_action::text AS tree FROM rel k JOIN pg_rewrite r ON r.ev_class=k.oid
+        "SELECT k.oid,r.ev_action::text FROM rel k JOIN pg_rewrite r ON r.ev_class=k.oid
             WHERE k.relkind='v' AND r.ev_type='1'"
     } else {
-        "SELECT NULL::oid,NULL::text WHERE false"
+        none
     };
     let policies = if sight.policies {
-        "SELECT k.oid,p.polqual::text FROM rel k JOIN pg_policy p ON p.polrelid=k.oid"
+        "SELECT k.oid,p.polqual::text FROM rel k JOIN pg_policy p ON p.polrelid=k.oid WHERE p.polcmd IN ('r','*')"
     } else {
-        "SELECT NULL::oid,NULL::text WHERE false"
-    };
-    let unseen = if sight.views {
-        "false"
-    } else {
-        "k.relkind='v'"
+        none
     };
     format!(
-        "rel AS MATERIALIZED (SELECT k.oid,n.nspname,k.relname,k.relkind,k.relpersistence FROM pg_class k
+        "rel AS MATERIALIZED (SELECT k.oid,n.nspname,k.relname,k.relkind,k.relpersistence,k.relowner,n.oid AS schema FROM pg_class k
             JOIN pg_namespace n ON n.oid=k.relnamespace WHERE k.relkind IN ('r','v','m','f','p','S') AND {part}),
     tree(oid,tree) AS MATERIALIZED ({views} UNION ALL {policies}),
     part AS MATERIALIZED (SELECT t.oid,m[1] AS word,m[2]::oid AS part
         FROM tree t,regexp_matches(t.tree,E':(funcid|opfuncid|aggfnoid|winfnoid|relid) (\\\\d+)','g') m),
+    rule(oid,view) AS MATERIALIZED (SELECT d.objid,d.refobjid FROM pg_depend d JOIN pg_class k ON k.oid=d.refobjid
+        WHERE d.classid='pg_rewrite'::regclass AND d.refclassid='pg_class'::regclass AND d.deptype='i' AND k.relkind='v'),
+    used(class,oid) AS MATERIALIZED (SELECT d.classid,d.objid FROM pg_depend d LEFT JOIN pg_operator o
+            ON d.refclassid='pg_operator'::regclass AND o.oid=d.refobjid
+        JOIN fn f ON f.oid=CASE WHEN d.refclassid='pg_proc'::regclass THEN d.refobjid ELSE o.oprcode END
+        WHERE d.classid IN ('pg_rewrite'::regclass,'pg_policy'::regclass,'pg_constraint'::regclass)
+            AND d.refclassid IN ('pg_proc'::regclass,'pg_operator'::regclass) AND NOT f.free),
     edge(oid,part) AS MATERIALIZED (SELECT oid,part FROM part WHERE word='relid'
-        UNION SELECT r.ev_class,d.refobjid FROM pg_depend d JOIN {rules} r ON r.oid=d.objid
-            WHERE d.classid='pg_rewrite'::regclass AND d.refclassid='pg_class'::regclass AND d.refobjid<>r.ev_class
+        UNION SELECT r.view,d.refobjid FROM pg_depend d JOIN rule r ON r.oid=d.objid
+            WHERE d.classid='pg_rewrite'::regclass AND d.refclassid='pg_class'::regclass AND d.refobjid<>r.view
         UNION SELECT inhparent,inhrelid FROM pg_inherits),
     bound(oid) AS (
         SELECT k.oid FROM rel k WHERE k.relkind IN ('f','S') OR k.relpersistence<>'p' OR {unseen}
         UNION SELECT p.oid FROM part p JOIN fn f ON f.oid=p.part WHERE p.word<>'relid' AND NOT f.free
-        UNION SELECT k.oid FROM rel k JOIN pg_policy p ON p.polrelid=k.oid JOIN pg_depend d
-            ON d.classid='pg_policy'::regclass AND d.objid=p.oid AND d.refclassid='pg_proc'::regclass
-            JOIN fn f ON f.oid=d.refobjid WHERE NOT f.free
-        UNION SELECT oid FROM pg_class WHERE oid<16384 AND {bound}
-        UNION SELECT e.oid FROM bound b JOIN edge e ON e.part=b.oid)",
-        rules = if sight.views {
-            "pg_rewrite"
-        } else {
-            "(SELECT NULL::oid AS oid,NULL::oid AS ev_class)"
-        },
+        UNION SELECT r.view FROM used u JOIN rule r ON r.oid=u.oid WHERE u.class='pg_rewrite'::regclass
+        UNION SELECT p.polrelid FROM used u JOIN pg_policy p ON p.oid=u.oid
+            WHERE u.class='pg_policy'::regclass AND p.polcmd IN ('r','*')
+        UNION SELECT oid FROM pg_class WHERE oid<16384 AND {known}
+        UNION SELECT e.oid FROM bound b JOIN edge e ON e.part=b.oid)"
     )
 }

@@ -2,7 +2,7 @@
 
 mod cases;
 
-use crate::harness::{Client, Postgres, eventually, frames};
+use crate::harness::{Client, Postgres, eventually, frames, office::Office};
 use pgusher::routing::{
     Builtins, Catalogue, CatalogueError, Fact, Intent, Reach, Reason, SIGHT, Sight, Target,
     builtins_sql, catalogue_sql,
@@ -65,8 +65,15 @@ fn facts(rows: &Rows) -> impl Iterator<Item = Result<Fact<'_>, CatalogueError>> 
     })
 }
 
+fn sight(client: &mut Client) -> Sight {
+    let rows = frames::rows(&client.exec(SIGHT));
+    let [views, policies] = [0, 1].map(|at| rows[0][at].as_deref() == Some("t"));
+    Sight { views, policies }
+}
+
 fn builtins(client: &mut Client) -> Arc<Builtins> {
-    let rows = frames::rows(&client.exec(&builtins_sql()));
+    let sight = sight(client);
+    let rows = frames::rows(&client.exec(&builtins_sql(sight)));
     assert!(rows.len() > 2000, "{} rows", rows.len());
     Arc::new(Builtins::new(facts(&rows)).unwrap())
 }
@@ -240,45 +247,79 @@ fn a_catalogue_is_read_again_after_definitions_have_changed() {
     assert_eq!(reasons(&mut client), ["type"; 4]);
 }
 
+/// A tenant in a database that pgusher has hardened, made by an operator.
+fn tenant(tier: &str) -> (Postgres, Office, Client, Client) {
+    let postgres = Postgres::start();
+    let office = Office::new(postgres.endpoint());
+    office.add_cluster("main", postgres.endpoint(), &[]);
+    office.json(&["tenant", "create", "acme", "--tier", tier]);
+    let field = |name: &str| {
+        let sql = format!("select {name} from pgusher.tenant where id = 'acme'");
+        office.admin().value(&sql)
+    };
+    let (role, database) = (field("role"), field("database_name"));
+    let admin = postgres.endpoint().admin_of(&database);
+    let mut client = postgres.endpoint().admin_of(&database);
+    client.exec(&format!("set session authorization {role}"));
+    (postgres, office, admin, client)
+}
+
 #[test]
-fn where_definitions_are_hidden_every_view_stays_on_the_primary() {
-    let pair = Pair::shared();
-    let mut admin = pair.primary.admin();
-    admin.exec("create database hidden");
-    let mut owner = pair.primary.endpoint().admin_of("hidden");
-    owner.exec(cases::DEFINITIONS);
-    owner.exec("revoke select on pg_rewrite, pg_policy from public");
-    owner.exec("create role hidden_one; grant usage on schema public to hidden_one");
-    owner.exec("create schema foreign_one; create function foreign_one.f() returns int language sql as 'select 1'");
-    owner.exec("set session authorization hidden_one");
-    let sight = frames::rows(&owner.exec(SIGHT));
-    let [views, policies] = [0, 1].map(|at| sight[0][at].as_deref() == Some("t"));
-    let sight = Sight { views, policies };
-    assert_eq!(
-        sight,
-        Sight {
-            views: false,
-            policies: false
-        }
+fn a_tenant_of_a_hardened_database_learns_what_it_may_read_elsewhere() {
+    let (_postgres, _office, _admin, mut client) = tenant("schema");
+    let hidden = sight(&mut client);
+    assert!(!hidden.views);
+    let schema = client.value("select current_user");
+    client.exec(&format!("set search_path = {schema}"));
+    client.exec(
+        "create table t (id int); create unlogged table fast (id int); create sequence numbers",
     );
-    let builtins = builtins(&mut pair.primary());
-    let question = catalogue_sql(&builtins, Reach::Schemas, sight, &[]);
-    // Policies aren't for everybody's eyes, and nothing else is asked of them.
-    owner.exec("reset session authorization; grant select (oid, polrelid) on pg_policy to public; set session authorization hidden_one");
-    let rows = frames::rows(&owner.exec(&question));
-    let has = |schema: &str| rows.iter().any(|row| row[1].as_deref() == Some(schema));
-    assert!(has("public") && !has("foreign_one") && !has("trusted"));
-    let catalogue = Catalogue::new(1, builtins, facts(&rows)).unwrap();
+    client
+        .exec("create function loud() returns bigint language sql volatile as 'select 1::bigint'");
+    client.exec("create view v as select id from t; create view fast_view as select id from fast");
+    client.exec("create table guarded (id int); create policy p on guarded using (loud() > 0)");
+    client.exec("create domain odd as int check (loud() > value)");
+    let catalogue = catalogue_of(&mut client, 1, Reach::Schemas, hidden);
     for (expected, text) in [
-        ("read", "select id from t"),
-        ("read", "select * from fenced"),
+        (
+            "read",
+            "select id from t where id = 1 and now() > '2020-01-01'",
+        ),
+        ("read", "select table_name from information_schema.tables"),
+        ("read", "select indexname from pg_indexes"),
         ("relation", "select * from guarded"),
-        ("relation", "select * from calm_view"),
-        ("relation", "select * from loud_view"),
         ("relation", "select * from fast"),
+        ("relation", "select last_value from numbers"),
+        // What is in it isn't seen.
+        ("relation", "select * from v"),
+        ("relation", "select * from pg_stat_activity"),
+        ("type", "select 1::odd"),
         ("untrusted", "select loud()"),
-        ("unknown_function", "select foreign_one.f()"),
+        ("volatile", "select nextval('numbers')"),
     ] {
         assert_eq!(reason(text, &catalogue), expected, "{text}");
     }
+}
+
+#[test]
+fn a_tenant_of_the_row_tier_may_read_its_rows_elsewhere() {
+    let (_postgres, _office, mut admin, mut client) = tenant("row");
+    let hidden = sight(&mut client);
+    assert!(!hidden.views);
+    admin.exec("create function ctl.odd() returns int language sql volatile as 'select 1'");
+    admin.exec("create view ctl.odd_canary as select id, ctl.odd() as n from data.canary");
+    let builtins = builtins(&mut client);
+    let mut catalogue = |trusted: &[&str], generation| {
+        let question = catalogue_sql(&builtins, Reach::Schemas, hidden, trusted);
+        let rows = frames::rows(&client.exec(&question));
+        Catalogue::new(generation, builtins.clone(), facts(&rows)).unwrap()
+    };
+    let canary = "select id, secret from ctl.canary where id = 1";
+    assert_eq!(reason(canary, &catalogue(&[], 1)), "relation");
+    let trusting = catalogue(&["ctl"], 2);
+    assert_eq!(reason(canary, &trusting), "read");
+    assert_eq!(
+        reason("select n from ctl.odd_canary", &trusting),
+        "relation"
+    );
 }
