@@ -43,7 +43,7 @@ enum Kind {
     Type,
     /// A function that is, and that `a.b` may call.
     Attribute,
-    /// There is a cast with a function that is.
+    /// There is a cast with a function that is, and that isn't written out.
     Cast,
 }
 

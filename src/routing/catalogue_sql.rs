@@ -116,6 +116,7 @@ pub fn catalogue_sql(builtins: &Builtins, reach: Reach, sight: Sight, trusted: &
     domain(oid) AS (
         SELECT c.contypid FROM used u JOIN pg_constraint c ON c.oid=u.oid
             WHERE u.class='pg_constraint'::regclass AND c.contypid<>0
+        UNION SELECT casttarget FROM pg_cast c JOIN fn f ON f.oid=c.castfunc WHERE c.oid>=16384 AND NOT f.free
         UNION
         SELECT t.oid FROM domain x, LATERAL (
             SELECT oid FROM pg_type WHERE typbasetype=x.oid OR typelem=x.oid
@@ -133,7 +134,7 @@ pub fn catalogue_sql(builtins: &Builtins, reach: Reach, sight: Sight, trusted: &
         UNION ALL SELECT 't',n.nspname,t.typname,false FROM domain d JOIN pg_type t ON t.oid=d.oid
             JOIN pg_namespace n ON n.oid=t.typnamespace WHERE {sees_type}
         UNION ALL SELECT DISTINCT 'c','','',false FROM pg_cast c JOIN fn f ON f.oid=c.castfunc
-            WHERE c.oid>=16384 AND NOT f.free) facts LIMIT {limit}"
+            WHERE c.oid>=16384 AND NOT f.free AND (castcontext='i' OR casttarget='json'::regtype)) facts LIMIT {limit}"
     )
 }
 

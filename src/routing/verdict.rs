@@ -85,7 +85,8 @@ pub enum Reason {
     UnknownFunction,
     /// It uses an operator that is unknown, or has such a function behind it.
     Operator,
-    /// It uses a domain with such a check, or the database has a cast with such a function.
+    /// It casts to a domain with such a check, or by such a function; or the database has an implicit
+    /// cast by one.
     Type,
     /// It reads what a standby doesn't have, or a view or policy that calls such a function.
     Relation,

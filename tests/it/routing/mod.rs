@@ -243,6 +243,19 @@ fn a_catalogue_is_read_again_after_definitions_have_changed() {
     );
     client.exec("create type pair as (a int, b int)");
     client.exec("create function cast_it(pair) returns int language sql as 'select 1'");
+    client.exec("create cast (pair as int) with function cast_it(pair)");
+    let fine = ["read", "unknown_function", "relation", "read"];
+    assert_eq!(reasons(&mut client), fine);
+    let catalogue = catalogue(&mut client);
+    for (expected, text) in [
+        ("type", "select row(1, 2)::pair::int"),
+        ("type", "select cast(row(1, 2)::pair as integer)"),
+        ("read", "select 1::bigint, '{1}'::text"),
+        ("unknown_function", "select pair(1)"),
+    ] {
+        assert_eq!(reason(text, &catalogue), expected, "{text}");
+    }
+    client.exec("drop cast (pair as int)");
     client.exec("create cast (pair as int) with function cast_it(pair) as implicit");
     assert_eq!(reasons(&mut client), ["type"; 4]);
 }
