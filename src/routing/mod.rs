@@ -15,6 +15,7 @@ mod intent;
 mod names;
 mod verdict;
 mod walk;
+mod walk_json;
 
 #[cfg(test)]
 mod tests;
