@@ -5,8 +5,8 @@ use pgusher::{
     pool::{Pools, TenantPool},
     sessions::SessionHandle,
     tenant::{
-        Address, ApiKey, Cluster, ClusterName, KeyId, Limits, Login, Placement, PoolMode, Scope,
-        ScramVerifier, Status, Tenant, TenantId, Tier, Timeouts, UpstreamTls,
+        Address, ApiKey, Cluster, ClusterName, KeyId, Limits, Login, Placement, PoolMode, Reads,
+        Scope, ScramVerifier, Standbys, Status, Tenant, TenantId, Tier, Timeouts, UpstreamTls,
     },
     wire::CancelKey,
 };
@@ -46,6 +46,7 @@ pub fn tenant(verifiers: Vec<ScramVerifier>) -> Arc<Tenant> {
         pinning: pgusher::tenant::Pinning::Allow,
         limits: Limits::default(),
         timeouts: Timeouts::default(),
+        reads: Reads::default(),
         settings: Vec::new(),
         forced: Vec::new(),
         keys: keys.collect(),
@@ -61,6 +62,8 @@ pub fn pool(tenant: &Arc<Tenant>, port: u16) -> Arc<TenantPool> {
             port,
         },
         replicas: Vec::new(),
+        standbys: Standbys::default(),
+        watch: None,
         max_server_connections: 90,
         max_parallel_connects: 8,
         connect_timeout: Duration::from_secs(5),

@@ -241,7 +241,11 @@ fn take_address(new: &mut NewCluster, file: &ConfigFile) -> anyhow::Result<()> {
     })?;
     new.primary_url = print_cluster_url(&found.primary);
     if new.replica_urls.is_empty() {
-        new.replica_urls = found.replicas.iter().map(print_cluster_url).collect();
+        new.replica_urls = found
+            .replicas
+            .iter()
+            .map(|replica| print_cluster_url(&replica.address))
+            .collect();
     }
     if new.tls.is_none() {
         let (tls, ca) = match &found.tls {

@@ -116,7 +116,11 @@ fn cluster(cluster: &Cluster) -> raw::Cluster {
     raw::Cluster {
         name: Some(cluster.name.to_string()),
         primary: Some(url::print(&cluster.primary)),
-        replicas: cluster.replicas.iter().map(url::print).collect(),
+        replicas: cluster
+            .replicas
+            .iter()
+            .map(|replica| url::print(&replica.address))
+            .collect(),
         max_server_connections: Some(cluster.max_server_connections.into()),
         max_parallel_connects: Some(cluster.max_parallel_connects.into()),
         tls: Some(tls),

@@ -47,7 +47,11 @@ impl Ground {
         };
         Ok(Self {
             name: row.name.clone(),
-            standbys: cluster.replicas.into_iter().map(standby).collect(),
+            standbys: cluster
+                .replicas
+                .into_iter()
+                .map(|replica| standby(replica.address))
+                .collect(),
             admin,
             profile: Profile::named(&row.profile).unwrap_or_default(),
         })

@@ -35,7 +35,11 @@ impl Places {
         let in_file = config.clusters.iter().map(|cluster| Known {
             name: cluster.name.to_string(),
             primary: cluster.primary.clone(),
-            replicas: cluster.replicas.clone(),
+            replicas: cluster
+                .replicas
+                .iter()
+                .map(|replica| replica.address.clone())
+                .collect(),
         });
         Self {
             registered: rows.iter().filter_map(row).collect(),

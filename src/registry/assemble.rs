@@ -5,8 +5,9 @@ use crate::{
     config::cluster_url,
     crypto::{Keyring, Purpose, Sealed},
     tenant::{
-        ApiKey, Cluster, ClusterName, KeyId, Limits, Login, Pinning, Placement, PoolMode, Scope,
-        Secret, SlotKey, Slots, Status, Tenant, TenantId, Tier, Timeouts, UpstreamTls,
+        ApiKey, Cluster, ClusterName, KeyId, Limits, Login, Pinning, Placement, PoolMode, Reads,
+        Replica, Scope, Secret, SlotKey, Slots, Standbys, Status, Tenant, TenantId, Tier, Timeouts,
+        UpstreamTls,
     },
 };
 use std::{
@@ -68,6 +69,7 @@ pub fn tenant_in_slots(
         },
         limits: limits(row)?,
         timeouts: timeouts(row),
+        reads: Reads::default(),
         settings: settings(row),
         forced: row
             .forced
@@ -107,8 +109,10 @@ pub fn cluster_of(row: &ClusterRow) -> Result<Cluster, RegistryError> {
         replicas: row
             .replica_urls
             .iter()
-            .map(|text| address(text))
+            .map(|text| address(text).map(Replica::at))
             .collect::<Result<_, _>>()?,
+        standbys: Standbys::default(),
+        watch: None,
         max_server_connections: u32::try_from(row.max_server_connections).unwrap_or(1),
         max_parallel_connects: u32::try_from(row.max_parallel_connects).unwrap_or(1),
         connect_timeout: milliseconds(row.connect_timeout_ms),

@@ -1,6 +1,6 @@
 //! One PostgreSQL primary with its replicas.
 
-use super::ClusterName;
+use super::{ClusterName, Login};
 use std::{fmt, path::PathBuf, time::Duration};
 
 /// Where a PostgreSQL server listens.
@@ -41,6 +41,73 @@ pub enum UpstreamTls {
     VerifyFull(Option<PathBuf>),
 }
 
+/// A hot standby.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replica {
+    /// Where it listens.
+    pub address: Address,
+    /// Its share of the reads, against the others' weights; at least 1.
+    pub weight: u32,
+    /// Where it stands; `None` is said by nobody.
+    pub region: Option<Box<str>>,
+}
+
+impl Replica {
+    /// One of weight 1.
+    pub fn at(address: Address) -> Self {
+        Self {
+            address,
+            weight: 1,
+            region: None,
+        }
+    }
+}
+
+/// How a cluster's replicas are used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standbys {
+    /// The primary's share of the reads, against the replicas' weights.
+    pub primary_weight: u32,
+    /// A replica that is so many bytes of WAL behind gets no reads; `None` is no limit.
+    pub lag_bytes_max: Option<u64>,
+    /// Likewise by time.
+    pub lag_max: Option<Duration>,
+    /// Whether reads go to the primary when no replica can take them; else 57P03.
+    pub fallback: bool,
+    /// How often each server is asked what it is and how far it is.
+    pub watch_interval: Duration,
+    /// A server that takes longer to answer is taken for dead.
+    pub watch_timeout: Duration,
+    /// A replica that comes (back) gets its full share after this.
+    pub slow_start: Duration,
+    /// The region of this proxy: replicas there come first.
+    pub region: Option<Box<str>>,
+}
+
+impl Default for Standbys {
+    fn default() -> Self {
+        Self {
+            primary_weight: 0,
+            lag_bytes_max: None,
+            lag_max: Some(Duration::from_secs(30)),
+            fallback: true,
+            watch_interval: Duration::from_millis(100),
+            watch_timeout: Duration::from_secs(1),
+            slow_start: Duration::from_secs(10),
+            region: None,
+        }
+    }
+}
+
+/// As whom the servers of a cluster are watched, and in which database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// The login: any may ask what is asked.
+    pub login: Login,
+    /// The database.
+    pub database: Box<str>,
+}
+
 /// One PostgreSQL primary with its replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
@@ -49,7 +116,11 @@ pub struct Cluster {
     /// Where writes go.
     pub primary: Address,
     /// Hot standbys.
-    pub replicas: Vec<Address>,
+    pub replicas: Vec<Replica>,
+    /// How they are used.
+    pub standbys: Standbys,
+    /// As whom the servers are watched; `None`: replicas are not used.
+    pub watch: Option<Watch>,
     /// Server connections of all tenants together.
     pub max_server_connections: u32,
     /// Server connections being opened at the same time.

@@ -1,5 +1,6 @@
 //! What a tenant may use.
 
+use super::Address;
 use std::time::Duration;
 
 /// Counts. Each is a maximum; none is "unlimited".
@@ -70,6 +71,53 @@ impl Default for Timeouts {
             transaction: None,
             idle_transaction: None,
             client_idle: None,
+        }
+    }
+}
+
+/// What a tenant's reads must see of its writes, where replicas answer them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Consistency {
+    /// All that any session of the tenant has committed before.
+    #[default]
+    Tenant,
+    /// What the session itself has committed before.
+    Session,
+    /// Whatever the replica has.
+    Eventual,
+}
+
+impl Consistency {
+    /// The name in `proxy.toml`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Session => "session",
+            Self::Eventual => "eventual",
+        }
+    }
+}
+
+/// How a tenant's reads are spread over the servers of its cluster. Without replicas it has no effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reads {
+    /// Whether replicas answer any.
+    pub split: bool,
+    /// What they must see.
+    pub consistency: Consistency,
+    /// Only these replicas; `None` is all of the cluster's.
+    pub replicas: Option<Vec<Address>>,
+    /// How long a session at a transaction boundary waits for a new primary: then 57P03.
+    pub failover_hold: Duration,
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self {
+            split: true,
+            consistency: Consistency::default(),
+            replicas: None,
+            failover_hold: Duration::from_secs(10),
         }
     }
 }

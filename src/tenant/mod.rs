@@ -16,11 +16,11 @@ mod secret;
 mod slots;
 mod uses;
 
-pub use cluster::{Address, Cluster, UpstreamTls};
+pub use cluster::{Address, Cluster, Replica, Standbys, UpstreamTls, Watch};
 pub use directory::{Directory, DirectoryError, Lookup};
 pub use id::{ClusterName, IdError, KeyId, TenantId};
 pub use key::{ApiKey, KeyRefusal, Scope, ScramVerifier, VerifierError};
-pub use limits::{Limits, Timeouts};
+pub use limits::{Consistency, Limits, Reads, Timeouts};
 pub use place::{Login, Pinning, Placement, PoolMode, Tier, UnknownName};
 pub use record::{Status, Tenant};
 pub use secret::Secret;

@@ -1,7 +1,7 @@
 //! A tenant, as the directory knows it.
 
 use super::{
-    ApiKey, KeyId, Limits, Login, Pinning, Placement, PoolMode, Scope, TenantId, Timeouts,
+    ApiKey, KeyId, Limits, Login, Pinning, Placement, PoolMode, Reads, Scope, TenantId, Timeouts,
 };
 use std::sync::Arc;
 
@@ -31,6 +31,8 @@ pub struct Tenant {
     pub limits: Limits,
     /// How long things may take.
     pub timeouts: Timeouts,
+    /// How its reads are spread.
+    pub reads: Reads,
     /// Settings given to PostgreSQL in the StartupMessage, in order: `RESET ALL` returns to them.
     /// The search path, the time zone and the tenant setting are among them.
     pub settings: Vec<(Box<str>, Box<str>)>,

@@ -11,8 +11,8 @@ use pgusher::{
         is_marker,
     },
     tenant::{
-        Address, ClusterName, Limits, Login as Role, Pinning, Placement, PoolMode, Scope, Secret,
-        Status, Tenant, TenantId, Tier, Timeouts, UpstreamTls,
+        Address, ClusterName, Limits, Login as Role, Pinning, Placement, PoolMode, Reads, Scope,
+        Secret, Status, Tenant, TenantId, Tier, Timeouts, UpstreamTls,
     },
     upstream::{Endpoint, Settings, UpstreamError, dial},
 };
@@ -128,6 +128,7 @@ fn tenant(place: &Place) -> Arc<Tenant> {
         pool_mode: PoolMode::Transaction,
         limits: Limits::default(),
         timeouts: Timeouts::default(),
+        reads: Reads::default(),
         settings: Vec::new(),
         forced: Vec::new(),
         keys: Vec::new(),

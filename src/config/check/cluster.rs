@@ -3,7 +3,7 @@
 use super::{Check, Checked};
 use crate::{
     config::{error::Fault, location::At, raw, url},
-    tenant::{Address, Cluster, ClusterName, UpstreamTls},
+    tenant::{Address, Cluster, ClusterName, Replica, Standbys, UpstreamTls},
 };
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
@@ -36,7 +36,7 @@ impl Check<'_> {
         let replicas_at = at.key("replicas");
         let mut replicas = Vec::with_capacity(cluster.replicas.len());
         for (index, text) in cluster.replicas.iter().enumerate() {
-            replicas.extend(self.url(replicas_at.index(index), text));
+            replicas.extend(self.url(replicas_at.index(index), text).map(Replica::at));
         }
         let connections = at.key("max_server_connections");
         let connections = self.number(connections, cluster.max_server_connections, 90, 1..=100_000);
@@ -49,6 +49,8 @@ impl Check<'_> {
             name: name?,
             primary: primary?,
             replicas,
+            standbys: Standbys::default(),
+            watch: None,
             max_server_connections: connections?,
             max_parallel_connects: connects?,
             connect_timeout: timeout?,

@@ -5,8 +5,8 @@ use crate::{
     config::{error::Fault, location::At, raw},
     sql::quoted_name,
     tenant::{
-        ClusterName, Limits, Login, Pinning, Placement, PoolMode, Status, Tenant, TenantId, Tier,
-        Timeouts,
+        ClusterName, Limits, Login, Pinning, Placement, PoolMode, Reads, Status, Tenant, TenantId,
+        Tier, Timeouts,
     },
 };
 use std::{
@@ -76,6 +76,7 @@ impl Check<'_> {
             pinning: tuning.pin.map_or(Pinning::Allow, Pinning::from),
             limits,
             timeouts,
+            reads: Reads::default(),
             settings,
             forced: forced(tuning.forced.as_deref()),
             keys,
