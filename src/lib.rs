@@ -23,5 +23,6 @@ pub mod sql;
 pub mod telemetry;
 pub mod tenant;
 pub mod tls;
+pub mod topology;
 pub mod upstream;
 pub mod wire;

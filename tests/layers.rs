@@ -11,7 +11,7 @@ use std::{fmt, fs, path::Path};
 
 /// Every module and what it may use, lower ones first: nothing may be used that stands below it in
 /// this table. A new dependency is a decision, and is written down here.
-const MODULES: [(&str, &[&str]); 25] = [
+const MODULES: [(&str, &[&str]); 26] = [
     // Who is served, and the protocol: words without I/O.
     ("tenant", &[]),
     ("wire", &[]),
@@ -20,19 +20,25 @@ const MODULES: [(&str, &[&str]); 25] = [
     // The data plane.
     ("net", &[]),
     ("tls", &["tenant", "net"]),
-    ("upstream", &["tenant", "wire", "sql", "net", "tls"]),
+    ("topology", &["tenant"]),
+    (
+        "upstream",
+        &["tenant", "wire", "sql", "routing", "net", "tls"],
+    ),
     ("notify", &["wire", "upstream"]),
     ("sessions", &["tenant", "wire", "net", "upstream"]),
     (
         "pool",
-        &["tenant", "wire", "tls", "upstream", "notify", "sessions"],
+        &[
+            "tenant", "wire", "routing", "tls", "topology", "upstream", "notify", "sessions",
+        ],
     ),
     ("auth", &["tenant", "wire", "net"]),
     ("admission", &["tenant", "wire", "net", "auth"]),
     (
         "relay",
         &[
-            "tenant", "wire", "sql", "net", "upstream", "notify", "sessions", "pool",
+            "tenant", "wire", "sql", "net", "topology", "upstream", "notify", "sessions", "pool",
         ],
     ),
     (
@@ -40,8 +46,10 @@ const MODULES: [(&str, &[&str]); 25] = [
         &[
             "tenant",
             "wire",
+            "routing",
             "net",
             "tls",
+            "topology",
             "upstream",
             "notify",
             "sessions",
@@ -127,12 +135,13 @@ const MODULES: [(&str, &[&str]); 25] = [
 ];
 
 /// What relays bytes. It gets everything by value from `app`: it knows no file and no operator.
-const DATA_PLANE: [&str; 13] = [
+const DATA_PLANE: [&str; 14] = [
     "net",
     "wire",
     "sql",
     "routing",
     "tls",
+    "topology",
     "upstream",
     "notify",
     "sessions",

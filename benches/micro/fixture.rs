@@ -70,7 +70,7 @@ pub fn pool(tenant: &Arc<Tenant>, port: u16) -> Arc<TenantPool> {
         tls: UpstreamTls::Disable,
         client_certificate: None,
     });
-    let pools = Pools::default();
+    let pools = Arc::new(Pools::default());
     pools.pool(tenant, &cluster, Scope::ReadWrite).unwrap()
 }
 

@@ -8,6 +8,7 @@ mod combined;
 mod follow;
 mod gauges;
 mod locks;
+mod lost;
 mod reload;
 mod threads;
 mod uses;
@@ -191,6 +192,9 @@ impl App {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         });
+        let sessions = Arc::clone(&frontend.sessions);
+        let tell = move |gone: &pool::Lost| lost::tell(&sessions, gone);
+        frontend.pools.on_lost(tell);
         let admin_tls = HttpTls::read(config.admin.certificate.as_ref());
         let admin_tls = Arc::new(admin_tls.context("admin.tls_cert and tls_key")?);
         // Clients are let in last: whoever reaches the proxy finds its admin listener there too.

@@ -4,6 +4,7 @@ use super::session::Session;
 use crate::{
     net::SMALL_BYTES,
     relay::Rest,
+    routing::TEXT_BYTES_MAX,
     sessions::{Counters, Order},
     wire::{Header, Refusal, backend, peek, tag::frontend as tag},
 };
@@ -39,6 +40,9 @@ impl Session {
         loop {
             match self.client.handle.order() {
                 Some(Order::CancelWait) => self.client.handle.obeyed_cancel(),
+                Some(Order::ReplicaLost | Order::PrimaryLost) => {
+                    self.client.handle.forget_lost_server();
+                }
                 Some(order) => return Poll::Ready(Wants::Ordered(order)),
                 None => {}
             }
@@ -131,12 +135,21 @@ impl Session {
     /// A server is wanted when the message is here, or as much of it as a buffer takes: a client
     /// that is slow to send must not hold one meanwhile.
     fn wants_server(&mut self, header: Header) -> Wants {
-        let wanted = header.message_bytes.min(SMALL_BYTES);
+        let wanted = header.message_bytes.min(self.look_bytes());
         if self.client.to_server.unscanned().len() >= wanted {
             return Wants::Server;
         }
         self.client.to_server.make_room_for_message(wanted);
         Wants::Bytes
+    }
+
+    /// As much of a message is waited for: where reads are split, as much as is read of a text.
+    fn look_bytes(&self) -> usize {
+        if self.pool.replicas().is_some() {
+            TEXT_BYTES_MAX
+        } else {
+            SMALL_BYTES
+        }
     }
 
     fn drop_rest(&mut self) {

@@ -12,6 +12,7 @@ mod login;
 mod parameters;
 mod session;
 mod settle;
+mod split;
 
 pub use listener::{Bound, bind};
 pub use parameters::{ParameterError, Wishes};

@@ -3,7 +3,7 @@
 
 use crate::{
     auth::Method,
-    tenant::{PoolMode, Tenant},
+    tenant::{PoolMode, ReadTarget, Tenant},
     upstream::Settings,
     wire::{Refusal, SqlState, StartupPacket},
 };
@@ -71,6 +71,8 @@ pub struct Wishes {
     pub database: Box<str>,
     /// How servers are lent, if not as the tenant has it.
     pub pool_mode: Option<PoolMode>,
+    /// Where its statements run, if not where they can.
+    pub target: Option<ReadTarget>,
     /// How it proves its key.
     pub method: Method,
     /// Settings of the session.
@@ -90,6 +92,7 @@ impl Wishes {
             user: user.into(),
             database: database.unwrap_or(user).into(),
             pool_mode: None,
+            target: None,
             method: Method::Scram,
             settings: Settings::default(),
         };
@@ -135,6 +138,14 @@ impl Wishes {
         match own {
             "pool_mode" => {
                 self.pool_mode = Some(PoolMode::from_str(value).map_err(|_error| bad_value())?);
+            }
+            "target" => {
+                self.target = Some(match value {
+                    "auto" => ReadTarget::Auto,
+                    "primary" => ReadTarget::Primary,
+                    "replica" => ReadTarget::Replica,
+                    _ => return Err(bad_value()),
+                });
             }
             "auth" => {
                 self.method = match value {

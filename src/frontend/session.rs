@@ -9,9 +9,10 @@ use crate::{
     admission::Admitted,
     net::{Flow, Peer, Stream},
     pool::{Checkout, CheckoutError, TenantPool},
-    relay::{Client, End, Farewell, Relay, RelayError, suspects},
+    relay::{Client, End, Farewell, Moved, Reading, Relay, RelayError, suspects},
     sessions::{Activity, Order, SessionHandle},
-    tenant::PoolMode,
+    tenant::{PoolMode, ReadTarget},
+    topology::Position,
     upstream::{AskError, Said, Settings, UpstreamError, Welcome},
     wire::{Refusal, SqlState, backend},
 };
@@ -53,7 +54,23 @@ pub(super) struct Session {
     pub(super) pool: Arc<TenantPool>,
     pub(super) mode: PoolMode,
     pub(super) prepared_max: usize,
+    /// Where the client asked to have its statements run.
+    pub(super) target: ReadTarget,
+    /// What the session has written itself, where its reads must see that alone.
+    pub(super) own: Option<Arc<Position>>,
+    /// The read that is on a replica, as the client sent it.
+    pub(super) replay: Vec<u8>,
     settings_failures: u32,
+}
+
+/// What became of a transaction.
+pub(super) enum Done {
+    /// It is over.
+    Next,
+    /// The client's message is still to be answered, by the primary.
+    Again,
+    /// The session is over.
+    Ended(&'static str),
 }
 
 /// Serves a client until it leaves.
@@ -135,6 +152,9 @@ async fn welcome(
                 pool,
                 mode: arrival.wishes.pool_mode.unwrap_or(tenant.pool_mode),
                 prepared_max: tenant.limits.max_prepared_statements as usize,
+                target: arrival.wishes.target.unwrap_or_default(),
+                own: None,
+                replay: Vec::new(),
                 settings_failures: 0,
             };
             return Ok((Box::new(session), arrival.admitted));
@@ -296,31 +316,46 @@ impl Session {
                 Wants::Ordered(order) => return self.end(&order.refusal(), "told to end"),
             }
             self.client.handle.enter(Activity::Waiting);
-            let checkout = match self.checkout().await {
-                Ok(checkout) => checkout,
-                Err(refusal) => return self.end(&refusal, TOO_SLOW),
-            };
-            match checkout {
-                Ok(checkout) => {
-                    if let Some(reason) = self.transact(checkout).await {
-                        return reason;
-                    }
-                }
-                Err(CheckoutError::Ordered(order)) if order != Order::CancelWait => {
-                    return self.end(&order.refusal(), "told to end");
-                }
-                Err(error) => {
-                    self.client.handle.enter(Activity::Idle);
-                    self.client.handle.obeyed_cancel();
-                    count_error("checkout", "target");
-                    self.refuse(&error.refusal());
+            let mut course = self.course();
+            // At most twice: what comes back from a replica goes to the primary.
+            loop {
+                let (checkout, reading) = match self.checkout(course).await {
+                    Ok(lent) => lent,
+                    Err(refusal) => return self.end(&refusal, TOO_SLOW),
+                };
+                let done = match checkout {
+                    Ok(checkout) => self.transact(checkout, &reading).await,
+                    Err(error) => self.not_served(&error),
+                };
+                match done {
+                    Done::Next => break,
+                    Done::Again => course = self.return_to_primary(),
+                    Done::Ended(reason) => return reason,
                 }
             }
         }
     }
 
-    /// Waits for a server as long as the client takes its notifications.
-    async fn checkout(&self) -> Result<Result<Checkout, CheckoutError>, Box<Refusal>> {
+    /// The client gets no server.
+    fn not_served(&mut self, error: &CheckoutError) -> Done {
+        match error {
+            CheckoutError::Ordered(order) if *order != Order::CancelWait => {
+                Done::Ended(self.end(&order.refusal(), "told to end"))
+            }
+            error => {
+                self.client.handle.enter(Activity::Idle);
+                self.client.handle.obeyed_cancel();
+                count_error("checkout", "target");
+                self.refuse(&error.refusal());
+                Done::Next
+            }
+        }
+    }
+
+    /// Waits for a server of the primary as long as the client takes its notifications.
+    pub(super) async fn checkout_primary(
+        &self,
+    ) -> Result<Result<Checkout, CheckoutError>, Box<Refusal>> {
         let mut checkout = pin!(self.pool.checkout(&self.client.handle));
         std::future::poll_fn(|cx| match self.client.keeps_up(cx) {
             Ok(()) => checkout.as_mut().poll(cx).map(Ok),
@@ -329,36 +364,50 @@ impl Session {
         .await
     }
 
-    /// One transaction; in session mode, all of them. Returns why the session ends, if it does.
-    async fn transact(&mut self, mut checkout: Checkout) -> Option<&'static str> {
+    /// One transaction; in session mode, all of them.
+    async fn transact(&mut self, mut checkout: Checkout, reading: &Reading) -> Done {
         if self.mode == PoolMode::Session
             && needs_own_server(&self.client.settings)
             && let Err(error) = Box::pin(checkout.dedicate(&self.client.settings)).await
         {
-            return Some(self.end(&error.refusal(), "no server"));
+            return Done::Ended(self.end(&error.refusal(), "no server"));
         }
         self.pool.catch_up(suspects);
         let mut pin = Pin::default();
         loop {
-            let lease = self.lease(&pin);
+            let lease = self.lease(&pin, reading);
             let mut relay = Relay::new(&mut self.client, checkout.server(), &self.pool, lease);
-            match relay.run().await {
+            let ended = relay.run().await;
+            match ended {
                 Ok(End::Boundary) => self.settings_failures = 0,
+                Ok(End::Moved(moved)) => {
+                    let is_usable = Box::pin(relay.abandon()).await;
+                    self.move_on(checkout, moved, is_usable);
+                    return Done::Again;
+                }
+                Err(error) if relay.is_unheard() && error.is_loss() => {
+                    checkout.failed();
+                    self.move_on(checkout, Moved::Lost, false);
+                    return Done::Again;
+                }
                 // The client's statement has not run yet: another server may take it.
                 Err(RelayError::Settings { is_unsent: true })
                     if self.settings_failures < SETTINGS_TRIES_MAX && pin.is_none() =>
                 {
                     self.settings_failures += 1;
                     self.client.to_client.drop_unscanned();
-                    return None;
+                    return Done::Next;
                 }
-                ended => return Some(Box::pin(self.part(ended, checkout, &pin)).await),
+                ended => {
+                    let parted = Box::pin(self.part(ended, checkout, (&pin, reading))).await;
+                    return Done::Ended(parted);
+                }
             }
             let is_clean = checkout.server().is_clean();
-            if is_clean && pin.is_none() && !self.pool.is_survey_due() {
+            if is_clean && pin.is_none() && !self.is_survey_due(&checkout) {
                 checkout.release(&self.pool);
                 self.client.handle.enter(Activity::Idle);
-                return None;
+                return Done::Next;
             }
             match Box::pin(self.settle(&mut checkout, &mut pin)).await {
                 Settled::Kept => {}
@@ -369,14 +418,14 @@ impl Session {
                         Box::pin(clean_and_release(checkout, &self.pool)).await;
                     }
                     self.client.handle.enter(Activity::Idle);
-                    return None;
+                    return Done::Next;
                 }
                 Settled::Refused(refusal) => {
                     checkout.server().is_dirty = true;
                     if !pin.is_indelible() {
                         Box::pin(clean_and_release(checkout, &self.pool)).await;
                     }
-                    return Some(self.end(&refusal, "state that can't be kept"));
+                    return Done::Ended(self.end(&refusal, "state that can't be kept"));
                 }
             }
         }
@@ -387,11 +436,15 @@ impl Session {
         &mut self,
         ended: Result<End, RelayError>,
         mut checkout: Checkout,
-        pin: &Pin,
+        (pin, reading): (&Pin, &Reading),
     ) -> &'static str {
+        if let Reading::Writes(marks) = reading {
+            // What became of it is not known.
+            marks.wrote();
+        }
         let (farewell, reason) = match &ended {
             Ok(End::ClientLeft(farewell)) => (*farewell, "client left"),
-            Ok(End::Boundary) => return "boundary",
+            Ok(End::Boundary | End::Moved(_)) => return "boundary",
             Err(RelayError::Client(_)) => (Farewell::Gone, "client lost"),
             Err(error) => {
                 count_error("relay", error.fault());
@@ -415,7 +468,7 @@ impl Session {
                 }
             }
         };
-        let lease = self.lease(pin);
+        let lease = self.lease(pin, reading);
         let mut relay = Relay::resume(&mut self.client, checkout.server(), &self.pool, lease);
         match relay.depart(farewell).await {
             Ok(()) if pin.is_indelible() => {}

@@ -3,10 +3,13 @@
 use super::{channels::MoveError, session::Session};
 use crate::{
     pool::{Checkout, PinPlace},
-    relay::{Lease, no_listening, not_allowed, suspects, too_many},
+    relay::{Lease, Reading, no_listening, not_allowed, suspects, too_many},
+    routing::{Builtins, Catalogue, Reach},
     sessions::Activity,
     tenant::{Pinning, Tier},
-    upstream::{AskError, Inventory, Report, Server, Settings, Sight, SurveyScope, Suspicion},
+    upstream::{
+        AskError, CatalogueAsk, Inventory, Report, Server, Settings, Sight, SurveyScope, Suspicion,
+    },
     wire::{Refusal, SqlState, backend},
 };
 use std::{sync::Arc, time::Duration};
@@ -54,8 +57,9 @@ pub(super) enum Settled {
 
 impl Session {
     /// How the session has its server lent.
-    pub(super) fn lease(&self, pin: &Pin) -> Lease {
+    pub(super) fn lease<'a>(&self, pin: &Pin, reading: &'a Reading) -> Lease<'a> {
         Lease {
+            reading,
             mode: self.mode,
             prepared_max: self.prepared_max,
             pinned: pin.kinds,
@@ -70,9 +74,10 @@ impl Session {
     /// Not cancel safe: drop the checkout when the future is dropped.
     pub(super) async fn settle(&mut self, checkout: &mut Checkout, pin: &mut Pin) -> Settled {
         checkout.shield();
+        let is_primary = checkout.replica().is_none();
         let server = checkout.server();
         let has_state = !pin.is_none() || !server.suspicion.is_empty();
-        let settled = self.settle_server(server, pin).await;
+        let settled = self.settle_server(server, pin, is_primary).await;
         match settled {
             Ok(()) if pin.is_none() => {
                 pin.place = None;
@@ -99,7 +104,12 @@ impl Session {
         }
     }
 
-    async fn settle_server(&mut self, server: &mut Server, pin: &mut Pin) -> Result<(), MoveError> {
+    async fn settle_server(
+        &mut self,
+        server: &mut Server,
+        pin: &mut Pin,
+        is_primary: bool,
+    ) -> Result<(), MoveError> {
         let identity = Arc::clone(server.identity());
         let landed = tokio::time::timeout(TIMEOUT, identity.cancels_landed()).await;
         landed.map_err(|_elapsed| MoveError::from(AskError::Timeout))?;
@@ -112,8 +122,12 @@ impl Session {
             self.pool.note_sequences();
         }
         // One session makes it; until it has, or where it can't be made, everything is asked for.
-        if self.pool.is_survey_due() && self.pool.claim_survey() {
+        // A replica may not have what has changed.
+        if is_primary && self.pool.is_survey_due() && self.pool.claim_survey() {
             self.survey(server).await?;
+            self.read_catalogue(server).await?;
+        } else if is_primary && self.pool.is_catalogue_due() {
+            self.read_catalogue(server).await?;
         }
         if std::mem::take(&mut server.is_unsurveyed) {
             suspicion |= Suspicion::DYNAMIC;
@@ -257,6 +271,59 @@ impl Session {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Whether there is something to be asked before the server goes back.
+    #[inline]
+    pub(super) fn is_survey_due(&self, checkout: &Checkout) -> bool {
+        checkout.replica().is_none() && (self.pool.is_survey_due() || self.pool.is_catalogue_due())
+    }
+
+    /// Reads what the names in statements are, where reads are split.
+    async fn read_catalogue(&mut self, server: &mut Server) -> Result<(), AskError> {
+        let pool = Arc::clone(&self.pool);
+        if pool.replicas().is_none() || !pool.split().claim() {
+            return Ok(());
+        }
+        let changes = pool.shapes();
+        let (reach, trusted): (_, &[&str]) = match pool.config().placement.tier {
+            Tier::Database => (Reach::Database, &[]),
+            Tier::Schema => (Reach::Schemas, &[]),
+            Tier::Row => (Reach::Schemas, &["ctl"]),
+        };
+        let version = self
+            .client
+            .welcome
+            .value("server_version")
+            .unwrap_or_default()
+            .to_owned();
+        let split = pool.split();
+        let ask = CatalogueAsk {
+            generation: split.next_generation(),
+            reach,
+            trusted,
+            known: |sight| split.builtins(&version, sight),
+            learn: |sight, builtins: &Arc<Builtins>| {
+                split.learn_builtins(&version, sight, builtins)
+            },
+        };
+        let asked = server.catalogue(ask).await;
+        split.unclaim();
+        match asked {
+            Ok((catalogue, asides)) => {
+                split.learn(catalogue, changes);
+                let subscription = self.client.subscription.as_ref();
+                let by_hub = subscription.map(|s| s.channels()).unwrap_or_default();
+                self.pass_on(&asides, &by_hub);
+                Ok(())
+            }
+            Err(AskError::Refused { sqlstate, message }) => {
+                tracing::debug!(tenant = %pool.tenant(), sqlstate, message, "names are not known");
+                split.learn(Catalogue::unknown(), changes);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Keeps the server, if the tenant may.

@@ -230,6 +230,15 @@ impl Flow {
         self.skip(count);
     }
 
+    /// Puts bytes back in front of what was not looked at, as if they had been read just now.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        self.settle();
+        let behind = self.inbox.bytes().to_vec();
+        self.inbox.consume(behind.len());
+        self.inbox.append(bytes);
+        self.inbox.append(&behind);
+    }
+
     /// Gives all memory back that nothing is in.
     pub fn give_back(&mut self) {
         self.inbox.give_back();

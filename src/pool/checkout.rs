@@ -1,9 +1,10 @@
 //! A server, lent to one session.
 
-use super::{TenantPool, dialer::Pooled, slots::SlotPool};
+use super::{ReplicaPool, TenantPool, dialer::Pooled, slots::SlotPool};
 use crate::{
     sessions::{Order, SessionHandle},
     tenant::{Scope, TenantId},
+    topology::Lent,
     upstream::{Server, Settings, UpstreamError, Welcome},
     wire::{Refusal, SqlState},
 };
@@ -25,6 +26,12 @@ pub enum CheckoutError {
     /// The session was told to stop waiting.
     #[error("the session was told to stop waiting")]
     Ordered(Order),
+    /// Nobody is the cluster's primary, and none has come within `failover_hold`.
+    #[error("the cluster has no primary")]
+    NoPrimary,
+    /// No replica answers, and the primary may not help out.
+    #[error("no replica answers")]
+    NoReplica,
     /// The tenant is gone.
     #[error("the pool is closed")]
     Closed,
@@ -44,6 +51,16 @@ impl CheckoutError {
             .with_detail("All pool_size server connections of the tenant are in use."),
             Self::Upstream(error) => error.refusal(),
             Self::Ordered(order) => order.refusal(),
+            Self::NoPrimary => Refusal::error(
+                SqlState::NOT_NOW,
+                "the tenant's PostgreSQL cluster has no primary at the moment",
+            )
+            .with_detail("No server has become the primary within failover_hold; try again later."),
+            Self::NoReplica => Refusal::error(
+                SqlState::NOT_NOW,
+                "no replica of the tenant's PostgreSQL cluster can be used at the moment",
+            )
+            .with_detail("replica_fallback is off, so the primary does not answer reads."),
             Self::Closed => Order::Gone.refusal(),
         }
     }
@@ -56,6 +73,8 @@ impl CheckoutError {
 pub struct Checkout {
     object: Option<Object<super::dialer::Dialer>>,
     session: Arc<SessionHandle>,
+    /// Where it is, when it is not on the primary.
+    replica: Option<(Arc<ReplicaPool>, Lent)>,
 }
 
 impl Checkout {
@@ -81,7 +100,25 @@ impl Checkout {
         Self {
             object: Some(object),
             session: Arc::clone(session),
+            replica: None,
         }
+    }
+
+    /// The same for a server on a replica, which counts as a read there until it is given back.
+    pub(super) fn on_replica(
+        object: Object<super::dialer::Dialer>,
+        session: &Arc<SessionHandle>,
+        whose: (&TenantId, Scope),
+        pool: &Arc<ReplicaPool>,
+    ) -> Self {
+        let mut checkout = Self::new(object, session, whose);
+        checkout.replica = Some((Arc::clone(pool), pool.node().lend()));
+        checkout
+    }
+
+    /// The replica that the server is on.
+    pub fn replica(&self) -> Option<&Arc<ReplicaPool>> {
+        self.replica.as_ref().map(|(pool, _)| pool)
     }
 
     /// The server.
@@ -119,6 +156,13 @@ impl Checkout {
         Ok(())
     }
 
+    /// Notes that the server's connection was lost.
+    pub fn failed(&self) {
+        if let Some((replica, _)) = &self.replica {
+            replica.node().failed();
+        }
+    }
+
     /// Gives a clean server back; one that is not clean is closed. No cancel reaches it any more.
     pub fn release(mut self, pool: &TenantPool) {
         self.session.let_go();
@@ -134,7 +178,10 @@ impl Checkout {
         } else {
             drop(self.object.take());
         }
-        pool.returned();
+        match &self.replica {
+            Some((replica, _)) => replica.returned(),
+            None => pool.returned(),
+        }
     }
 
     /// Lets cancels of the session reach the server again.

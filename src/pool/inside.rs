@@ -3,11 +3,13 @@
 use super::{
     Budget,
     dialer::{Dialer, Route},
+    replicas::{ReplicaPool, Replicas},
     slots::SlotPool,
 };
 use crate::{
-    tenant::{Cluster, Scope, Tenant},
+    tenant::{Address, Cluster, Scope, Tenant},
     tls,
+    topology::Topology,
     upstream::{Endpoint, Said, Settings, UpstreamError},
 };
 use deadpool::{
@@ -23,6 +25,16 @@ pub(super) struct Source {
     pub(super) budget: Arc<Budget>,
     /// The slots of its database, for a tenant without a login of its own.
     pub(super) slots: Option<Arc<SlotPool>>,
+    /// The servers of the cluster, where it has replicas.
+    pub(super) fleet: Option<Fleet>,
+}
+
+/// The servers of a cluster that has replicas.
+#[derive(Clone)]
+pub(super) struct Fleet {
+    pub(super) topology: Arc<Topology>,
+    /// The connections of each server; the primary's are among them.
+    pub(super) budgets: Vec<(Address, Arc<Budget>)>,
 }
 
 /// What a server made of a client's settings: those to carry, and what it said of them.
@@ -36,6 +48,10 @@ pub(super) struct Inside {
     pub(super) route: Arc<Route>,
     pub(super) servers: Pool<Dialer>,
     pub(super) confirmed: Cache<Arc<Settings>, Confirmed>,
+    /// Which servers there are, where it is more than one.
+    pub(super) topology: Option<Arc<Topology>>,
+    /// Its servers on replicas, where its reads go there.
+    pub(super) replicas: Option<Arc<Replicas>>,
 }
 
 impl Inside {
@@ -47,7 +63,7 @@ impl Inside {
     ) -> Result<Self, UpstreamError> {
         let endpoint = match &source.slots {
             Some(slots) => slots.endpoint(),
-            None => endpoint(cluster)?,
+            None => endpoint(cluster, &cluster.primary)?,
         };
         let common = source.slots.as_ref().map(|slots| slots.common(scope));
         let route = Arc::new(Route {
@@ -61,22 +77,75 @@ impl Inside {
         });
         let share = source.slots.as_ref().map(|slots| slots.share(scope));
         let max = tenant.limits.pool_size as usize;
-        let config = PoolConfig {
-            queue_mode: QueueMode::Lifo,
-            ..PoolConfig::new(share.map_or(max, |share| max.min(share)))
-        };
-        let servers = Pool::builder(Dialer(Arc::clone(&route)))
-            .config(config)
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|_error| UpstreamError::Login("the pool could not be made"))?;
+        let servers = servers(&route, share.map_or(max, |share| max.min(share)))?;
         let confirmed = common.map_or_else(confirmed, |common| common.confirmed.clone());
+        let fleet = source.fleet.as_ref();
+        let splits = tenant.reads.split && source.slots.is_none();
+        let replicas = match fleet.filter(|_| splits) {
+            Some(fleet) => Some(Arc::new(replicas(fleet, &route)?)),
+            None => None,
+        };
         Ok(Self {
             route,
             servers,
             confirmed,
+            topology: fleet.map(|fleet| Arc::clone(&fleet.topology)),
+            replicas,
         })
     }
+}
+
+impl Inside {
+    /// The tenant's servers on each replica.
+    pub(super) fn replicas(&self) -> &[Arc<ReplicaPool>] {
+        self.replicas.as_ref().map_or(&[], |all| all.pools())
+    }
+
+    /// Whether it is known that nobody is the primary.
+    #[inline]
+    pub(super) fn has_no_primary(&self) -> bool {
+        let topology = self.topology.as_ref();
+        topology.is_some_and(|topology| !topology.has_primary())
+    }
+}
+
+/// At most so many servers of a route.
+fn servers(route: &Arc<Route>, max: usize) -> Result<Pool<Dialer>, UpstreamError> {
+    let config = PoolConfig {
+        queue_mode: QueueMode::Lifo,
+        ..PoolConfig::new(max)
+    };
+    Pool::builder(Dialer(Arc::clone(route)))
+        .config(config)
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|_error| UpstreamError::Login("the pool could not be made"))
+}
+
+/// The tenant's servers on all replicas; each may have as many as the primary.
+fn replicas(fleet: &Fleet, primary: &Route) -> Result<Replicas, UpstreamError> {
+    let mut pools = Vec::new();
+    for node in fleet.topology.nodes() {
+        let budget = fleet.budgets.iter().find(|(at, _)| at == node.address());
+        let Some((_, budget)) = budget.filter(|(at, _)| *at != primary.cluster.primary) else {
+            continue;
+        };
+        let route = Arc::new(Route {
+            tenant: Arc::clone(&primary.tenant),
+            cluster: Arc::clone(&primary.cluster),
+            endpoint: endpoint(&primary.cluster, node.address())?,
+            scope: primary.scope,
+            budget: Arc::clone(budget),
+            // What a replica says of itself is not what clients are told at login.
+            welcome: Arc::default(),
+            slots: None,
+        });
+        let servers = servers(&route, primary.tenant.limits.pool_size as usize)?;
+        let pool = ReplicaPool::new(node, route, servers);
+        budget.join(&pool);
+        pools.push(pool);
+    }
+    Ok(Replicas::new(&fleet.topology, pools, primary))
 }
 
 /// What was confirmed of settings; nothing yet.
@@ -84,12 +153,15 @@ pub(super) fn confirmed() -> Cache<Arc<Settings>, Confirmed> {
     Cache::builder().max_capacity(CONFIRMED_MAX).build()
 }
 
-/// Where a cluster's primary is.
-pub(super) fn endpoint(cluster: &Cluster) -> Result<Arc<Endpoint>, UpstreamError> {
+/// How a server of a cluster is reached.
+pub(super) fn endpoint(
+    cluster: &Cluster,
+    address: &Address,
+) -> Result<Arc<Endpoint>, UpstreamError> {
     let connector =
         tls::connector(cluster).map_err(|error| UpstreamError::TlsSettings(error.to_string()))?;
     Ok(Arc::new(Endpoint {
-        address: cluster.primary.clone(),
+        address: address.clone(),
         tls: cluster.tls.clone(),
         connector,
         connect_timeout: cluster.connect_timeout,

@@ -1,19 +1,38 @@
 //! All pools, made at first use.
 
-use super::{Budget, TenantPool, inside::Source, slots::SlotPool};
+use super::{
+    Budget, Lost, TenantPool,
+    inside::{Fleet, Source},
+    slots::SlotPool,
+    split::KnownBuiltins,
+    topologies::Topologies,
+};
 use crate::{
-    tenant::{Cluster, ClusterName, Directory, Scope, Tenant, TenantId},
+    tenant::{Address, Cluster, ClusterName, Directory, Scope, Tenant, TenantId},
+    topology::Topology,
     upstream::UpstreamError,
 };
 use parking_lot::Mutex;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+/// Who is told of lost servers.
+type OnLost = Box<dyn Fn(&Lost) + Send + Sync>;
 
 /// All pools and budgets.
 #[derive(Default)]
 pub struct Pools {
     by_tenant: Mutex<HashMap<(TenantId, Scope), Arc<TenantPool>>>,
     budgets: Mutex<HashMap<ClusterName, Arc<Budget>>>,
+    /// Of single servers of a cluster that has replicas.
+    server_budgets: Mutex<HashMap<(ClusterName, Address), Arc<Budget>>>,
     slots: Mutex<Vec<Arc<SlotPool>>>,
+    topologies: Topologies,
+    builtins: KnownBuiltins,
+    on_lost: OnceLock<OnLost>,
 }
 
 impl Pools {
@@ -22,49 +41,112 @@ impl Pools {
     /// # Errors
     /// When the cluster's TLS files can't be used.
     pub fn pool(
-        &self,
+        self: &Arc<Self>,
         tenant: &Arc<Tenant>,
         cluster: &Arc<Cluster>,
         scope: Scope,
     ) -> Result<Arc<TenantPool>, UpstreamError> {
-        let source = self.source(tenant, cluster)?;
+        let (cluster, source) = self.source(tenant, cluster)?;
+        let cluster = &cluster;
         let mut pools = self.by_tenant.lock();
         let key = (tenant.id.clone(), scope);
         if let Some(pool) = pools.get(&key) {
             pool.reconfigure(tenant, cluster, &source)?;
             return Ok(Arc::clone(pool));
         }
-        let pool = TenantPool::new(tenant, cluster, &source, scope)?;
+        let builtins = self.builtins.clone();
+        let pool = TenantPool::new(tenant, cluster, &source, (scope, builtins))?;
         pools.insert(key, Arc::clone(&pool));
         Ok(pool)
     }
 
-    /// Where a tenant's servers come from.
-    fn source(&self, tenant: &Tenant, cluster: &Arc<Cluster>) -> Result<Source, UpstreamError> {
-        let budget = self.budget(cluster);
-        let Some(slots) = &tenant.placement.slots else {
-            return Ok(Source {
-                budget,
-                slots: None,
-            });
+    /// Has somebody told whenever servers are lost that sessions may be waiting for.
+    pub fn on_lost(&self, told: impl Fn(&Lost) + Send + Sync + 'static) {
+        drop(self.on_lost.set(Box::new(told)));
+    }
+
+    /// A cluster as it is now, and where a tenant's servers come from.
+    fn source(
+        self: &Arc<Self>,
+        tenant: &Tenant,
+        configured: &Arc<Cluster>,
+    ) -> Result<(Arc<Cluster>, Source), UpstreamError> {
+        let topology = self.topologies.of(self, configured);
+        let resolved = topology.as_ref().map(|it| it.resolve(configured));
+        let cluster = resolved.unwrap_or_else(|| Arc::clone(configured));
+        let source = Source {
+            budget: self.budget(&cluster),
+            slots: self.slots_of(tenant, &cluster)?,
+            fleet: topology.map(|topology| self.fleet(&cluster, topology)),
         };
+        Ok((cluster, source))
+    }
+
+    fn fleet(&self, cluster: &Cluster, topology: Arc<Topology>) -> Fleet {
+        let mut all = self.server_budgets.lock();
+        let mut budget = |address: &Address| {
+            let key = (cluster.name.clone(), address.clone());
+            let (max, connects) = (
+                cluster.max_server_connections,
+                cluster.max_parallel_connects,
+            );
+            let budget = all.entry(key);
+            let budget = budget.or_insert_with(|| Arc::new(Budget::new(max, connects)));
+            if budget.max() != max {
+                budget.resize(max);
+            }
+            (address.clone(), Arc::clone(budget))
+        };
+        let addresses = topology.nodes().iter().map(|node| node.address());
+        Fleet {
+            budgets: addresses.map(&mut budget).collect(),
+            topology,
+        }
+    }
+
+    /// The primary of a cluster is another, or a replica has gone or come back.
+    pub(super) fn turn(self: &Arc<Self>, name: &ClusterName) {
+        let Some((configured, lost)) = self.topologies.turned(name) else {
+            return;
+        };
+        for pool in self.all() {
+            let tenant = pool.config();
+            if tenant.placement.cluster != *name {
+                continue;
+            }
+            let source = self.source(&tenant, &configured);
+            let turned =
+                source.and_then(|(cluster, source)| pool.reconfigure(&tenant, &cluster, &source));
+            if let Err(error) = turned {
+                tracing::error!(tenant = %tenant.id, %error, "the new primary can't be used");
+            }
+        }
+        if let Some(told) = self.on_lost.get() {
+            lost.iter().for_each(told);
+        }
+    }
+
+    /// The slots that serve a tenant without a login of its own.
+    fn slots_of(
+        &self,
+        tenant: &Tenant,
+        cluster: &Arc<Cluster>,
+    ) -> Result<Option<Arc<SlotPool>>, UpstreamError> {
+        let Some(slots) = &tenant.placement.slots else {
+            return Ok(None);
+        };
+        let budget = self.budget(cluster);
         let database = &tenant.placement.database;
         let mut pools = self.slots.lock();
         let known = pools
             .iter()
             .find(|p| p.is_for(cluster, database, &slots.key));
         if let Some(known) = known.cloned() {
-            return Ok(Source {
-                budget,
-                slots: Some(known),
-            });
+            return Ok(Some(known));
         }
         let new = SlotPool::new(cluster, database, &slots.key, &budget)?;
         pools.push(Arc::clone(&new));
-        Ok(Source {
-            budget,
-            slots: Some(new),
-        })
+        Ok(Some(new))
     }
 
     /// Slots that serve nobody just now.
@@ -120,7 +202,7 @@ impl Pools {
     /// # Cancel safety
     /// Cancel safe: call it again.
     pub async fn follow(
-        &self,
+        self: &Arc<Self>,
         directory: &dyn Directory,
         concerns: impl Fn(&TenantId) -> bool + Send,
     ) {
@@ -137,7 +219,8 @@ impl Pools {
                 continue;
             };
             let source = self.source(&tenant, &cluster);
-            let followed = source.and_then(|source| pool.reconfigure(&tenant, &cluster, &source));
+            let followed =
+                source.and_then(|(cluster, source)| pool.reconfigure(&tenant, &cluster, &source));
             if let Err(error) = followed {
                 tracing::error!(tenant = %tenant.id, %error, "the change can't be used");
             }

@@ -144,7 +144,7 @@ impl SlotPool {
         let pool = Arc::new(Self {
             cluster: Arc::clone(cluster),
             place: SlotPlace {
-                endpoint: endpoint(cluster)?,
+                endpoint: endpoint(cluster, &cluster.primary)?,
                 database: database.into(),
                 key: Arc::clone(key),
             },

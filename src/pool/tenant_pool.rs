@@ -6,6 +6,8 @@ use super::{
     dialer::{Dialer, Route},
     inside::{Confirmed, Inside, Source},
     known::{Known, PinPlace},
+    replicas::Replicas,
+    split::{KnownBuiltins, Split},
 };
 use crate::{
     notify::{Bounds, Dial, Hub, Lender},
@@ -32,6 +34,9 @@ const WAIT_MAX: Duration = Duration::from_hours(1);
 
 /// While the cluster's budget is used up: at most so long until the next try.
 const BUDGET_RETRY: Duration = Duration::from_millis(250);
+
+/// While a cluster has no primary that answers: at most so long until the next try.
+const FAILOVER_RETRY: Duration = Duration::from_millis(50);
 
 /// A password that PostgreSQL refuses may have been changed there a moment ago: so long the new one
 /// is waited for before the client is told.
@@ -60,6 +65,8 @@ pub struct TenantPool {
     pub statements: Statements,
     known: Known,
     hub: OnceLock<Arc<Hub>>,
+    split: OnceLock<Box<Split>>,
+    builtins: KnownBuiltins,
     is_closed: AtomicBool,
 }
 
@@ -83,7 +90,7 @@ impl TenantPool {
         tenant: &Arc<Tenant>,
         cluster: &Arc<Cluster>,
         source: &Source,
-        scope: Scope,
+        (scope, builtins): (Scope, KnownBuiltins),
     ) -> Result<Arc<Self>, UpstreamError> {
         let slots = source.slots.as_ref();
         let surveyed = slots.map(|slots| slots.common(scope).surveyed.clone());
@@ -96,6 +103,8 @@ impl TenantPool {
             statements: Statements::default(),
             known: Known::new(surveyed.unwrap_or_default()),
             hub: OnceLock::new(),
+            split: OnceLock::new(),
+            builtins,
             is_closed: AtomicBool::new(false),
         });
         // Idle slots are not its own.
@@ -118,6 +127,24 @@ impl TenantPool {
     /// The settings as they stand now.
     pub fn config(&self) -> Arc<Tenant> {
         Arc::clone(&self.inside.load().route.tenant)
+    }
+
+    /// The tenant's servers on replicas; `None` where its reads are not split.
+    #[inline]
+    pub fn replicas(&self) -> Option<Arc<Replicas>> {
+        self.inside.load().replicas.clone()
+    }
+
+    /// What is known of the tenant's statements, where its reads are split.
+    pub fn split(&self) -> &Split {
+        self.split
+            .get_or_init(|| Box::new(Split::new(self.builtins.clone())))
+    }
+
+    /// Whether a server of the primary should be asked what the names in statements are.
+    #[inline]
+    pub fn is_catalogue_due(&self) -> bool {
+        self.inside.load().replicas.is_some() && self.split().is_due(self.shapes())
     }
 
     /// Who listens for the pool's sessions. Its connection counts against the cluster's budget, not
@@ -306,6 +333,9 @@ impl TenantPool {
         self.inside.store(Arc::new(new));
         self.replaced.notify_waiters();
         old.servers.close();
+        for replica in old.replicas() {
+            replica.close();
+        }
         if let Some(hub) = self.hub.get().filter(|_| is_elsewhere) {
             hub.redial();
         }
@@ -315,7 +345,11 @@ impl TenantPool {
     /// Closes the pool for good: no more checkouts, idle servers go now and lent ones at release.
     pub fn close(&self) {
         self.is_closed.store(true, Relaxed);
-        self.inside.load().servers.close();
+        let inside = self.inside.load();
+        inside.servers.close();
+        for replica in inside.replicas() {
+            replica.close();
+        }
     }
 
     /// Lends a server. At once when one is idle; else makes one, or waits in order.
@@ -327,7 +361,11 @@ impl TenantPool {
     /// Cancel safe: a place in the queue is given up.
     pub async fn checkout(&self, session: &Arc<SessionHandle>) -> Result<Checkout, CheckoutError> {
         // Most of the time a server is idle, and this first poll is all that happens.
-        let inside = self.inside.load();
+        let mut inside = self.inside.load();
+        if inside.has_no_primary() {
+            Box::pin(self.hold(session)).await?;
+            inside = self.inside.load();
+        }
         let timeouts = Timeouts {
             wait: None,
             create: None,
@@ -344,7 +382,7 @@ impl TenantPool {
             Poll::Ready(answer) => Some(answer),
             Poll::Pending => None,
         };
-        let asked = Arc::clone(&inside.route);
+        let asked = Arc::clone(&inside);
         let waiting: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
             let mut by_budget =
                 matches!(first, Some(Err(PoolError::Backend(UpstreamError::Budget))));
@@ -374,20 +412,37 @@ impl TenantPool {
     /// password is being changed.
     async fn persist(
         &self,
-        first: (Answer, Arc<Route>),
+        first: (Answer, Arc<Inside>),
         by_budget: &mut bool,
     ) -> Result<deadpool::managed::Object<Dialer>, CheckoutError> {
         let (mut answer, mut asked) = first;
+        let mut held_since = None;
         loop {
             match answer {
-                Ok(object) => return Ok(object),
+                Ok(object) => {
+                    if held_since.is_some() {
+                        count_hold("served");
+                    }
+                    return Ok(object);
+                }
                 Err(PoolError::Backend(UpstreamError::Budget)) => {
                     *by_budget = true;
                     let budget = Arc::clone(&self.inside.load().route.budget);
                     budget.freed(BUDGET_RETRY).await;
                 }
+                Err(PoolError::Backend(error)) if may_hold(&error, &asked) => {
+                    let now = Instant::now();
+                    let since = *held_since.get_or_insert(now);
+                    let hold = self.config().reads.failover_hold;
+                    if now.duration_since(since) >= hold {
+                        count_hold("expired");
+                        return Err(CheckoutError::NoPrimary);
+                    }
+                    let pause = FAILOVER_RETRY.min(hold);
+                    drop(tokio::time::timeout(pause, self.replaced.notified()).await);
+                }
                 Err(PoolError::Backend(error)) => {
-                    if !(error.is_wrong_password() && self.is_replaced(&asked).await) {
+                    if !(error.is_wrong_password() && self.is_replaced(&asked.route).await) {
                         return Err(error.into());
                     }
                 }
@@ -395,8 +450,44 @@ impl TenantPool {
                 Err(_) => return Err(CheckoutError::Closed),
             }
             let inside = self.inside.load_full();
-            asked = Arc::clone(&inside.route);
+            asked = Arc::clone(&inside);
             answer = inside.servers.timeout_get(&Timeouts::default()).await;
+        }
+    }
+
+    /// Waits for a primary, as long as the tenant's `failover_hold` is.
+    async fn hold(&self, session: &Arc<SessionHandle>) -> Result<(), CheckoutError> {
+        let limit = self.config().reads.failover_hold;
+        let found = async {
+            loop {
+                let inside = self.inside.load_full();
+                let Some(topology) = inside.topology.as_ref() else {
+                    return;
+                };
+                let mut changes = topology.changes();
+                if topology.has_primary() {
+                    return;
+                }
+                topology.suspect_primary();
+                let mut replaced = pin!(self.replaced.notified());
+                tokio::select! {
+                    _ = changes.changed() => {}
+                    () = &mut replaced => {}
+                    () = tokio::time::sleep(FAILOVER_RETRY) => {}
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            order = session.ordered() => Err(CheckoutError::Ordered(order)),
+            () = found => {
+                count_hold("served");
+                Ok(())
+            }
+            () = tokio::time::sleep(limit) => {
+                count_hold("expired");
+                Err(CheckoutError::NoPrimary)
+            }
         }
     }
 
@@ -436,12 +527,20 @@ impl TenantPool {
 
     /// How many servers there are.
     pub fn occupancy(&self) -> Occupancy {
-        let status = self.inside.load().servers.status();
-        Occupancy {
+        let inside = self.inside.load();
+        let status = inside.servers.status();
+        let mut occupancy = Occupancy {
             active: status.size.saturating_sub(status.available),
             idle: status.available,
             waiting: status.waiting,
+        };
+        for replica in inside.replicas() {
+            let (active, idle, waiting) = replica.counts();
+            occupancy.active += active;
+            occupancy.idle += idle;
+            occupancy.waiting += waiting;
         }
+        occupancy
     }
 
     /// Closes up to `count` idle servers.
@@ -458,6 +557,9 @@ impl TenantPool {
     pub(super) fn close_stale(&self) {
         self.known.surveyed().age();
         let inside = self.inside.load();
+        for replica in inside.replicas() {
+            replica.close_stale();
+        }
         let tenant = &inside.route.tenant;
         let mut spare = inside
             .servers
@@ -513,4 +615,16 @@ impl Spare for TenantPool {
     fn close_idle(&self, count: usize) {
         Self::close_idle(self, count);
     }
+}
+
+/// Whether a primary that can't be reached may be replaced by another in a moment.
+fn may_hold(error: &UpstreamError, asked: &Inside) -> bool {
+    let topology = asked.topology.as_ref().filter(|_| error.is_unreachable());
+    topology
+        .inspect(|topology| topology.suspect_primary())
+        .is_some()
+}
+
+fn count_hold(result: &'static str) {
+    metrics::counter!("pgusher_failover_holds_total", "result" => result).increment(1);
 }

@@ -99,7 +99,7 @@ impl Relay<'_> {
     }
 
     /// Relays until the server owes nothing, whatever state the transaction is in.
-    async fn run_to_settled(&mut self) -> Result<(), RelayError> {
+    pub(super) async fn run_to_settled(&mut self) -> Result<(), RelayError> {
         std::future::poll_fn(|cx| self.poll_settled(cx)).await
     }
 

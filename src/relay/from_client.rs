@@ -167,8 +167,15 @@ impl Relay<'_> {
                 self.segment += 1;
                 self.forward(header, Expect::Sync);
                 self.take_back_at_sync();
+                self.close_batch();
             }
-            tag::QUERY => return Ok(self.query(header)),
+            tag::QUERY => {
+                let step = self.query(header);
+                if matches!(step, Step::Done) {
+                    self.close_batch();
+                }
+                return Ok(step);
+            }
             tag::BIND => self.forward(header, Expect::Bind(None)),
             tag::PARSE => self.forward(header, Expect::Parse(Reply::Forward, Making::Private)),
             tag::DESCRIBE => self.forward(header, Expect::Describe(None)),
@@ -182,6 +189,7 @@ impl Relay<'_> {
                 self.suspect_function();
                 self.count_query();
                 self.forward(header, Expect::FunctionCall);
+                self.close_batch();
             }
             tag::TERMINATE => {
                 self.client.to_server.skip(HEADER_BYTES);

@@ -74,6 +74,9 @@ impl Relay<'_> {
             self.client.to_client.drop_unsent();
             return Ok(false);
         }
+        if self.is_unheard() {
+            return Ok(false);
+        }
         let unsent = self.client.to_client.unsent();
         match self.client.to_client.poll_send(&mut self.client.stream, cx) {
             Poll::Ready(Err(error)) => Err(RelayError::Client(error)),
@@ -129,6 +132,10 @@ impl Relay<'_> {
             self.client.to_client.make_room_for_message(wanted);
             return Ok(false);
         }
+        if !self.look_at_read(header) {
+            return Ok(false);
+        }
+        self.note_written(header);
         let verdict = match header.tag {
             tag::PARAMETER_STATUS => self.parameter_changed(header),
             tag::NOTICE => self.noticed(),
@@ -220,7 +227,9 @@ impl Relay<'_> {
         }
         self.client.handle.take_query_overdue();
         if verdict == Verdict::Swallow {
-            self.configured();
+            if !self.server.replies.is_injected() {
+                self.configured();
+            }
         } else {
             self.forget_not_lent();
         }

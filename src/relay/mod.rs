@@ -21,6 +21,7 @@ mod lending;
 mod listening;
 mod names;
 mod own;
+mod reading;
 mod refuse;
 mod reported;
 mod resets;
@@ -35,6 +36,7 @@ mod unnamed_requests;
 pub use client::Client;
 pub use depart::Farewell;
 pub use names::Names;
+pub use reading::{Marks, Moved, Reading};
 pub use refuse::{no_listening, not_allowed, too_many};
 pub use traces::suspects_with as suspects;
 pub use unnamed::Unnamed;
@@ -100,6 +102,8 @@ pub enum End {
     Boundary,
     /// The client left.
     ClientLeft(Farewell),
+    /// The client has been told nothing, and the answer is of no use: another server is to give it.
+    Moved(Moved),
 }
 
 /// Why a relay can't go on. The server is closed in every case but the client's own fault.
@@ -231,6 +235,8 @@ pub struct Relay<'a> {
     mode: PoolMode,
     pool: &'a TenantPool,
     prepared_max: usize,
+    reading: &'a Reading,
+    held: reading::Held,
     server_explained: bool,
     client_is_gone: bool,
     /// What the server runs was cancelled: only the deadline counts now.
@@ -287,7 +293,9 @@ pub struct Relay<'a> {
 
 /// How a server is lent.
 #[derive(Debug, Clone, Copy)]
-pub struct Lease {
+pub struct Lease<'a> {
+    /// What is to be done about replicas.
+    pub reading: &'a Reading,
     /// For how long.
     pub mode: PoolMode,
     /// Prepared statements kept on a server.
@@ -304,7 +312,7 @@ impl<'a> Relay<'a> {
         client: &'a mut Client,
         server: &'a mut Server,
         pool: &'a TenantPool,
-        lease: Lease,
+        lease: Lease<'a>,
     ) -> Self {
         let mut relay = Self::resume(client, server, pool, lease);
         let session = relay.client.handle.key.pid;
@@ -318,10 +326,12 @@ impl<'a> Relay<'a> {
             (relay.client.listens, relay.client.may_have_left) = (0, false);
             relay.client.handle.take_query_overdue();
             relay.client.handle.obeyed_cancel();
+            relay.client.handle.forget_lost_server();
             relay.client.handle.begin_transaction();
             relay.client.handle.enter(Activity::Active);
         }
         relay.apply_settings();
+        relay.begin_reading();
         let path = relay.client.settings.value("search_path");
         if path.is_some_and(|path| path.contains("pg_temp")) {
             relay.server.suspicion |= Suspicion::TEMP;
@@ -334,7 +344,7 @@ impl<'a> Relay<'a> {
         client: &'a mut Client,
         server: &'a mut Server,
         pool: &'a TenantPool,
-        lease: Lease,
+        lease: Lease<'a>,
     ) -> Self {
         Self {
             client,
@@ -342,6 +352,8 @@ impl<'a> Relay<'a> {
             mode: lease.mode,
             pool,
             prepared_max: lease.prepared_max,
+            reading: lease.reading,
+            held: reading::Held::No,
             server_explained: false,
             client_is_gone: false,
             is_cancelled: false,
@@ -440,6 +452,9 @@ impl<'a> Relay<'a> {
             if let Some(farewell) = self.left {
                 return Poll::Ready(Ok(End::ClientLeft(farewell)));
             }
+            if let Some(moved) = self.spoiled() {
+                return Poll::Ready(Ok(End::Moved(moved)));
+            }
             if self.is_at_boundary() {
                 return Poll::Ready(Ok(End::Boundary));
             }
@@ -450,6 +465,9 @@ impl<'a> Relay<'a> {
         self.client.handle.listen(cx);
         match self.client.handle.order() {
             Some(order) if order.is_immediate() => Poll::Ready(Err(RelayError::Ordered(order))),
+            Some(Order::ReplicaLost) if self.is_unheard() => {
+                Poll::Ready(Err(RelayError::Ordered(Order::ReplicaLost)))
+            }
             Some(Order::Drain) if self.is_settled() => {
                 Poll::Ready(Err(RelayError::Ordered(Order::Drain)))
             }

@@ -36,7 +36,7 @@ pub const SIGHT: &str = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_re
     pg_catalog.has_column_privilege('pg_catalog.pg_policy','polqual','SELECT')";
 
 /// What [`SIGHT`] says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sight {
     /// Whether the definitions of views can be read. Else views of the role's own are bound to the
     /// primary, and others' (an operator's) by the functions and relations that `pg_depend` knows: not

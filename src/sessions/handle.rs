@@ -46,6 +46,11 @@ pub enum Order {
     Trespassed = 11,
     /// End now: the API key has expired.
     Expired = 12,
+    /// Go on elsewhere: the replica that it waits for does not answer. Who has been told a part of the
+    /// answer goes on waiting.
+    ReplicaLost = 13,
+    /// End now: the server that it holds is the primary no longer.
+    PrimaryLost = 14,
 }
 
 impl Order {
@@ -63,13 +68,15 @@ impl Order {
             10 => Self::Gone,
             11 => Self::Trespassed,
             12 => Self::Expired,
+            13 => Self::ReplicaLost,
+            14 => Self::PrimaryLost,
             _ => return None,
         })
     }
 
     /// Whether it holds in the middle of a transaction, too.
     pub fn is_immediate(self) -> bool {
-        !matches!(self, Self::CancelWait | Self::Drain)
+        !matches!(self, Self::CancelWait | Self::Drain | Self::ReplicaLost)
     }
 
     /// What the client is told.
@@ -85,6 +92,11 @@ impl Order {
                 SqlState::SHUTDOWN,
                 "terminating connection: pgusher is shutting down",
             ),
+            Self::ReplicaLost | Self::PrimaryLost => {
+                let text = "the connection to the tenant's PostgreSQL server was lost";
+                let why = "Another server is the primary now. Whether the transaction in progress was committed is not known.";
+                return Refusal::fatal(SqlState::CONNECTION_FAILURE, text).with_detail(why);
+            }
             Self::Revoked => return Self::no_longer_active("The API key was revoked."),
             Self::Expired => return Self::no_longer_active("The API key has expired."),
             Self::Suspended => return Self::no_longer_active("The tenant is suspended."),
@@ -292,6 +304,14 @@ impl SessionHandle {
         debug_assert!(standing != Ok(0), "only an order is obeyed");
     }
 
+    /// Takes back what was said of a server that the session holds no longer.
+    pub fn forget_lost_server(&self) {
+        for order in [Order::ReplicaLost as u8, Order::PrimaryLost as u8] {
+            let standing = self.order.compare_exchange(order, 0, Relaxed, Relaxed);
+            debug_assert!(standing != Ok(0), "only an order is forgotten");
+        }
+    }
+
     /// Has the current task woken when an order comes.
     #[inline]
     pub fn listen(&self, cx: &Context<'_>) {
@@ -305,6 +325,8 @@ impl SessionHandle {
     pub async fn ordered(&self) -> Order {
         std::future::poll_fn(|cx| {
             self.listen(cx);
+            // Who waits holds none.
+            self.forget_lost_server();
             self.order().map_or(Poll::Pending, Poll::Ready)
         })
         .await
@@ -385,6 +407,13 @@ impl SessionHandle {
         let held = self.server.lock();
         let identity = held.identity.as_ref();
         identity.is_some_and(|it| it.key.pid == pid && it.endpoint.address == *address)
+    }
+
+    /// Whether the session holds a server there.
+    pub fn is_at(&self, address: &Address) -> bool {
+        let held = self.server.lock();
+        let identity = held.identity.as_ref();
+        identity.is_some_and(|it| it.endpoint.address == *address)
     }
 
     /// Begins a cancel of what the session runs; `None` when it holds no server, or when the cancel

@@ -98,6 +98,18 @@ impl Consistency {
     }
 }
 
+/// Where a session asks to have its statements run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ReadTarget {
+    /// Reads on replicas, everything else on the primary.
+    #[default]
+    Auto,
+    /// All on the primary.
+    Primary,
+    /// All on a replica, as far behind as it is; what writes is refused there (25006).
+    Replica,
+}
+
 /// How a tenant's reads are spread over the servers of its cluster. Without replicas it has no effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reads {

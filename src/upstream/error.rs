@@ -43,6 +43,15 @@ impl UpstreamError {
         matches!(self, Self::Refused { sqlstate, .. } if sqlstate == "28P01")
     }
 
+    /// Whether nobody answers there, or not as a server does that can be used.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::Timeout | Self::Protocol | Self::NoTls => true,
+            Self::Refused { sqlstate, .. } => sqlstate.starts_with("57P"),
+            Self::TlsSettings(_) | Self::Login(_) | Self::Budget => false,
+        }
+    }
+
     /// What the client is told. Names of hosts and roles upstream stay out of it.
     pub fn refusal(&self) -> Refusal {
         match self {

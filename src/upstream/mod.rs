@@ -5,6 +5,7 @@
 //! ([`Settings`]) and whether anything else may have been left on it. From that, and from
 //! nothing else, follows whether it is clean.
 
+mod catalogue;
 mod clean;
 mod convert;
 mod dial;
@@ -21,6 +22,7 @@ mod survey;
 mod survey_sql;
 mod suspicion;
 
+pub use catalogue::CatalogueAsk;
 pub use clean::{AskError, Report, Said};
 pub use dial::{Welcome, dial};
 pub use endpoint::Endpoint;

@@ -95,6 +95,8 @@ pub enum Expect {
     FunctionCall,
     /// A Query of our own: nothing of its answer is seen, errors neither.
     Injected,
+    /// A Query of our own for how far a replica is; of its answer nothing is seen either.
+    Position,
     /// `CopyDone` or `CopyFail`, which is answered by nothing of its own.
     CopyEnd,
 }
@@ -103,7 +105,12 @@ impl Expect {
     fn ends_with_ready(&self) -> bool {
         matches!(
             self,
-            Self::Sync | Self::OwnSync | Self::Query(_) | Self::FunctionCall | Self::Injected
+            Self::Sync
+                | Self::OwnSync
+                | Self::Query(_)
+                | Self::FunctionCall
+                | Self::Injected
+                | Self::Position
         )
     }
     fn is_sync(&self) -> bool {
@@ -205,7 +212,16 @@ impl Replies {
     /// Whether what comes now belongs to a Query of our own.
     #[inline]
     pub fn is_injected(&self) -> bool {
-        self.queue.front() == Some(&Expect::Injected)
+        matches!(
+            self.queue.front(),
+            Some(Expect::Injected | Expect::Position)
+        )
+    }
+
+    /// Whether what comes now tells how far a replica is.
+    #[inline]
+    pub fn is_position(&self) -> bool {
+        self.queue.front() == Some(&Expect::Position)
     }
 
     /// The client's name that the request speaks of which is answered now, if a shared statement
@@ -306,7 +322,7 @@ impl Replies {
 
     fn seen(&self) -> Verdict {
         match self.queue.front() {
-            Some(Expect::Injected | Expect::Check(_)) => Verdict::Swallow,
+            Some(Expect::Injected | Expect::Position | Expect::Check(_)) => Verdict::Swallow,
             Some(_) => Verdict::Forward,
             None => Verdict::Unexpected,
         }
@@ -337,7 +353,7 @@ impl Replies {
                 Verdict::Forward
             }
             Some(Expect::FunctionCall) => Verdict::Forward,
-            Some(Expect::Injected) => Verdict::Swallow,
+            Some(Expect::Injected | Expect::Position) => Verdict::Swallow,
             _ => Verdict::Unexpected,
         }
     }
@@ -369,7 +385,7 @@ impl Replies {
 
     fn ready(&mut self) -> Verdict {
         let verdict = match self.queue.pop_front() {
-            Some(Expect::Injected | Expect::OwnSync) => Verdict::Swallow,
+            Some(Expect::Injected | Expect::Position | Expect::OwnSync) => Verdict::Swallow,
             Some(front) if front.ends_with_ready() => Verdict::Forward,
             _ => return Verdict::Unexpected,
         };
@@ -385,6 +401,7 @@ impl Replies {
                 self.injected_failed = true;
                 return Verdict::Swallow;
             }
+            Some(Expect::Position) => return Verdict::Swallow,
             // ReadyForQuery follows by itself; or it is a fatal error that nobody asked for.
             None
             | Some(Expect::Query(_) | Expect::FunctionCall | Expect::Sync | Expect::OwnSync) => {

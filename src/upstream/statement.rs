@@ -1,7 +1,7 @@
 //! Prepared statements that clients of one pool share.
 
 use super::Suspicion;
-use crate::sql;
+use crate::{routing::Intent, sql};
 use parking_lot::Mutex;
 use std::{
     borrow::Borrow,
@@ -27,6 +27,7 @@ pub struct Statement {
     suspicion: AtomicU16,
     uses_names: bool,
     told: OnceLock<Told>,
+    intent: OnceLock<Arc<Intent>>,
 }
 
 /// What a client was told that a statement returns.
@@ -78,6 +79,18 @@ impl Statement {
     /// Notes what a client was told. The first time counts: a statement's columns never change.
     pub fn tell(&self, told: Told) {
         self.told.get_or_init(|| told);
+    }
+
+    /// What its text asks for, read once.
+    pub fn intent(&self, read: impl FnOnce(&[u8]) -> Arc<Intent>) -> &Arc<Intent> {
+        self.intent.get_or_init(|| read(self.text()))
+    }
+
+    /// The query.
+    pub fn text(&self) -> &[u8] {
+        let tail = self.tail();
+        let end = memchr::memchr(0, tail);
+        tail.get(..end.unwrap_or(tail.len())).unwrap_or_default()
     }
 
     /// Bytes that it counts on a server.
@@ -156,6 +169,7 @@ impl Statements {
             suspicion: AtomicU16::new(suspects(tail).bits()),
             uses_names: sql::may_use_statements(tail),
             told: OnceLock::new(),
+            intent: OnceLock::new(),
         });
         shared.set.insert(ByKey(Arc::clone(&statement)));
         statement

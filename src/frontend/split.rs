@@ -1,0 +1,371 @@
+//! Where a session's next transaction runs, where its tenant's cluster has replicas.
+//!
+//! Looked at is what the client has sent so far: one Query, or one batch up to its Sync, if it is here
+//! whole. Everything else goes to the primary, and so does all that is not known to be a read.
+
+use super::session::Session;
+use crate::{
+    pool::{Checkout, CheckoutError, Choice, Kept, ReplicaPool, Replicas},
+    relay::{Marks, Moved, Reading, Rest},
+    routing::{Catalogue, Reason, TEXT_BYTES_MAX, Target, Transaction, Verdict},
+    tenant::{Consistency, PoolMode, ReadTarget, Scope},
+    topology::Lsn,
+    wire::{HEADER_BYTES, Refusal, peek, read, tag::frontend as tag},
+};
+use std::sync::Arc;
+
+/// A read that came back is kept in this much memory, for the next one.
+const KEEP_BYTES: usize = 4 * 1024;
+
+/// Where the next transaction goes.
+#[derive(Debug)]
+pub(super) enum Course {
+    /// There is only one server.
+    Only,
+    /// To the primary; it may write.
+    Primary(Marks),
+    /// To the primary, as one read.
+    Kept,
+    /// To a replica.
+    Replica {
+        pool: Arc<ReplicaPool>,
+        /// What it must have replayed, where that is not known.
+        wanted: Option<Lsn>,
+        /// Whether another server may answer instead.
+        is_movable: bool,
+        marks: Marks,
+    },
+    /// To nobody: no replica answers.
+    Nobody,
+}
+
+/// What is to be sent as one.
+struct Batch {
+    bytes: usize,
+    verdict: Verdict,
+}
+
+/// Why it goes where it goes, where the texts don't tell.
+type Why = &'static str;
+
+impl Session {
+    /// Decides where the next transaction goes.
+    pub(super) fn course(&mut self) -> Course {
+        match self.pool.replicas() {
+            None => Course::Only,
+            Some(replicas) => self.split(&replicas),
+        }
+    }
+
+    /// A lent server for a course, and what the relay is to do about replicas. A replica that can't be
+    /// had is no reason to refuse a read.
+    pub(super) async fn checkout(
+        &mut self,
+        course: Course,
+    ) -> Result<(Result<Checkout, CheckoutError>, Reading), Box<Refusal>> {
+        let reading = match course {
+            Course::Only => Reading::Unsplit,
+            Course::Primary(marks) => Reading::Writes(marks),
+            Course::Kept => Reading::Kept,
+            Course::Nobody => return Ok((Err(CheckoutError::NoReplica), Reading::Unsplit)),
+            Course::Replica {
+                pool,
+                wanted,
+                is_movable,
+                marks,
+            } => match pool.checkout(&self.client.handle).await {
+                Ok(checkout) => {
+                    let reading = Reading::Replica {
+                        pool,
+                        wanted,
+                        is_movable,
+                    };
+                    return Ok((Ok(checkout), reading));
+                }
+                Err(error @ CheckoutError::Ordered(_)) => {
+                    return Ok((Err(error), Reading::Unsplit));
+                }
+                Err(error) if !is_movable => return Ok((Err(error), Reading::Unsplit)),
+                Err(error) => {
+                    tracing::debug!(tenant = %self.pool.tenant(), %error, "a replica lends no server");
+                    count_retry("lost");
+                    self.replay.clear();
+                    Reading::Writes(marks)
+                }
+            },
+        };
+        Ok((self.checkout_primary().await?, reading))
+    }
+
+    /// The read that a replica did not answer goes to the primary, as the client sent it.
+    pub(super) fn return_to_primary(&mut self) -> Course {
+        self.client.to_client.drop_unsent();
+        self.client.to_client.drop_unscanned();
+        self.client.to_server.drop_unsent();
+        self.client.to_server.put_back(&self.replay);
+        self.client.rest = Rest::None;
+        self.keep_replay();
+        match self.marks() {
+            Some(marks) => Course::Primary(marks),
+            None => Course::Only,
+        }
+    }
+
+    /// What a replica did not answer is taken from it.
+    pub(super) fn move_on(&mut self, checkout: Checkout, moved: Moved, is_usable: bool) {
+        count_retry(moved.as_str());
+        tracing::debug!(tenant = %self.pool.tenant(), reason = moved.as_str(), "a read goes on to the primary");
+        self.client.unnamed.settle();
+        if is_usable {
+            checkout.release(&self.pool);
+        }
+    }
+
+    fn marks(&mut self) -> Option<Marks> {
+        let replicas = self.pool.replicas()?;
+        Some(self.marks_of(&replicas))
+    }
+
+    fn marks_of(&mut self, replicas: &Replicas) -> Marks {
+        if replicas.consistency() == Consistency::Session && self.own.is_none() {
+            self.own = Some(replicas.own_position());
+        }
+        Marks {
+            tenant: Arc::clone(replicas.position()),
+            session: self.own.clone(),
+        }
+    }
+
+    fn keep_replay(&mut self) {
+        self.replay.clear();
+        self.replay.shrink_to(KEEP_BYTES);
+    }
+
+    fn split(&mut self, replicas: &Replicas) -> Course {
+        let marks = self.marks_of(replicas);
+        if self.target == ReadTarget::Replica && self.mode != PoolMode::Session {
+            self.pool.split().count("replica", "hint");
+            return Self::aim(replicas.any(), (marks, false)).1;
+        }
+        let batch = match self.unsplittable() {
+            Some(why) => Err(why),
+            None => self.batch().ok_or("incomplete"),
+        };
+        let (reason, course) = match (batch, self.target) {
+            (Err(why), _) => (why, Course::Primary(marks)),
+            (Ok(_), ReadTarget::Primary) => ("hint", Course::Primary(marks)),
+            (Ok(batch), _) if !self.is_read(batch.verdict) => {
+                (batch.verdict.reason.as_str(), Course::Primary(marks))
+            }
+            (Ok(batch), _) => {
+                let bytes = self.client.to_server.unscanned();
+                let bytes = bytes.get(..batch.bytes).unwrap_or_default();
+                self.replay.clear();
+                self.replay.extend_from_slice(bytes);
+                let is_read = batch.verdict.transaction == Transaction::None;
+                let (kept, course) =
+                    Self::aim(replicas.choose(self.own.as_deref()), (marks.clone(), true));
+                // A transaction that is on the primary is not looked at any more.
+                let course = match course {
+                    Course::Kept if !is_read => Course::Primary(marks),
+                    course => course,
+                };
+                (kept.unwrap_or(batch.verdict.reason.as_str()), course)
+            }
+        };
+        let target = match course {
+            Course::Replica { .. } => "replica",
+            _ => "primary",
+        };
+        self.pool.split().count(target, reason);
+        course
+    }
+
+    fn aim(choice: Choice, (marks, is_movable): (Marks, bool)) -> (Option<Why>, Course) {
+        match choice {
+            Choice::Replica(pool, wanted) => {
+                let course = Course::Replica {
+                    pool,
+                    wanted,
+                    is_movable,
+                    marks,
+                };
+                (None, course)
+            }
+            Choice::Primary(kept) => (Some(kept.as_str()), Course::Kept),
+            Choice::Nobody => (Some(Kept::NoReplica.as_str()), Course::Nobody),
+        }
+    }
+
+    /// Why nothing of the session is split now.
+    fn unsplittable(&self) -> Option<Why> {
+        let settings = &self.client.settings;
+        let isolation = settings.value("default_transaction_isolation");
+        if self.mode == PoolMode::Session {
+            Some("session_mode")
+        } else if self.client.subscription.is_some() {
+            // What it is told must not be taken back with an answer.
+            Some("pinned")
+        } else if isolation.is_some_and(|level| level.eq_ignore_ascii_case("serializable")) {
+            Some("transaction")
+        } else if !self.client.to_client.is_sent() {
+            Some("incomplete")
+        } else {
+            None
+        }
+    }
+
+    /// Whether a statement may run on a replica, as the session stands.
+    fn is_read(&self, verdict: Verdict) -> bool {
+        match verdict.transaction {
+            Transaction::None => verdict.target == Target::Replica,
+            Transaction::Begin(mode) => {
+                let by_default = || {
+                    let own = self.client.settings.value("default_transaction_read_only");
+                    let is_on = own.map(|value| value.eq_ignore_ascii_case("on"));
+                    is_on.unwrap_or(self.client.handle.scope == Scope::ReadOnly)
+                };
+                mode.serializable != Some(true) && mode.read_only.unwrap_or_else(by_default)
+            }
+            _ => false,
+        }
+    }
+
+    /// What stands at the front of what the client has sent, if it is here whole.
+    fn batch(&self) -> Option<Batch> {
+        let bytes = self.client.to_server.unscanned();
+        let header = peek(bytes).ok().flatten()?;
+        let split = self.pool.split();
+        let catalogue = split.catalogue(self.pool.shapes());
+        let unknown;
+        let catalogue = match &catalogue {
+            Some(known) => &***known,
+            None => {
+                unknown = Catalogue::unknown();
+                &unknown
+            }
+        };
+        if header.tag == tag::QUERY {
+            let text = bytes.get(HEADER_BYTES..header.message_bytes)?;
+            let text = text.strip_suffix(b"\0").unwrap_or(text);
+            return Some(Batch {
+                bytes: header.message_bytes,
+                verdict: self.verdict_of(text, catalogue),
+            });
+        }
+        self.batch_up_to_sync(bytes, catalogue)
+    }
+
+    fn batch_up_to_sync(&self, bytes: &[u8], catalogue: &Catalogue) -> Option<Batch> {
+        let mut at = 0;
+        let mut verdict: Option<Verdict> = None;
+        let mut unnamed: Option<&[u8]> = None;
+        loop {
+            let rest = bytes.get(at..)?;
+            let header = peek(rest).ok().flatten()?;
+            let body = rest.get(HEADER_BYTES..header.message_bytes)?;
+            at += header.message_bytes;
+            let next = match header.tag {
+                tag::SYNC => {
+                    let verdict = verdict.unwrap_or(primary(Reason::Empty));
+                    return Some(Batch { bytes: at, verdict });
+                }
+                tag::PARSE => {
+                    let (name, tail) = read::cstr(body)?;
+                    let (text, _) = read::cstr(tail)?;
+                    if name.is_empty() {
+                        unnamed = Some(text);
+                        self.verdict_of(text, catalogue)
+                    } else {
+                        // To be there is its end, wherever; and it may not be given twice.
+                        primary(Reason::Prepared)
+                    }
+                }
+                tag::BIND => {
+                    let (_portal, tail) = read::cstr(body)?;
+                    let (name, _) = read::cstr(tail)?;
+                    self.verdict_of_bound(name, unnamed, catalogue)
+                }
+                tag::DESCRIBE | tag::EXECUTE => continue,
+                tag::CLOSE if body.first() == Some(&b'P') => continue,
+                _ => primary(Reason::Prepared),
+            };
+            verdict = Some(match verdict {
+                None => next,
+                Some(before) => both(before, next),
+            });
+            if verdict.is_some_and(|all| all.target == Target::Primary && !begins(all)) {
+                let verdict = verdict.unwrap_or(next);
+                return Some(Batch { bytes: at, verdict });
+            }
+        }
+    }
+
+    fn verdict_of_bound(
+        &self,
+        name: &[u8],
+        unnamed: Option<&[u8]>,
+        catalogue: &Catalogue,
+    ) -> Verdict {
+        if name.is_empty() {
+            let text = unnamed.unwrap_or_else(|| {
+                let tail = self.client.unnamed.tail();
+                read::cstr(tail).map_or(&[][..], |(text, _)| text)
+            });
+            return self.verdict_of(text, catalogue);
+        }
+        let Some(statement) = self.client.names.get(name) else {
+            return primary(Reason::Prepared);
+        };
+        if !self.is_understood(statement.text()) {
+            return primary(Reason::Encoding);
+        }
+        let intents = self.pool.split().intents();
+        statement
+            .intent(|text| intents.intent(text))
+            .verdict(catalogue)
+    }
+
+    fn verdict_of(&self, text: &[u8], catalogue: &Catalogue) -> Verdict {
+        if text.len() > TEXT_BYTES_MAX {
+            return primary(Reason::TooLong);
+        }
+        if !self.is_understood(text) {
+            return primary(Reason::Encoding);
+        }
+        self.pool.split().intents().verdict(text, catalogue)
+    }
+
+    /// Whether the text's letters are what they seem.
+    fn is_understood(&self, text: &[u8]) -> bool {
+        text.is_ascii() || self.client.takes_utf8()
+    }
+}
+
+fn begins(verdict: Verdict) -> bool {
+    matches!(verdict.transaction, Transaction::Begin(_))
+}
+
+fn primary(reason: Reason) -> Verdict {
+    Verdict::primary(reason, Transaction::None)
+}
+
+/// Of two statements in one batch. A transaction that begins is alone in it.
+fn both(one: Verdict, other: Verdict) -> Verdict {
+    // Parse and Bind of the same.
+    if one == other {
+        return one;
+    }
+    let is_plain = |verdict: Verdict| verdict.transaction == Transaction::None;
+    if one.target == Target::Replica && is_plain(one) && is_plain(other) {
+        return other;
+    }
+    if is_plain(one) && is_plain(other) {
+        return one;
+    }
+    primary(Reason::Several)
+}
+
+fn count_retry(reason: &'static str) {
+    metrics::counter!("pgusher_reads_retried_total", "reason" => reason).increment(1);
+}

@@ -1,0 +1,304 @@
+//! The servers of one tenant and scope on the replicas of its cluster.
+
+use super::{
+    Checkout, CheckoutError,
+    budget::Spare,
+    dialer::{Dialer, Route},
+};
+use crate::{
+    sessions::SessionHandle,
+    tenant::{Address, Consistency},
+    topology::{Lsn, Node, Pick, Position, Topology},
+};
+use deadpool::managed::{Pool, PoolError, Timeouts};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+/// While no server of a replica is free: how often it is looked whether the replica still serves.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A replica that was found behind is not asked by the next read for at least so long, in
+/// microseconds; twice as long each time, up to the greatest.
+const BEHIND_MIN_US: u64 = 1_000;
+const BEHIND_MAX_US: u64 = 100_000;
+
+/// All of them.
+#[derive(Debug)]
+pub struct Replicas {
+    topology: Arc<Topology>,
+    /// What the tenant has written.
+    position: Arc<Position>,
+    pools: Vec<Arc<ReplicaPool>>,
+    among: Option<Vec<Address>>,
+    consistency: Consistency,
+    fallback: bool,
+}
+
+/// The tenant's servers on one replica.
+#[derive(Debug)]
+pub struct ReplicaPool {
+    node: Arc<Node>,
+    route: Arc<Route>,
+    servers: Pool<Dialer>,
+    began: Instant,
+    /// Until when it is not asked again, in microseconds since it began.
+    behind_until_us: AtomicU64,
+    behind_us: AtomicU64,
+}
+
+/// Where a read goes.
+#[derive(Debug)]
+pub enum Choice {
+    /// To this replica. With a position it is asked in the same flight whether it has replayed that.
+    Replica(Arc<ReplicaPool>, Option<Lsn>),
+    /// To the primary.
+    Primary(Kept),
+    /// To nobody: there is no replica, and the primary may not help out.
+    Nobody,
+}
+
+/// Why a read goes to the primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// No replica is known to have all that the tenant has written.
+    Consistency,
+    /// There is none that could take it.
+    NoReplica,
+    /// By the weights it was the primary's turn.
+    Weight,
+}
+
+impl Kept {
+    /// As metrics name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Consistency => "consistency",
+            Self::NoReplica => "no_replica",
+            Self::Weight => "weight",
+        }
+    }
+}
+
+impl Replicas {
+    pub(super) fn new(
+        topology: &Arc<Topology>,
+        pools: Vec<Arc<ReplicaPool>>,
+        route: &Route,
+    ) -> Self {
+        let reads = &route.tenant.reads;
+        Self {
+            position: topology.position(&route.tenant.id),
+            topology: Arc::clone(topology),
+            pools,
+            among: reads.replicas.clone(),
+            consistency: reads.consistency,
+            fallback: route.cluster.standbys.fallback,
+        }
+    }
+
+    /// What the tenant has written.
+    pub fn position(&self) -> &Arc<Position> {
+        &self.position
+    }
+
+    /// What the tenant's reads must see.
+    pub fn consistency(&self) -> Consistency {
+        self.consistency
+    }
+
+    /// A position of a session's own, for [`Consistency::Session`].
+    pub fn own_position(&self) -> Arc<Position> {
+        self.topology.own_position()
+    }
+
+    /// Where a read goes that must see what these positions say.
+    pub fn choose(&self, own: Option<&Position>) -> Choice {
+        let wanted = match self.consistency {
+            Consistency::Eventual => Some(Lsn(0)),
+            // What other nodes of pgusher wrote a moment ago is below the floor.
+            Consistency::Tenant => self
+                .position
+                .wanted()
+                .map(|at| at.max(self.topology.floor())),
+            Consistency::Session => own.map_or(Some(Lsn(0)), Position::wanted),
+        };
+        let Some(wanted) = wanted else {
+            return Choice::Primary(Kept::Consistency);
+        };
+        match self.topology.pick(self.among.as_deref()) {
+            Pick::Replica(node) => self.on(&node, wanted),
+            Pick::Primary => Choice::Primary(Kept::Weight),
+            Pick::Nobody if self.fallback => Choice::Primary(Kept::NoReplica),
+            Pick::Nobody => Choice::Nobody,
+        }
+    }
+
+    /// Any replica, as far behind as it is: for who asks for that.
+    pub fn any(&self) -> Choice {
+        match self.topology.pick_replica(self.among.as_deref()) {
+            Some(node) => self.on(&node, Lsn(0)),
+            None if self.fallback => Choice::Primary(Kept::NoReplica),
+            None => Choice::Nobody,
+        }
+    }
+
+    fn on(&self, node: &Arc<Node>, wanted: Lsn) -> Choice {
+        let known = self.pools.iter().find(|pool| Arc::ptr_eq(&pool.node, node));
+        match known {
+            None => Choice::Primary(Kept::NoReplica),
+            Some(pool) if node.replayed() >= wanted => Choice::Replica(Arc::clone(pool), None),
+            Some(pool) if pool.was_behind() => Choice::Primary(Kept::Consistency),
+            Some(pool) => Choice::Replica(Arc::clone(pool), Some(wanted)),
+        }
+    }
+
+    pub(super) fn pools(&self) -> &[Arc<ReplicaPool>] {
+        &self.pools
+    }
+}
+
+impl ReplicaPool {
+    pub(super) fn new(node: &Arc<Node>, route: Arc<Route>, servers: Pool<Dialer>) -> Arc<Self> {
+        Arc::new(Self {
+            node: Arc::clone(node),
+            route,
+            servers,
+            began: Instant::now(),
+            behind_until_us: AtomicU64::new(0),
+            behind_us: AtomicU64::new(BEHIND_MIN_US),
+        })
+    }
+
+    /// The replica.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a read has found it behind a moment ago.
+    fn was_behind(&self) -> bool {
+        let until = self.behind_until_us.load(Relaxed);
+        until != 0 && self.now_us() < until
+    }
+
+    /// Notes what a read has found.
+    pub fn note_position(&self, found: Lsn, is_behind: bool) {
+        self.node.has_replayed(found);
+        if is_behind {
+            let pause = self.behind_us.load(Relaxed);
+            let next = (pause * 2).min(BEHIND_MAX_US);
+            self.behind_us.store(next, Relaxed);
+            self.behind_until_us.store(self.now_us() + pause, Relaxed);
+        } else if self.behind_until_us.load(Relaxed) != 0 {
+            self.behind_us.store(BEHIND_MIN_US, Relaxed);
+            self.behind_until_us.store(0, Relaxed);
+        }
+    }
+
+    /// Lends a server of it. Ends when the replica gets no reads any more.
+    ///
+    /// # Errors
+    /// [`CheckoutError`]: the read may still go elsewhere, unless the session was told to end.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a place in the queue is given up.
+    pub async fn checkout(
+        self: &Arc<Self>,
+        session: &Arc<SessionHandle>,
+    ) -> Result<Checkout, CheckoutError> {
+        let timeouts = Timeouts {
+            wait: None,
+            create: None,
+            recycle: None,
+        };
+        let mut get = pin!(self.servers.timeout_get(&timeouts));
+        let polled = std::future::poll_fn(|cx| Poll::Ready(get.as_mut().poll(cx))).await;
+        let answer = match polled {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => {
+                let waiting = async {
+                    loop {
+                        match tokio::time::timeout(LOOK_INTERVAL, get.as_mut()).await {
+                            Ok(answer) => return answer,
+                            Err(_elapsed) if self.node.is_eligible() => {}
+                            Err(_elapsed) => return Err(PoolError::Closed),
+                        }
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    order = session.ordered() => return Err(CheckoutError::Ordered(order)),
+                    answer = Box::pin(waiting) => answer,
+                }
+            }
+        };
+        let object = answer.map_err(|error| match error {
+            PoolError::Backend(error) => {
+                if error.is_unreachable() {
+                    self.node.failed();
+                }
+                CheckoutError::Upstream(error)
+            }
+            _ => CheckoutError::Closed,
+        })?;
+        let tenant = &self.route.tenant.id;
+        Ok(Checkout::on_replica(
+            object,
+            session,
+            (tenant, self.route.scope),
+            self,
+        ))
+    }
+
+    /// Notes that a server came back.
+    pub(super) fn returned(&self) {
+        if self.route.budget.has_waiters() {
+            self.route.budget.notify_idle();
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.servers.close();
+    }
+
+    /// Lent and idle ones.
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
+        let status = self.servers.status();
+        let active = status.size.saturating_sub(status.available);
+        (active, status.available, status.waiting)
+    }
+
+    /// Closes servers that were idle for too long.
+    pub(super) fn close_stale(&self) {
+        let limit = self.route.tenant.timeouts.server_idle;
+        self.servers.retain(|pooled, _| {
+            let idle = pooled.server.returned_at.elapsed();
+            limit.is_none_or(|limit| idle < limit)
+        });
+    }
+}
+
+impl Spare for ReplicaPool {
+    fn surplus(&self) -> usize {
+        self.servers.status().available
+    }
+
+    fn close_idle(&self, count: usize) {
+        let mut left = count;
+        self.servers.retain(|_, _| {
+            let keep = left == 0;
+            left = left.saturating_sub(1);
+            keep
+        });
+    }
+}

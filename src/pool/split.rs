@@ -1,0 +1,160 @@
+//! What a pool knows of its tenant's statements, where reads are split: what texts ask for, and what
+//! the names in them are.
+
+use crate::routing::{Builtins, Catalogue, Intents, Sight};
+use arc_swap::{ArcSwap, Guard};
+use metrics::Counter;
+use moka::sync::Cache;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
+
+/// What comes with PostgreSQL, of as many versions (and rights to see it) as are remembered.
+const BUILTINS_MAX: u64 = 64;
+
+/// Where transactions go.
+const TARGETS: [&str; 2] = ["primary", "replica"];
+
+/// Why: what [`crate::routing::Reason`] says, and what only the session knows.
+const REASONS: [&str; 35] = [
+    "read",
+    "write",
+    "definition",
+    "locking",
+    "into",
+    "transaction",
+    "session",
+    "cursor",
+    "prepared",
+    "copy",
+    "code",
+    "channel",
+    "lock",
+    "several",
+    "temporary",
+    "volatile",
+    "untrusted",
+    "unknown_function",
+    "operator",
+    "type",
+    "relation",
+    "construct",
+    "too_long",
+    "syntax",
+    "backslash",
+    "encoding",
+    "empty",
+    "no_catalogue",
+    "consistency",
+    "no_replica",
+    "weight",
+    "hint",
+    "pinned",
+    "incomplete",
+    "session_mode",
+];
+
+/// What comes with PostgreSQL, by a server's version and what may be seen of it. All pools share it.
+#[derive(Debug, Clone)]
+pub(super) struct KnownBuiltins(Cache<(Box<str>, Sight), Arc<Builtins>>);
+
+impl Default for KnownBuiltins {
+    fn default() -> Self {
+        Self(Cache::new(BUILTINS_MAX))
+    }
+}
+
+/// What is known of a tenant's statements.
+#[derive(Debug)]
+pub struct Split {
+    intents: Intents,
+    catalogue: ArcSwap<Catalogue>,
+    /// How often definitions had changed when the catalogue was read.
+    read_at: AtomicU64,
+    is_known: AtomicBool,
+    is_being_read: AtomicBool,
+    counts: [[Counter; REASONS.len()]; 2],
+    generation: AtomicU64,
+    builtins: KnownBuiltins,
+}
+
+impl Split {
+    pub(super) fn new(builtins: KnownBuiltins) -> Self {
+        Self {
+            intents: Intents::new(),
+            catalogue: ArcSwap::from_pointee(Catalogue::unknown()),
+            read_at: AtomicU64::new(0),
+            is_known: AtomicBool::new(false),
+            is_being_read: AtomicBool::new(false),
+            counts: TARGETS.map(|target| {
+                REASONS.map(|reason| {
+                    metrics::counter!("pgusher_routed_total", "target" => target, "reason" => reason)
+                })
+            }),
+            generation: AtomicU64::new(0),
+            builtins,
+        }
+    }
+
+    /// What texts ask for.
+    pub fn intents(&self) -> &Intents {
+        &self.intents
+    }
+
+    /// What names are; nothing is known where definitions have changed since it was read.
+    pub fn catalogue(&self, changes: u64) -> Option<Guard<Arc<Catalogue>>> {
+        let is_true = self.is_known.load(Relaxed) && self.read_at.load(Relaxed) == changes;
+        is_true.then(|| self.catalogue.load())
+    }
+
+    /// Whether it should be read (again).
+    pub fn is_due(&self, changes: u64) -> bool {
+        !self.is_known.load(Relaxed) || self.read_at.load(Relaxed) != changes
+    }
+
+    /// Takes it upon the caller to read it, if nobody else does.
+    pub fn claim(&self) -> bool {
+        !self.is_being_read.swap(true, Relaxed)
+    }
+
+    /// Nobody reads it any more.
+    pub fn unclaim(&self) {
+        self.is_being_read.store(false, Relaxed);
+    }
+
+    /// Counts where a transaction went, and why.
+    pub fn count(&self, target: &str, reason: &str) {
+        let at = |all: &[&str], wanted: &str| all.iter().position(|one| *one == wanted);
+        let counter = at(&TARGETS, target)
+            .and_then(|target| self.counts.get(target))
+            .zip(at(&REASONS, reason))
+            .and_then(|(counts, reason)| counts.get(reason));
+        if let Some(counter) = counter {
+            counter.increment(1);
+        }
+    }
+
+    /// The number of the catalogue that is read next.
+    pub fn next_generation(&self) -> u64 {
+        self.generation.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Takes over what was read when definitions had changed so often.
+    pub fn learn(&self, catalogue: Catalogue, changes: u64) {
+        self.catalogue.store(Arc::new(catalogue));
+        self.read_at.store(changes, Relaxed);
+        self.is_known.store(true, Relaxed);
+    }
+
+    /// What comes with PostgreSQL, where it is known.
+    pub fn builtins(&self, version: &str, sight: Sight) -> Option<Arc<Builtins>> {
+        self.builtins.0.get(&(version.into(), sight))
+    }
+
+    /// Remembers it.
+    pub fn learn_builtins(&self, version: &str, sight: Sight, builtins: &Arc<Builtins>) {
+        let key = (version.into(), sight);
+        self.builtins.0.insert(key, Arc::clone(builtins));
+    }
+}
