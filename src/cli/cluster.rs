@@ -2,7 +2,7 @@
 
 use super::{ConfigFile, Io, UsageError, control, table, tenant};
 use crate::{
-    config::{Config, print_cluster_url},
+    config::{Config, print_cluster_url, print_replica_url},
     control::{ClusterView, NewCluster},
     tenant::{Secret, UpstreamTls},
 };
@@ -241,11 +241,7 @@ fn take_address(new: &mut NewCluster, file: &ConfigFile) -> anyhow::Result<()> {
     })?;
     new.primary_url = print_cluster_url(&found.primary);
     if new.replica_urls.is_empty() {
-        new.replica_urls = found
-            .replicas
-            .iter()
-            .map(|replica| print_cluster_url(&replica.address))
-            .collect();
+        new.replica_urls = found.replicas.iter().map(print_replica_url).collect();
     }
     if new.tls.is_none() {
         let (tls, ca) = match &found.tls {

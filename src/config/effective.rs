@@ -6,7 +6,7 @@ use super::{
     url,
 };
 use crate::crypto::KeySource;
-use crate::tenant::{ApiKey, Cluster, Limits, Login, Secret, Tenant, Timeouts, UpstreamTls};
+use crate::tenant::{ApiKey, Cluster, Limits, Login, Reads, Secret, Tenant, Timeouts, UpstreamTls};
 use ipnet::IpNet;
 use std::{
     path::PathBuf,
@@ -102,6 +102,7 @@ fn proxy(proxy: &Proxy) -> raw::Proxy {
         shutdown_timeout: Some(Period(proxy.shutdown_timeout)),
         log_format: Some(proxy.log.format),
         log_level: Some(proxy.log.level),
+        region: proxy.region.as_ref().map(ToString::to_string),
     }
 }
 
@@ -113,14 +114,23 @@ fn cluster(cluster: &Cluster) -> raw::Cluster {
         UpstreamTls::VerifyFull(ca) => (raw::UpstreamTls::VerifyFull, ca.as_ref()),
     };
     let (tls_cert, tls_key) = cluster.client_certificate.clone().unzip();
+    let (standbys, watch) = (&cluster.standbys, cluster.watch.as_ref());
     raw::Cluster {
         name: Some(cluster.name.to_string()),
         primary: Some(url::print(&cluster.primary)),
-        replicas: cluster
-            .replicas
-            .iter()
-            .map(|replica| url::print(&replica.address))
-            .collect(),
+        replicas: cluster.replicas.iter().map(url::print_replica).collect(),
+        monitor_role: watch.map(|watch| watch.login.role.to_string()),
+        monitor_password: password(watch.map(|watch| &watch.login)),
+        monitor_password_env: None,
+        monitor_password_file: None,
+        monitor_database: watch.map(|watch| watch.database.to_string()),
+        primary_weight: Some(standbys.primary_weight.into()),
+        replica_lag_max: limit(standbys.lag_max),
+        replica_lag_bytes_max: Some(standbys.lag_bytes_max.unwrap_or_default()),
+        replica_fallback: Some(standbys.fallback),
+        replica_slow_start: Some(Period(standbys.slow_start)),
+        watch_interval: Some(Period(standbys.watch_interval)),
+        watch_timeout: Some(Period(standbys.watch_timeout)),
         max_server_connections: Some(cluster.max_server_connections.into()),
         max_parallel_connects: Some(cluster.max_parallel_connects.into()),
         tls: Some(tls),
@@ -134,6 +144,7 @@ fn cluster(cluster: &Cluster) -> raw::Cluster {
 fn tenant(tenant: &Tenant) -> raw::Tenant {
     let placement = &tenant.placement;
     let read_only = placement.read_only_login.as_ref();
+    let replicas = tenant.reads.replicas.as_ref();
     let mut raw = raw::Tenant {
         id: Some(tenant.id.to_string()),
         cluster: Some(placement.cluster.to_string()),
@@ -145,6 +156,7 @@ fn tenant(tenant: &Tenant) -> raw::Tenant {
         read_only_role: read_only.map(|login| login.role.to_string()),
         read_only_password: password(read_only),
         status: Some(tenant.status.into()),
+        read_replicas: replicas.map(|all| all.iter().map(url::print).collect()),
         keys: tenant.keys.iter().map(|it| key(it)).collect(),
         ..raw::Tenant::default()
     };
@@ -170,6 +182,12 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
         idle_transaction,
         client_idle,
     } = tenant.timeouts;
+    let Reads {
+        split,
+        consistency,
+        failover_hold,
+        replicas: _,
+    } = tenant.reads;
     let (mut time_zone, mut settings) = (None, std::collections::BTreeMap::new());
     for (name, value) in &tenant.settings {
         match &**name {
@@ -197,6 +215,9 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
         idle_transaction_timeout: limit(idle_transaction),
         client_idle_timeout: limit(client_idle),
         max_prepared_statements: Some(max_prepared_statements.into()),
+        read_splitting: Some(split),
+        consistency: Some(consistency.into()),
+        failover_hold: Some(Period(failover_hold)),
         time_zone,
         tenant_setting: None,
         forced: Some(tenant.forced.iter().map(ToString::to_string).collect()),

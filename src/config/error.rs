@@ -6,6 +6,7 @@ use std::{
     fmt::{self, Write as _},
     io,
     path::PathBuf,
+    time::Duration,
 };
 
 /// At most so many problems are printed; the others are counted.
@@ -124,6 +125,16 @@ pub enum Fault {
     /// `"0s"` for a time that can't be switched off.
     #[error("\"0s\" is not allowed here; this time can't be switched off")]
     ZeroTime,
+    /// A time outside its bounds.
+    #[error("\"{}\" is not allowed; use \"{}\" to \"{}\"", time(*value), time(*min), time(*max))]
+    TimeRange {
+        /// As given.
+        value: Duration,
+        /// Least.
+        min: Duration,
+        /// Most.
+        max: Duration,
+    },
     /// Not an identifier.
     #[error("{value:?} is no name: {source}")]
     Id {
@@ -147,6 +158,16 @@ pub enum Fault {
         /// Some that there are.
         known: Vec<String>,
     },
+    /// The cluster has no such replica.
+    #[error("{value:?} is no replica of cluster {cluster:?}; {}", replicas(known))]
+    UnknownReplica {
+        /// As given.
+        value: String,
+        /// The cluster.
+        cluster: String,
+        /// Its replicas.
+        known: Vec<String>,
+    },
     /// A name for PostgreSQL that it can't have.
     #[error("{value:?} can't be a name in PostgreSQL; use 1 to 63 bytes without NUL")]
     SqlName {
@@ -168,6 +189,12 @@ pub enum Fault {
         "{0}; write \"postgres://host:5432\" or \"postgres:///?host=/var/run/postgresql&port=5432\""
     )]
     Url(UrlError),
+    /// Not the URL of a hot standby.
+    #[error("{0}; write \"postgres://host:5432\" or \"postgres://host:5432?weight=2&region=eu\"")]
+    ReplicaUrl(UrlError),
+    /// Not the name of a region.
+    #[error("{0}")]
+    Region(UrlError),
     /// Not a network.
     #[error("{value:?} is no network; write an address or CIDR, such as \"10.0.0.0/8\"")]
     Network {
@@ -250,6 +277,17 @@ pub enum Fault {
     },
 }
 
+fn time(time: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(time)
+}
+
+fn replicas(known: &[String]) -> String {
+    match known {
+        [] => "it has none: add it to the cluster's replicas".to_owned(),
+        known => format!("use some of {known:?}, or add it to the cluster's replicas"),
+    }
+}
+
 /// Why a text is not the URL of a PostgreSQL server. None of them shows the URL: it may hold a
 /// password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -275,6 +313,17 @@ pub enum UrlError {
     /// A parameter other than `host` and `port`.
     #[error("the URL has the parameter {0:?}; only host and port are known, TLS belongs into tls")]
     Parameter(String),
+    /// `weight` or `region` for a primary.
+    #[error(
+        "the URL has the parameter {0:?}, which only a replica's has; a primary's share of the reads is primary_weight, the proxy's region is region in [proxy]"
+    )]
+    OfReplica(String),
+    /// Not a weight.
+    #[error("the weight {0:?} is not allowed; use 1 to 1000")]
+    Weight(String),
+    /// Not the name of a region.
+    #[error("the region {0:?} is no name; use 1 to 63 letters, digits, \"-\", \"_\" and \".\"")]
+    Region(String),
     /// `%` without two hexadecimal digits, or not UTF-8.
     #[error("the URL has a broken %-escape")]
     Escape,

@@ -22,7 +22,10 @@ pub mod watch;
 pub use directory::{Replaced, StaticDirectory};
 pub use error::{ConfigError, Fault, Problem, UrlError};
 pub use location::KeyPath;
-pub use url::{parse as cluster_url, print as print_cluster_url};
+pub use url::{
+    parse as cluster_url, parse_replica as replica_url, print as print_cluster_url,
+    print_replica as print_replica_url,
+};
 
 use crate::{
     crypto::KeySource,
@@ -86,6 +89,8 @@ pub struct Proxy {
     pub shutdown_timeout: Duration,
     /// What is logged, and how.
     pub log: Log,
+    /// Where it stands: replicas there are read from first.
+    pub region: Option<Box<str>>,
 }
 
 /// One listener.

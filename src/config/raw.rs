@@ -49,6 +49,7 @@ pub(crate) struct Proxy {
     pub(crate) shutdown_timeout: Option<Period>,
     pub(crate) log_format: Option<LogFormat>,
     pub(crate) log_level: Option<LogLevel>,
+    pub(crate) region: Option<String>,
 }
 
 /// `[admin]`
@@ -99,6 +100,18 @@ pub(crate) struct Cluster {
     pub(crate) name: Option<String>,
     pub(crate) primary: Option<String>,
     pub(crate) replicas: Vec<String>,
+    pub(crate) monitor_role: Option<String>,
+    pub(crate) monitor_password: Option<SecretText>,
+    pub(crate) monitor_password_env: Option<String>,
+    pub(crate) monitor_password_file: Option<PathBuf>,
+    pub(crate) monitor_database: Option<String>,
+    pub(crate) primary_weight: Option<u64>,
+    pub(crate) replica_lag_max: Option<Period>,
+    pub(crate) replica_lag_bytes_max: Option<u64>,
+    pub(crate) replica_fallback: Option<bool>,
+    pub(crate) replica_slow_start: Option<Period>,
+    pub(crate) watch_interval: Option<Period>,
+    pub(crate) watch_timeout: Option<Period>,
     pub(crate) max_server_connections: Option<u64>,
     pub(crate) max_parallel_connects: Option<u64>,
     pub(crate) tls: Option<UpstreamTls>,
@@ -167,6 +180,7 @@ tenant_tables! {
         read_only_password_env: String,
         read_only_password_file: PathBuf,
         status: Status,
+        read_replicas: Vec<String>,
     }
     shared {
         pool_mode: PoolMode,
@@ -184,6 +198,9 @@ tenant_tables! {
         idle_transaction_timeout: Period,
         client_idle_timeout: Period,
         max_prepared_statements: u64,
+        read_splitting: bool,
+        consistency: Consistency,
+        failover_hold: Period,
         time_zone: String,
         tenant_setting: String,
         forced: Vec<String>,
@@ -251,6 +268,10 @@ words! {
 words! {
     /// `pin`
     Pin => tenant::Pinning { Allow, Refuse, }
+}
+words! {
+    /// `consistency`
+    Consistency => tenant::Consistency { Tenant, Session, Eventual, }
 }
 words! {
     /// `status`

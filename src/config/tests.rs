@@ -2,6 +2,8 @@ use super::*;
 use crate::tenant::{Address, Directory as _, PoolMode, Scope, Status, Tier};
 use std::{collections::HashMap, fmt::Write as _, fs, time::Instant};
 
+mod replicas;
+
 const REFERENCE: &str = include_str!("../../proxy.toml");
 const VERIFIER: &str = "SCRAM-SHA-256$4096:+ol1z4TqkTlAoT7JK8OGeg==$v0QdiS3y5qLZqtUvmFkZHR90DoxFNGBcTYv+yQ3SVy0=:YtR8nVcIDmwhqP6v1wz2nB8BGJrkVnYYxxw+zE7OAPA=";
 const OTHER_SALT: &str = "SCRAM-SHA-256$4096:AAAAz4TqkTlAoT7JK8OGeg==$v0QdiS3y5qLZqtUvmFkZHR90DoxFNGBcTYv+yQ3SVy0=:YtR8nVcIDmwhqP6v1wz2nB8BGJrkVnYYxxw+zE7OAPA=";
@@ -109,7 +111,14 @@ fn every_default_of_the_reference_is_the_default() {
         "tls_client_ca",
         "tls_ca",
         "auth_seed_file",
+        "region",
         "replicas",
+        "read_replicas",
+        "monitor_role",
+        "monitor_password",
+        "monitor_password_env",
+        "monitor_password_file",
+        "monitor_database",
         "schema",
         "password",
         "password_env",
@@ -126,6 +135,7 @@ fn every_default_of_the_reference_is_the_default() {
     let text = text.replacen("listen = \"127.0.0.1:6433\"", "", 1);
     let text = text.replacen("  { id = \"ci\"", "# { id = \"ci\"", 1);
     let text = text.replacen("{ id = \"ci\"", "# { id = \"ci\"", 1);
+    assert!(text.contains("\nreplica_lag_bytes_max") && text.contains("\nconsistency"));
     assert!(text.contains("\nserver_idle_timeout") && text.contains("\nshutdown_timeout"));
     assert_eq!(parse(&text).unwrap(), parse(REFERENCE).unwrap());
 }

@@ -7,18 +7,16 @@ use super::{
     view::cluster_record,
 };
 use crate::{
-    config::cluster_url,
+    config::{cluster_url, replica_url},
     provisioning::Profile,
     registry::{self, Changes, ClusterRow, NewEvent},
-    tenant::{Address, Secret},
+    tenant::{Address, Replica, Secret},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
-
-pub(super) const REPLICAS_MAX: usize = 16;
 
 /// A cluster to be added.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -28,7 +26,7 @@ pub struct NewCluster {
     pub name: String,
     /// `postgres://host[:port]`, without user and password.
     pub primary_url: String,
-    /// Its hot standbys, the same way.
+    /// Its hot standbys, the same way, with `?weight=2&region=eu` where it is said.
     pub replica_urls: Vec<String>,
     /// For people.
     pub region: Option<String>,
@@ -59,13 +57,7 @@ pub struct NewCluster {
 impl NewCluster {
     fn check(&self) -> Result<(), ControlError> {
         names::cluster_name(&self.name)?;
-        check_url("primary_url", &self.primary_url)?;
-        for url in &self.replica_urls {
-            check_url("replica_urls", url)?;
-        }
-        if self.replica_urls.len() > REPLICAS_MAX {
-            return wrong("replica_urls", format!("more than {REPLICAS_MAX}"));
-        }
+        check_servers(&self.primary_url, &self.replica_urls)?;
         let databases = [
             self.schema_database.as_deref(),
             self.row_database.as_deref(),
@@ -164,12 +156,35 @@ pub(super) fn check_profile(name: &str) -> Result<(), ControlError> {
     wrong("profile", problem.to_owned())
 }
 
-pub(super) fn check_url(field: &str, url: &str) -> Result<(), ControlError> {
-    parsed(field, url).map(drop)
+/// That each server of a cluster is one, once.
+pub(super) fn check_servers(
+    primary_url: &str,
+    replica_urls: &[String],
+) -> Result<(), ControlError> {
+    let mut servers = vec![parsed("primary_url", primary_url)?];
+    for url in replica_urls {
+        let Replica { address, .. } = replica("replica_urls", url)?;
+        if servers.contains(&address) {
+            return wrong("replica_urls", format!("{address} is given twice"));
+        }
+        servers.push(address);
+    }
+    if replica_urls.len() > Replica::COUNT_MAX {
+        return wrong("replica_urls", format!("more than {}", Replica::COUNT_MAX));
+    }
+    Ok(())
 }
 
-pub(super) fn parsed(field: &str, url: &str) -> Result<Address, ControlError> {
+fn parsed(field: &str, url: &str) -> Result<Address, ControlError> {
     cluster_url(url).map_err(|error| ControlError::Invalid {
+        field: field.to_owned(),
+        problem: error.to_string(),
+    })
+}
+
+/// A hot standby, with its weight and region where the URL says them.
+pub(super) fn replica(field: &str, url: &str) -> Result<Replica, ControlError> {
+    replica_url(url).map_err(|error| ControlError::Invalid {
         field: field.to_owned(),
         problem: error.to_string(),
     })

@@ -19,10 +19,7 @@ impl Control {
         (primary_url, replica_urls): (&str, &[String]),
     ) -> Result<ClusterView, ControlError> {
         actor.may_operate(Role::Admin)?;
-        clusters::check_url("primary_url", primary_url)?;
-        for url in replica_urls {
-            clusters::check_url("replica_urls", url)?;
-        }
+        clusters::check_servers(primary_url, replica_urls)?;
         let mut tx = self.registry.pool.begin().await?;
         let before = clusters::one(&mut tx, name).await?;
         let after = registry::set_addresses(&mut tx, name, (primary_url, replica_urls)).await?;

@@ -269,7 +269,7 @@ impl Reader<'_> {
         if (host.as_str(), port) != server {
             let note = if self.places.is_of(cluster, &host, port) {
                 format!(
-                    "{host}:{port} is a replica of the cluster {cluster:?}; until replicas are used, it reads from the primary"
+                    "{host}:{port} is a replica of the cluster {cluster:?}; replicas answer what only reads; the login itself goes to the cluster"
                 )
             } else {
                 format!(

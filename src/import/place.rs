@@ -1,7 +1,7 @@
 //! Which of our clusters a server is.
 
 use crate::{
-    config::{Config, cluster_url, print_cluster_url},
+    config::{Config, cluster_url, print_cluster_url, replica_url},
     registry::ClusterRow,
     tenant::Address,
 };
@@ -29,7 +29,9 @@ impl Places {
             Some(Known {
                 name: row.name.clone(),
                 primary: cluster_url(&row.primary_url).ok()?,
-                replicas: replicas.filter_map(|url| cluster_url(url).ok()).collect(),
+                replicas: replicas
+                    .filter_map(|url| Some(replica_url(url).ok()?.address))
+                    .collect(),
             })
         };
         let in_file = config.clusters.iter().map(|cluster| Known {

@@ -214,7 +214,7 @@ impl Reader<'_> {
                 let is_ours = self.places.is_of(cluster, &host, port);
                 let note = if is_ours {
                     format!(
-                        "{host}:{port} is a replica of the cluster {cluster:?}; until replicas are used, the read-only login goes to the primary"
+                        "{host}:{port} is a replica of the cluster {cluster:?}; replicas answer what only reads; the login itself goes to the cluster"
                     )
                 } else {
                     format!(

@@ -2,11 +2,11 @@
 
 use super::{ClusterRow, KeyRow, RegistryError, SlotKeyRow, TenantRow};
 use crate::{
-    config::cluster_url,
+    config::{cluster_url, replica_url},
     crypto::{Keyring, Purpose, Sealed},
     tenant::{
         ApiKey, Cluster, ClusterName, KeyId, Limits, Login, Pinning, Placement, PoolMode, Reads,
-        Replica, Scope, Secret, SlotKey, Slots, Standbys, Status, Tenant, TenantId, Tier, Timeouts,
+        Scope, Secret, SlotKey, Slots, Standbys, Status, Tenant, TenantId, Tier, Timeouts,
         UpstreamTls,
     },
 };
@@ -101,15 +101,14 @@ pub fn cluster_of(row: &ClusterRow) -> Result<Cluster, RegistryError> {
         what: what.clone(),
         problem: problem.to_string(),
     };
-    let address = |text: &str| cluster_url(text).map_err(|error| wrong(&error));
     let ca = row.tls_ca.as_ref().map(PathBuf::from);
     Ok(Cluster {
         name: ClusterName::new(&row.name).map_err(|error| wrong(&error))?,
-        primary: address(&row.primary_url)?,
+        primary: cluster_url(&row.primary_url).map_err(|error| wrong(&error))?,
         replicas: row
             .replica_urls
             .iter()
-            .map(|text| address(text).map(Replica::at))
+            .map(|text| replica_url(text).map_err(|error| wrong(&error)))
             .collect::<Result<_, _>>()?,
         standbys: Standbys::default(),
         watch: None,

@@ -53,6 +53,11 @@ pub struct Replica {
 }
 
 impl Replica {
+    /// A cluster has no more.
+    pub const COUNT_MAX: usize = 16;
+    /// The largest weight.
+    pub const WEIGHT_MAX: u32 = 1000;
+
     /// One of weight 1.
     pub fn at(address: Address) -> Self {
         Self {
@@ -82,6 +87,15 @@ pub struct Standbys {
     pub slow_start: Duration,
     /// The region of this proxy: replicas there come first.
     pub region: Option<Box<str>>,
+}
+
+impl Standbys {
+    /// The primary's largest weight.
+    pub const PRIMARY_WEIGHT_MAX: u32 = 1000;
+    /// The shortest time between two looks at a server, and for an answer.
+    pub const WATCH_MIN: Duration = Duration::from_millis(10);
+    /// The longest.
+    pub const WATCH_MAX: Duration = Duration::from_mins(1);
 }
 
 impl Default for Standbys {

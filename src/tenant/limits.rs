@@ -1,7 +1,7 @@
 //! What a tenant may use.
 
-use super::Address;
-use std::time::Duration;
+use super::{Address, UnknownName};
+use std::{str::FromStr, time::Duration};
 
 /// Counts. Each is a maximum; none is "unlimited".
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,16 +98,57 @@ impl Consistency {
     }
 }
 
-/// Where a session asks to have its statements run.
+impl FromStr for Consistency {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        match text {
+            "tenant" => Ok(Self::Tenant),
+            "session" => Ok(Self::Session),
+            "eventual" => Ok(Self::Eventual),
+            _ => Err(UnknownName {
+                allowed: "\"tenant\", \"session\", \"eventual\"",
+            }),
+        }
+    }
+}
+
+/// Where a session wants its statements to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ReadTarget {
-    /// Reads on replicas, everything else on the primary.
+    /// Each where it may run: reads on replicas, all else on the primary.
     #[default]
     Auto,
     /// All on the primary.
     Primary,
-    /// All on a replica, as far behind as it is; what writes is refused there (25006).
+    /// All on a replica; what is none's is refused.
     Replica,
+}
+
+impl ReadTarget {
+    /// The name at startup, in `pgusher.target`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+        }
+    }
+}
+
+impl FromStr for ReadTarget {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "primary" => Ok(Self::Primary),
+            "replica" => Ok(Self::Replica),
+            _ => Err(UnknownName {
+                allowed: "\"auto\", \"primary\", \"replica\"",
+            }),
+        }
+    }
 }
 
 /// How a tenant's reads are spread over the servers of its cluster. Without replicas it has no effect.

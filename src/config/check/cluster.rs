@@ -3,14 +3,19 @@
 use super::{Check, Checked};
 use crate::{
     config::{error::Fault, location::At, raw, url},
-    tenant::{Address, Cluster, ClusterName, Replica, Standbys, UpstreamTls},
+    tenant::{Address, Cluster, ClusterName, UpstreamTls},
 };
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Check<'_> {
-    pub(super) fn clusters(&mut self, clusters: &[raw::Cluster]) -> Vec<Arc<Cluster>> {
+    /// As a proxy in this region uses them.
+    pub(super) fn clusters(
+        &mut self,
+        clusters: &[raw::Cluster],
+        region: Option<&str>,
+    ) -> Vec<Arc<Cluster>> {
         let mut seen = HashSet::new();
         let mut checked = Vec::with_capacity(clusters.len());
         let top = At::top("clusters");
@@ -19,12 +24,17 @@ impl Check<'_> {
             if let Some(name) = &cluster.name {
                 self.unique(at.key("name"), &mut seen, name);
             }
-            checked.extend(self.cluster(at, cluster).map(Arc::new));
+            checked.extend(self.cluster(at, cluster, region).map(Arc::new));
         }
         checked
     }
 
-    fn cluster(&mut self, at: At<'_>, cluster: &raw::Cluster) -> Checked<Cluster> {
+    fn cluster(
+        &mut self,
+        at: At<'_>,
+        cluster: &raw::Cluster,
+        region: Option<&str>,
+    ) -> Checked<Cluster> {
         let name = self.cluster_name(at.key("name"), cluster.name.as_deref());
         let primary = match &cluster.primary {
             Some(text) => self.url(at.key("primary"), text),
@@ -33,11 +43,9 @@ impl Check<'_> {
                 Fault::Missing("give the URL of the primary"),
             ),
         };
-        let replicas_at = at.key("replicas");
-        let mut replicas = Vec::with_capacity(cluster.replicas.len());
-        for (index, text) in cluster.replicas.iter().enumerate() {
-            replicas.extend(self.url(replicas_at.index(index), text).map(Replica::at));
-        }
+        let replicas = self.replicas(at, primary.as_ref().ok(), &cluster.replicas);
+        let standbys = self.standbys(at, cluster, region.map(Into::into));
+        let watch = self.watch(at, cluster);
         let connections = at.key("max_server_connections");
         let connections = self.number(connections, cluster.max_server_connections, 90, 1..=100_000);
         let connects = at.key("max_parallel_connects");
@@ -49,8 +57,8 @@ impl Check<'_> {
             name: name?,
             primary: primary?,
             replicas,
-            standbys: Standbys::default(),
-            watch: None,
+            standbys: standbys?,
+            watch: watch?,
             max_server_connections: connections?,
             max_parallel_connects: connects?,
             connect_timeout: timeout?,

@@ -5,6 +5,7 @@ mod key;
 mod login;
 mod proxy;
 mod registry;
+mod standbys;
 mod tenant;
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
     raw,
     units::Period,
 };
-use crate::tenant::ClusterName;
+use crate::tenant::Cluster;
 use ipnet::IpNet;
 use std::{
     collections::{HashMap, HashSet},
@@ -23,7 +24,6 @@ use std::{
     net::IpAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -101,12 +101,17 @@ impl Check<'_> {
         let master_key =
             self.master_key(&file.secrets, registry.as_ref().is_ok_and(Option::is_some));
         let templates = self.templates(&file.templates);
-        let clusters = self.clusters(&file.clusters);
-        let names: HashMap<Arc<str>, ClusterName> = clusters
+        let region = proxy
+            .as_ref()
+            .ok()
+            .and_then(|proxy| proxy.region.as_deref());
+        let mut clusters = self.clusters(&file.clusters, region);
+        let by_name: HashMap<&str, &Cluster> = clusters
             .iter()
-            .map(|cluster| (Arc::from(cluster.name.as_str()), cluster.name.clone()))
+            .map(|cluster| (cluster.name.as_str(), &**cluster))
             .collect();
-        let tenants = self.tenants(&names, &file.defaults, file.tenants);
+        let tenants = self.tenants(&by_name, &file.defaults, file.tenants);
+        standbys::watch_as_tenants(&mut clusters, &tenants);
         Ok(Config {
             proxy: proxy?,
             admin: admin?,

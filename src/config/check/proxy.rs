@@ -7,6 +7,7 @@ use crate::config::{
     location::At,
     raw,
     units::OneOrMore,
+    url,
 };
 use ipnet::IpNet;
 use std::{collections::HashSet, net::SocketAddr, num::NonZero, path::PathBuf, time::Duration};
@@ -65,6 +66,11 @@ impl Check<'_> {
         let shutdown = at.key("shutdown_timeout");
         let shutdown = self.period(shutdown, proxy.shutdown_timeout, SHUTDOWN_TIMEOUT);
         let seed = self.seed(at, proxy.auth_seed_file);
+        let region = proxy.region.as_deref().map(url::region).transpose();
+        let region = match region {
+            Ok(region) => Ok(region),
+            Err(error) => self.problem(at.key("region"), Fault::Region(error)),
+        };
         Ok(Proxy {
             listen: listen?,
             workers: workers? as usize,
@@ -82,6 +88,7 @@ impl Check<'_> {
                 format: proxy.log_format.unwrap_or_default(),
                 level: proxy.log_level.unwrap_or_default(),
             },
+            region: region?,
         })
     }
 

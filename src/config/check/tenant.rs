@@ -5,8 +5,8 @@ use crate::{
     config::{error::Fault, location::At, raw},
     sql::quoted_name,
     tenant::{
-        ClusterName, Limits, Login, Pinning, Placement, PoolMode, Reads, Status, Tenant, TenantId,
-        Tier, Timeouts,
+        Cluster, ClusterName, Limits, Login, Pinning, Placement, PoolMode, Status, Tenant,
+        TenantId, Tier, Timeouts,
     },
 };
 use std::{
@@ -22,7 +22,7 @@ const NO_SETTINGS: [&str; 4] = ["user", "database", "replication", "options"];
 impl Check<'_> {
     pub(super) fn tenants(
         &mut self,
-        clusters: &HashMap<Arc<str>, ClusterName>,
+        clusters: &HashMap<&str, &Cluster>,
         defaults: &raw::Tuning,
         tenants: Vec<raw::Tenant>,
     ) -> Vec<Arc<Tenant>> {
@@ -46,7 +46,7 @@ impl Check<'_> {
     fn tenant(
         &mut self,
         at: At<'_>,
-        clusters: &HashMap<Arc<str>, ClusterName>,
+        clusters: &HashMap<&str, &Cluster>,
         tenant: &raw::Tenant,
         tuning: &raw::Tuning,
     ) -> Checked<Tenant> {
@@ -64,6 +64,9 @@ impl Check<'_> {
             self.note(at.key("min_pool_size"), fault);
         }
         let timeouts = timeouts(tuning);
+        let cluster = tenant.cluster.as_deref();
+        let cluster = cluster.and_then(|name| clusters.get(name).copied());
+        let reads = self.reads(at, cluster, tenant, tuning);
         let (id, placement) = (id?, placement?);
         let settings = self.settings(at, &id, &placement, tuning);
         Ok(Tenant {
@@ -76,7 +79,7 @@ impl Check<'_> {
             pinning: tuning.pin.map_or(Pinning::Allow, Pinning::from),
             limits,
             timeouts,
-            reads: Reads::default(),
+            reads: reads?,
             settings,
             forced: forced(tuning.forced.as_deref()),
             keys,
@@ -102,7 +105,7 @@ impl Check<'_> {
     fn placement(
         &mut self,
         at: At<'_>,
-        clusters: &HashMap<Arc<str>, ClusterName>,
+        clusters: &HashMap<&str, &Cluster>,
         tenant: &raw::Tenant,
     ) -> Checked<Placement> {
         let cluster = self.cluster_of(at.key("cluster"), clusters, tenant.cluster.as_deref());
@@ -137,14 +140,14 @@ impl Check<'_> {
     fn cluster_of(
         &mut self,
         at: At<'_>,
-        clusters: &HashMap<Arc<str>, ClusterName>,
+        clusters: &HashMap<&str, &Cluster>,
         name: Option<&str>,
     ) -> Checked<ClusterName> {
         let Some(name) = name else {
             return self.problem(at, Fault::Missing("name one of [[clusters]]"));
         };
-        if let Some(name) = clusters.get(name) {
-            return Ok(name.clone());
+        if let Some(cluster) = clusters.get(name) {
+            return Ok(cluster.name.clone());
         }
         let mut known: Vec<_> = clusters.keys().map(ToString::to_string).collect();
         known.sort_unstable();
