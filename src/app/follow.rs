@@ -32,7 +32,9 @@ pub(super) async fn start(
         .await?
         .context("the registry's secrets can't be opened")?;
     let opened = Registry::new(registry, Arc::new(keyring))?;
-    Ok(Some(RegistryDirectory::start(registry, opened, end).await?))
+    let directory = RegistryDirectory::start(registry, opened, end).await?;
+    directory.take_region(config.proxy.region.as_deref());
+    Ok(Some(directory))
 }
 
 /// Has sessions and pools follow the registry, for ever. A tenant whose row takes long delays no

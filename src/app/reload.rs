@@ -78,6 +78,9 @@ impl App {
             .authenticator
             .throttle()
             .set_failures_max(config.proxy.auth_failures_per_minute);
+        if let Some(registry) = self.directory.registry() {
+            registry.take_region(config.proxy.region.as_deref());
+        }
         let replaced = self.directory.replace(&config);
         if replaced.is_any() {
             let directory = self.directory.as_ref();

@@ -1,9 +1,9 @@
 //! `pgusher cluster`.
 
-use super::{ConfigFile, Io, UsageError, control, table, tenant};
+use super::{ConfigFile, Io, UsageError, control, table, tenant, tuning};
 use crate::{
     config::{Config, print_cluster_url, print_replica_url},
-    control::{ClusterView, NewCluster},
+    control::{ClusterView, NewCluster, StandbysChange},
     tenant::{Secret, UpstreamTls},
 };
 use clap::{ArgGroup, Args, Subcommand};
@@ -21,6 +21,15 @@ The admin role makes databases, roles and schemas: a superuser, or a role with C
 as on managed PostgreSQL. What it can't close there is listed, and shown again by verify. The cluster
 is hardened: tenants see nothing of each other.";
 
+const SET_HELP: &str = "\
+Examples:
+  pgusher cluster set main --replica-lag-max 5s --replica-lag-bytes-max 16777216
+  pgusher cluster set main --primary-weight 1 --replica-fallback false
+  pgusher cluster set main --replica-lag-max default      back to the default
+  pgusher cluster set main --profile compatible
+
+How replicas are used running proxies learn at once.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum ClusterCommand {
     /// Add a cluster: try its admin, harden it, seal the password
@@ -34,9 +43,11 @@ pub(super) enum ClusterCommand {
     Harden(OneArgs),
     /// Attack a cluster as a tenant would, and report what held
     Verify(OneArgs),
-    /// Harden a cluster another way, with all databases that tenants have or share there
-    Set(SetArgs),
-    /// Add a hot standby
+    /// Change how a cluster's replicas are used, or how it is hardened, with all databases that tenants
+    /// have or share there
+    #[command(after_help = SET_HELP)]
+    Set(Box<SetArgs>),
+    /// Add a hot standby, or change its weight and region
     AddReplica(ReplicaArgs),
     /// Forget a hot standby, also one that does not answer
     RemoveReplica(ReplicaArgs),
@@ -59,7 +70,7 @@ pub(super) struct AddArgs {
     /// Its address; where it is not given, that of the cluster of this name in proxy.toml
     #[arg(long, value_name = "postgres://HOST[:PORT]")]
     primary: Option<String>,
-    /// A hot standby; can be given more than once
+    /// A hot standby, as of `pgusher cluster add-replica`; can be given more than once
     #[arg(long, value_name = "URL")]
     replica: Vec<String>,
     /// For people
@@ -115,22 +126,72 @@ pub(super) struct OneArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).multiple(true).args([
+    "profile", "primary_weight", "replica_lag_max", "replica_lag_bytes_max", "replica_fallback",
+    "replica_slow_start", "watch_interval", "watch_timeout",
+])))]
 pub(super) struct SetArgs {
     /// The cluster
     name: String,
     /// strict, compatible or sealed: as of `pgusher cluster add`
     #[arg(long)]
-    profile: String,
+    profile: Option<String>,
+    #[command(flatten)]
+    standbys: StandbysArgs,
     #[command(flatten)]
     common: Common,
+}
+
+/// Each as of proxy.toml; "default" goes back to the default.
+#[derive(Debug, Args)]
+struct StandbysArgs {
+    /// The primary's share of the reads, against the replicas' weights: 0 to 1000
+    #[arg(long, value_name = "N")]
+    primary_weight: Option<String>,
+    /// A replica that is further behind gets no reads; 0: no limit
+    #[arg(long, value_name = "TIME")]
+    replica_lag_max: Option<String>,
+    /// Likewise in bytes of WAL; 0: no limit
+    #[arg(long, value_name = "BYTES")]
+    replica_lag_bytes_max: Option<String>,
+    /// true: reads that no replica can take go to the primary; false: they fail
+    #[arg(long, value_name = "BOOL")]
+    replica_fallback: Option<String>,
+    /// A replica that comes has its full share after so long; 0: at once
+    #[arg(long, value_name = "TIME")]
+    replica_slow_start: Option<String>,
+    /// How often each server is looked at: 10ms to 1m
+    #[arg(long, value_name = "TIME")]
+    watch_interval: Option<String>,
+    /// How long it may take to answer: 10ms to 1m
+    #[arg(long, value_name = "TIME")]
+    watch_timeout: Option<String>,
+}
+
+impl StandbysArgs {
+    /// What is given, by the names of proxy.toml.
+    fn given(&self) -> Vec<(&'static str, &str)> {
+        let all = [
+            ("primary_weight", &self.primary_weight),
+            ("replica_lag_max", &self.replica_lag_max),
+            ("replica_lag_bytes_max", &self.replica_lag_bytes_max),
+            ("replica_fallback", &self.replica_fallback),
+            ("replica_slow_start", &self.replica_slow_start),
+            ("watch_interval", &self.watch_interval),
+            ("watch_timeout", &self.watch_timeout),
+        ];
+        all.into_iter()
+            .filter_map(|(name, value)| Some((name, value.as_deref()?)))
+            .collect()
+    }
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ReplicaArgs {
     /// The cluster
     name: String,
-    /// Its address
-    #[arg(value_name = "postgres://HOST[:PORT]")]
+    /// Its address; to be added with its share of the reads and where it stands, if not 1 and nowhere
+    #[arg(value_name = "postgres://HOST[:PORT][?weight=N&region=NAME]")]
     url: String,
     #[command(flatten)]
     common: Common,
@@ -162,7 +223,7 @@ pub(super) fn run(command: ClusterCommand, io: &mut Io<'_>) -> anyhow::Result<()
             spinner.finish_and_clear();
             tenant::reported(&report?, common.json, io)
         }
-        ClusterCommand::Set(args) => set(args, io),
+        ClusterCommand::Set(args) => set(*args, io),
         ClusterCommand::RemoveReplica(ReplicaArgs { name, url, common }) => {
             let cluster = control::run(&common.config, |control, actor| async move {
                 Ok(control.remove_replica(&actor, &name, &url).await?)
@@ -170,10 +231,16 @@ pub(super) fn run(command: ClusterCommand, io: &mut Io<'_>) -> anyhow::Result<()
             done(&cluster?, "has one replica less", common.json, io)
         }
         ClusterCommand::AddReplica(ReplicaArgs { name, url, common }) => {
+            let added = url.clone();
             let cluster = control::run(&common.config, |control, actor| async move {
                 Ok(control.add_replica(&actor, &name, &url).await?)
             });
-            done(&cluster?, "has another replica", common.json, io)
+            done(
+                &cluster?,
+                &format!("has the replica {added}"),
+                common.json,
+                io,
+            )
         }
     }
 }
@@ -209,8 +276,22 @@ fn set(args: SetArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
     let SetArgs {
         name,
         profile,
+        standbys,
         common,
     } = args;
+    let change = tuning::standbys(&standbys.given())?;
+    if change != StandbysChange::default() {
+        let name = name.clone();
+        let cluster = control::run(&common.config, |control, actor| async move {
+            Ok(control.set_standbys(&actor, &name, change).await?)
+        })?;
+        if profile.is_none() {
+            return done(&cluster, "is changed", common.json, io);
+        }
+    }
+    let Some(profile) = profile else {
+        return Ok(());
+    };
     let spinner = tenant::spinner("hardening it");
     let cluster = control::run(&common.config, |control, actor| async move {
         Ok(control.set_profile(&actor, &name, &profile).await?)
@@ -303,7 +384,7 @@ fn list(common: &Common, io: &mut Io<'_>) -> anyhow::Result<()> {
         table.add_row([
             cluster.name,
             cluster.primary_url,
-            cluster.replica_urls.len().to_string(),
+            cluster.replica_urls.join("\n"),
             cluster.region.unwrap_or_default(),
             cluster.admin_role,
             cluster.profile,

@@ -23,9 +23,10 @@ Examples:
   pgusher tenant set acme plan=pro pool_size=40
   pgusher tenant set acme query_timeout=30s idle_transaction_timeout=5m
   pgusher tenant set acme time_zone=Europe/Zurich settings='{\"work_mem\": \"64MB\"}'
+  pgusher tenant set acme consistency=session read_replicas=postgres://db2,postgres://db3:5433
   pgusher tenant set acme pin=default                  back to the default
 
-Keys are those of [[tenants]] in proxy.toml from pool_mode on, and name, owner_email, plan, metadata
+Keys are those of [[tenants]] in proxy.toml from pool_mode on, read_replicas, name, owner_email, plan, metadata
 and auto_update. Running proxies learn of it at once.";
 
 const DELETE_HELP: &str = "\

@@ -1,7 +1,7 @@
-//! `KEY=VALUE` on the command line: changes of a tenant.
+//! `KEY=VALUE` on the command line: changes of a tenant; and how a cluster's replicas are used.
 
 use super::UsageError;
-use crate::control::TenantChange;
+use crate::control::{StandbysChange, TenantChange};
 use serde_json::{Map, Value, json};
 
 /// How a value is written.
@@ -18,7 +18,7 @@ enum Form {
     Json,
 }
 
-const FIELDS: [(&str, Form); 24] = [
+const FIELDS: [(&str, Form); 28] = [
     ("name", Form::Text),
     ("owner_email", Form::Text),
     ("plan", Form::Text),
@@ -37,6 +37,10 @@ const FIELDS: [(&str, Form); 24] = [
     ("transaction_timeout", Form::Time),
     ("idle_transaction_timeout", Form::Time),
     ("client_idle_timeout", Form::Time),
+    ("read_splitting", Form::Switch),
+    ("consistency", Form::Text),
+    ("failover_hold", Form::Time),
+    ("read_replicas", Form::Names),
     ("time_zone", Form::Text),
     ("tenant_setting", Form::Text),
     ("auto_update", Form::Switch),
@@ -44,6 +48,35 @@ const FIELDS: [(&str, Form); 24] = [
     ("settings", Form::Json),
     ("metadata", Form::Json),
 ];
+
+/// How a cluster's replicas are used: options by these names.
+const STANDBYS: [(&str, Form); 7] = [
+    ("primary_weight", Form::Number),
+    ("replica_lag_max", Form::Time),
+    ("replica_lag_bytes_max", Form::Number),
+    ("replica_fallback", Form::Switch),
+    ("replica_slow_start", Form::Time),
+    ("watch_interval", Form::Time),
+    ("watch_timeout", Form::Time),
+];
+
+/// Reads how a cluster's replicas are to be used, of names and values.
+///
+/// # Errors
+/// [`UsageError::Change`] names the one that can't be read.
+pub(super) fn standbys(given: &[(&str, &str)]) -> Result<StandbysChange, UsageError> {
+    let mut fields = Map::new();
+    for (key, text) in given {
+        let option = || format!("--{} {text}", key.replace('_', "-"));
+        let form = STANDBYS.iter().find(|(name, _)| name == key);
+        let form = form.map_or(Form::Text, |(_, form)| *form);
+        let value = value(form, text)
+            .ok_or_else(|| UsageError::Change(option(), expected(form).to_owned()))?;
+        fields.insert((*key).to_owned(), value);
+    }
+    serde_json::from_value(Value::Object(fields))
+        .map_err(|error| UsageError::Change("cluster set".to_owned(), error.to_string()))
+}
 
 /// Reads changes such as `pool_size=10`, `query_timeout=30s`, `pin=default`.
 ///
@@ -79,7 +112,7 @@ fn value(form: Form, text: &str) -> Option<Value> {
     }
     match form {
         Form::Text => Some(json!(text)),
-        Form::Number => text.parse::<i32>().ok().map(|number| json!(number)),
+        Form::Number => text.parse::<i64>().ok().map(|number| json!(number)),
         Form::Time if text == "0" => Some(json!(0)),
         Form::Time => {
             let time = humantime::parse_duration(text).ok()?;
@@ -101,7 +134,7 @@ fn expected(form: Form) -> &'static str {
         Form::Text => "write a text",
         Form::Number => "write a number, or \"default\"",
         Form::Time => "write a time such as \"30s\", \"0\" for none, or \"default\"",
-        Form::Switch => "write \"true\" or \"false\"",
+        Form::Switch => "write \"true\" or \"false\", or \"default\"",
         Form::Names => "write names with commas between them",
         Form::Json => "write JSON such as '{\"work_mem\": \"64MB\"}'",
     }
@@ -126,6 +159,10 @@ mod tests {
             "forced=TimeZone, role",
             "settings={\"work_mem\": \"64MB\"}",
             "auto_update=false",
+            "read_splitting=false",
+            "consistency=session",
+            "failover_hold=5s",
+            "read_replicas=postgres://a, postgres://b:5433",
         ])
         .unwrap();
         assert_eq!(change.pool_size, Some(Some(10)));
@@ -135,6 +172,11 @@ mod tests {
         assert_eq!(change.forced.unwrap(), ["TimeZone", "role"]);
         assert_eq!(change.settings.unwrap()["work_mem"], "64MB");
         assert_eq!(change.auto_update, Some(false));
+        assert_eq!(change.read_splitting, Some(Some(false)));
+        assert_eq!(change.consistency, Some(Some("session".to_owned())));
+        assert_eq!(change.failover_hold, Some(Some(5000)));
+        let replicas = change.read_replicas.unwrap().unwrap();
+        assert_eq!(replicas, ["postgres://a", "postgres://b:5433"]);
     }
 
     #[test]

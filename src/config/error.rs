@@ -269,6 +269,11 @@ pub enum Fault {
         "tokens and what they are answered cross the network in clear text; give tls_cert and tls_key, or see to it that nobody listens there"
     )]
     ClearText,
+    /// A warning: nobody can look at the replicas.
+    #[error(
+        "they are not used: no tenant of this file is on the cluster, whose login could ask how far they are; give monitor_role"
+    )]
+    NotWatched,
     /// A warning: others can read the secret.
     #[error("{} can be read by every user; chmod 600 it", path.display())]
     WorldReadable {

@@ -16,7 +16,7 @@ const TEXT_BYTES_MAX: usize = 1000;
 const SETTINGS_MAX: usize = 100;
 const METADATA_BYTES_MAX: usize = 64 * 1024;
 /// A year in milliseconds.
-const TIME_MAX: i64 = 365 * 24 * 3_600_000;
+pub(super) const TIME_MAX: i64 = 365 * 24 * 3_600_000;
 
 /// Where one of these changes, the tenant's limits change.
 pub(super) const LIMITS: [&str; 6] = [
@@ -28,7 +28,7 @@ pub(super) const LIMITS: [&str; 6] = [
     "plan",
 ];
 
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Patch<T>, D::Error> {
     Option::deserialize(deserializer).map(Some)
@@ -76,6 +76,16 @@ pub struct TenantChange {
     pub idle_transaction_timeout: Patch<i64>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub client_idle_timeout: Patch<i64>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub read_splitting: Patch<bool>,
+    /// `tenant`, `session` or `eventual`.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub consistency: Patch<String>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub failover_hold: Patch<i64>,
+    /// Some of the cluster's, by their URLs; replaces all of them.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub read_replicas: Patch<Vec<String>>,
     /// Replaces all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<BTreeMap<String, String>>,
@@ -130,7 +140,7 @@ fn invalid(field: &str, problem: impl Into<String>) -> ControlError {
     }
 }
 
-fn number<T: PartialOrd + std::fmt::Display + Copy>(
+pub(super) fn number<T: PartialOrd + std::fmt::Display + Copy>(
     field: &str,
     value: Patch<T>,
     bounds: &RangeInclusive<T>,
@@ -187,6 +197,11 @@ impl TenantChange {
             &["session", "transaction", "statement"],
         )?;
         one_of("pin", some(self.pin.as_ref()), &["allow", "refuse"])?;
+        one_of(
+            "consistency",
+            some(self.consistency.as_ref()),
+            &["tenant", "session", "eventual"],
+        )?;
         number("pool_size", self.pool_size, &(1..=10_000))?;
         number("min_pool_size", self.min_pool_size, &(0..=10_000))?;
         let clients = &(1..=1_000_000);
@@ -208,7 +223,7 @@ impl TenantChange {
         self.check_texts()
     }
 
-    fn times(&self) -> [(&'static str, Patch<i64>); 8] {
+    fn times(&self) -> [(&'static str, Patch<i64>); 9] {
         [
             ("server_idle_timeout", self.server_idle_timeout),
             ("server_lifetime", self.server_lifetime),
@@ -218,6 +233,7 @@ impl TenantChange {
             ("transaction_timeout", self.transaction_timeout),
             ("idle_transaction_timeout", self.idle_transaction_timeout),
             ("client_idle_timeout", self.client_idle_timeout),
+            ("failover_hold", self.failover_hold),
         ]
     }
 
@@ -324,6 +340,11 @@ mod tests {
                 "pool_mode: it must be one of",
             ),
             (json!({"query_timeout": -1}), "query_timeout: -1"),
+            (json!({"failover_hold": -1}), "failover_hold: -1"),
+            (
+                json!({"consistency": "strong"}),
+                "consistency: it must be one of \"tenant\", \"session\", \"eventual\"",
+            ),
             (json!({"owner_email": "nobody"}), "owner_email"),
             (json!({"name": " "}), "name"),
             (json!({"settings": {"a b": "1"}}), "settings: \"a b\""),

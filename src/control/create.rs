@@ -7,6 +7,7 @@ use super::{
     new_tenant::{Plan, variant_name},
     place::{Ground, Site, holes_value, tier_of, upstream},
     secret,
+    standbys::check_read_replicas,
     tenants::{check_sizes, check_time_zone, event, finished},
     turn::{Patience, Turn},
     view::tenant_record,
@@ -132,6 +133,7 @@ impl Control {
             .probe()
             .await?;
         check_time_zone(&mut turn.db, &plan.change).await?;
+        check_read_replicas(&plan.change, &cluster)?;
         let templates = self.newest_template(plan.tier)?;
         let shared = (
             cluster.schema_database.as_str(),

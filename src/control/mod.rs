@@ -55,6 +55,7 @@ pub use new_key::NewKey;
 pub use new_tenant::{CreatedTenant, NewTenant};
 pub use plans::{PLANS, Plan, plan};
 pub use secrets::Rotated;
+pub use standbys::StandbysChange;
 pub use sweep::Swept;
 pub use templates::{
     FailedTenant, MigratedTenant, Migration, MigrationOutcome, Progress, Protection,

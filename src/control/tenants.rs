@@ -2,7 +2,7 @@
 
 use super::{
     Actor, Control, ControlError, Listed, Page, PoolChange, Role, TenantChange, TenantView,
-    change::LIMITS, keys::known, view::tenant_record,
+    change::LIMITS, clusters, keys::known, standbys, view::tenant_record,
 };
 use crate::{
     registry::{self, Changes, NewEvent, TenantRow},
@@ -99,6 +99,10 @@ impl Control {
             return Err(ControlError::Conflict(format!(
                 "tenant {id:?} is terminated"
             )));
+        }
+        if change.read_replicas.is_some() {
+            let cluster = clusters::one(&mut tx, &before.cluster).await?;
+            standbys::check_read_replicas(&change, &cluster)?;
         }
         let after = registry::change_tenant(&mut tx, id, change.columns()).await?;
         check_sizes(&after)?;

@@ -88,6 +88,11 @@ pub struct TenantView {
     pub transaction_timeout: Option<i64>,
     pub idle_transaction_timeout: Option<i64>,
     pub client_idle_timeout: Option<i64>,
+    pub read_splitting: Option<bool>,
+    pub consistency: Option<String>,
+    pub failover_hold: Option<i64>,
+    /// Some of the cluster's; `null`: all of them.
+    pub read_replicas: Option<Vec<String>>,
     pub settings: BTreeMap<String, String>,
     pub forced: Vec<String>,
     pub time_zone: Option<String>,
@@ -143,6 +148,10 @@ impl From<&TenantRow> for TenantView {
             transaction_timeout: row.transaction_timeout,
             idle_transaction_timeout: row.idle_transaction_timeout,
             client_idle_timeout: row.client_idle_timeout,
+            read_splitting: row.read_splitting,
+            consistency: row.consistency,
+            failover_hold: row.failover_hold,
+            read_replicas: row.read_replicas,
             settings: row.settings.0,
             forced: row.forced,
             time_zone: row.time_zone,
@@ -209,7 +218,8 @@ impl From<&KeyRow> for KeyView {
     }
 }
 
-/// A cluster without its admin's password.
+/// A cluster without its admin's password. How its replicas are used is `null` where it has the
+/// default; times are milliseconds, a limit of 0 is none.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "a field is named as its column")]
 pub struct ClusterView {
@@ -227,6 +237,13 @@ pub struct ClusterView {
     pub profile: String,
     pub schema_database: String,
     pub row_database: String,
+    pub primary_weight: Option<i32>,
+    pub replica_lag_max: Option<i64>,
+    pub replica_lag_bytes_max: Option<i64>,
+    pub replica_fallback: Option<bool>,
+    pub replica_slow_start: Option<i64>,
+    pub watch_interval: Option<i64>,
+    pub watch_timeout: Option<i64>,
     /// What hardening could not close, or the profile leaves open.
     #[schema(value_type = Vec<Object>)]
     pub open_holes: Value,
@@ -254,6 +271,13 @@ impl From<&ClusterRow> for ClusterView {
             profile: row.profile,
             schema_database: row.schema_database,
             row_database: row.row_database,
+            primary_weight: row.primary_weight,
+            replica_lag_max: row.replica_lag_max,
+            replica_lag_bytes_max: row.replica_lag_bytes_max,
+            replica_fallback: row.replica_fallback,
+            replica_slow_start: row.replica_slow_start,
+            watch_interval: row.watch_interval,
+            watch_timeout: row.watch_timeout,
             open_holes: row.open_holes.0,
             created_at: row.created_at,
             updated_at: row.updated_at,

@@ -71,7 +71,7 @@ pub struct Wishes {
     pub database: Box<str>,
     /// How servers are lent, if not as the tenant has it.
     pub pool_mode: Option<PoolMode>,
-    /// Where its statements run, if not where they can.
+    /// Where its statements run, if not as the tenant has it.
     pub target: Option<ReadTarget>,
     /// How it proves its key.
     pub method: Method,
@@ -140,12 +140,7 @@ impl Wishes {
                 self.pool_mode = Some(PoolMode::from_str(value).map_err(|_error| bad_value())?);
             }
             "target" => {
-                self.target = Some(match value {
-                    "auto" => ReadTarget::Auto,
-                    "primary" => ReadTarget::Primary,
-                    "replica" => ReadTarget::Replica,
-                    _ => return Err(bad_value()),
-                });
+                self.target = Some(ReadTarget::from_str(value).map_err(|_error| bad_value())?);
             }
             "auth" => {
                 self.method = match value {
@@ -282,6 +277,21 @@ mod tests {
             refused(&[("user", "a"), ("options", "-c pgusher.nope=1")]),
             ParameterError::UnknownOwn(_)
         ));
+    }
+
+    #[test]
+    fn a_session_may_want_its_statements_on_one_kind_of_server() {
+        let target = |options: &str| {
+            Wishes::new(&packet(&[("user", "acme"), ("options", options)])).map(|it| it.target)
+        };
+        assert_eq!(target("-c pgusher.pool_mode=session"), Ok(None));
+        for wanted in [ReadTarget::Auto, ReadTarget::Primary, ReadTarget::Replica] {
+            let options = format!("-c pgusher.target={}", wanted.as_str());
+            assert_eq!(target(&options), Ok(Some(wanted)));
+        }
+        let refusal = target("-c pgusher.target=standby").unwrap_err().refusal();
+        let told = "invalid value for parameter \"pgusher.target\": \"standby\"";
+        assert_eq!(refusal, Refusal::fatal(SqlState::INVALID_VALUE, told));
     }
 
     proptest! {

@@ -1,18 +1,20 @@
 //! From rows to what the data plane knows.
 
-use super::{ClusterRow, KeyRow, RegistryError, SlotKeyRow, TenantRow};
+mod cluster;
+
+pub use cluster::{cluster_of, watch_of};
+
+use super::{KeyRow, RegistryError, SlotKeyRow, TenantRow};
 use crate::{
-    config::{cluster_url, replica_url},
+    config::replica_url,
     crypto::{Keyring, Purpose, Sealed},
     tenant::{
-        ApiKey, Cluster, ClusterName, KeyId, Limits, Login, Pinning, Placement, PoolMode, Reads,
-        Scope, Secret, SlotKey, Slots, Standbys, Status, Tenant, TenantId, Tier, Timeouts,
-        UpstreamTls,
+        ApiKey, ClusterName, KeyId, Limits, Login, Pinning, Placement, PoolMode, Reads, Scope,
+        Secret, SlotKey, Slots, Status, Tenant, TenantId, Tier, Timeouts,
     },
 };
 use std::{
     num::NonZeroU32,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -69,7 +71,7 @@ pub fn tenant_in_slots(
         },
         limits: limits(row)?,
         timeouts: timeouts(row),
-        reads: Reads::default(),
+        reads: reads(row)?,
         settings: settings(row),
         forced: row
             .forced
@@ -90,41 +92,6 @@ pub fn tenant_in_slots(
 
 /// How long a transaction of a tenant that uses slots may stand idle, where nothing else is said.
 const SLOT_IDLE: Duration = Duration::from_mins(1);
-
-/// The cluster of a row.
-///
-/// # Errors
-/// [`RegistryError::Row`].
-pub fn cluster_of(row: &ClusterRow) -> Result<Cluster, RegistryError> {
-    let what = format!("cluster {}", row.name);
-    let wrong = |problem: &dyn std::fmt::Display| RegistryError::Row {
-        what: what.clone(),
-        problem: problem.to_string(),
-    };
-    let ca = row.tls_ca.as_ref().map(PathBuf::from);
-    Ok(Cluster {
-        name: ClusterName::new(&row.name).map_err(|error| wrong(&error))?,
-        primary: cluster_url(&row.primary_url).map_err(|error| wrong(&error))?,
-        replicas: row
-            .replica_urls
-            .iter()
-            .map(|text| replica_url(text).map_err(|error| wrong(&error)))
-            .collect::<Result<_, _>>()?,
-        standbys: Standbys::default(),
-        watch: None,
-        max_server_connections: u32::try_from(row.max_server_connections).unwrap_or(1),
-        max_parallel_connects: u32::try_from(row.max_parallel_connects).unwrap_or(1),
-        connect_timeout: milliseconds(row.connect_timeout_ms),
-        tls: match row.tls.as_str() {
-            "disable" => UpstreamTls::Disable,
-            "require" => UpstreamTls::Require,
-            "verify-ca" => UpstreamTls::VerifyCa(ca),
-            "verify-full" => UpstreamTls::VerifyFull(ca),
-            other => return Err(wrong(&format_args!("tls {other:?}"))),
-        },
-        client_certificate: None,
-    })
-}
 
 fn unusable(id: &str, field: &str, problem: impl std::fmt::Display) -> RegistryError {
     RegistryError::Row {
@@ -233,9 +200,12 @@ fn open(
         source,
     };
     let opened = keyring.open(purpose, Sealed(sealed)).map_err(failed)?;
-    let text =
-        String::from_utf8(opened.to_vec()).map_err(|_error| unusable(&row.id, what, "no text"))?;
-    Ok(Secret::new(text))
+    text_of(&opened).ok_or_else(|| unusable(&row.id, what, "no text"))
+}
+
+fn text_of(opened: &[u8]) -> Option<Secret> {
+    let text = String::from_utf8(opened.to_vec()).ok()?;
+    Some(Secret::new(text))
 }
 
 fn word<T: std::str::FromStr<Err: std::fmt::Display>>(
@@ -300,6 +270,26 @@ fn timeouts(row: &TenantRow) -> Timeouts {
         idle_transaction: time(row.idle_transaction_timeout, idle_transaction),
         client_idle: time(row.client_idle_timeout, defaults.client_idle),
     }
+}
+
+fn reads(row: &TenantRow) -> Result<Reads, RegistryError> {
+    let default = Reads::default();
+    let address = |text: &String| -> Result<_, RegistryError> {
+        let replica = replica_url(text);
+        let replica = replica.map_err(|error| unusable(&row.id, "read_replicas", error))?;
+        Ok(replica.address)
+    };
+    let replicas = row.read_replicas.as_ref();
+    let replicas = replicas.map(|texts| texts.iter().map(address).collect());
+    Ok(Reads {
+        split: row.read_splitting.unwrap_or(default.split),
+        consistency: word(row, "consistency", row.consistency.as_deref())?
+            .unwrap_or(default.consistency),
+        replicas: replicas.transpose()?,
+        failover_hold: row
+            .failover_hold
+            .map_or(default.failover_hold, milliseconds),
+    })
 }
 
 fn settings(row: &TenantRow) -> Vec<(Box<str>, Box<str>)> {

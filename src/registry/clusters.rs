@@ -1,7 +1,12 @@
 //! Reading and writing `pgusher.cluster`.
 
 use super::{ClusterRow, RegistryError};
-use sqlx::{PgConnection, types::Json};
+use serde_json::{Map, Value};
+use sqlx::{AssertSqlSafe, PgConnection, types::Json};
+
+/// How a cluster's replicas are used: what [`change_standbys`] may change.
+const STANDBYS: &str = "primary_weight, replica_lag_max, replica_lag_bytes_max, replica_fallback, \
+    replica_slow_start, watch_interval, watch_timeout";
 
 /// Writes a cluster; `false` when there is one of this name.
 ///
@@ -79,7 +84,7 @@ pub async fn clusters(db: &mut PgConnection) -> Result<Vec<ClusterRow>, Registry
 pub async fn set_cluster_holes(
     db: &mut PgConnection,
     name: &str,
-    holes: serde_json::Value,
+    holes: Value,
 ) -> Result<ClusterRow, RegistryError> {
     let query =
         sqlx::query_as("UPDATE pgusher.cluster SET open_holes = $2 WHERE name = $1 RETURNING *");
@@ -98,6 +103,26 @@ pub async fn set_cluster_profile(
     let query =
         sqlx::query_as("UPDATE pgusher.cluster SET profile = $2 WHERE name = $1 RETURNING *");
     Ok(query.bind(name).bind(profile).fetch_one(db).await?)
+}
+
+/// Changes the given columns of how its replicas are used, and leaves the others.
+///
+/// # Errors
+/// [`RegistryError::Database`], also when a value does not fit its column.
+pub async fn change_standbys(
+    db: &mut PgConnection,
+    name: &str,
+    columns: Map<String, Value>,
+) -> Result<ClusterRow, RegistryError> {
+    let values = STANDBYS.split(", ").map(|column| format!("r.{column}"));
+    let values = values.collect::<Vec<_>>().join(", ");
+    let sql = format!(
+        "UPDATE pgusher.cluster c SET ({STANDBYS}) = \
+         (SELECT {values} FROM jsonb_populate_record(c, $2) r) WHERE name = $1 RETURNING *"
+    );
+    let query = sqlx::query_as(AssertSqlSafe(sql));
+    let query = query.bind(name).bind(Json(Value::Object(columns)));
+    Ok(query.fetch_one(db).await?)
 }
 
 /// Writes the addresses of the replicas.

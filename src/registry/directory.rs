@@ -12,7 +12,7 @@ use super::{
     known::Known,
     link::{Link, chain},
     load::{self, Rows},
-    snapshot, tenant_in_slots,
+    snapshot, tenant_in_slots, watch_of,
 };
 use crate::{
     config,
@@ -93,6 +93,8 @@ pub(super) struct Inner {
     clusters: ArcSwap<Clusters>,
     flights: Mutex<HashMap<Box<str>, Flight>>,
     strangers: Mutex<(Instant, u32)>,
+    /// Where this proxy stands.
+    region: Mutex<Option<Box<str>>>,
     generation: watch::Sender<u64>,
     /// Where look-ups run: not on the threads of those who ask.
     runtime: Handle,
@@ -140,6 +142,7 @@ impl RegistryDirectory {
             clusters: ArcSwap::default(),
             flights: Mutex::default(),
             strangers: Mutex::new((Instant::now(), 0)),
+            region: Mutex::default(),
             generation: watch::Sender::new(0),
             runtime: Handle::current(),
         });
@@ -178,6 +181,17 @@ impl RegistryDirectory {
     /// Opens secrets with these master keys from now on.
     pub fn take_keys(&self, keyring: &Keyring) {
         self.0.registry.keyring.replace(keyring);
+        // As whom a cluster is watched may be known now.
+        self.0.take_clusters_again();
+    }
+
+    /// Where this proxy stands from now on: replicas there are read from first.
+    pub fn take_region(&self, region: Option<&str>) {
+        let region = region.map(Into::into);
+        let before = std::mem::replace(&mut *self.0.region.lock(), region.clone());
+        if before != region {
+            self.0.take_clusters_again();
+        }
     }
 
     /// Whether the registry answers.
@@ -459,22 +473,50 @@ impl Inner {
 
     /// Takes clusters over; those that have not changed stay the same values.
     fn take_clusters(&self, rows: Vec<ClusterRow>) {
+        // Until it is done: nothing older may be put in its place.
+        let region = self.region.lock();
+        self.take_clusters_of(rows, region.as_deref());
+    }
+
+    fn take_clusters_of(&self, rows: Vec<ClusterRow>, region: Option<&str>) {
         let old = self.clusters.load();
         let mut by_name = HashMap::new();
         for row in &rows {
-            let cluster = match cluster_of(row) {
+            let mut cluster = match cluster_of(row) {
                 Ok(cluster) => cluster,
                 Err(error) => {
                     tracing::error!(error = chain(&error), "a cluster can't be used");
                     continue;
                 }
             };
+            cluster.standbys.region = region.map(Into::into);
+            match watch_of(row, &self.registry.keyring) {
+                Ok(watch) => cluster.watch = Some(watch),
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::error!(error, "a cluster's servers can't be watched");
+                }
+            }
             let name = cluster.name.clone();
             let before = old.by_name.get(&name).filter(|old| ***old == cluster);
             let cluster = before.map_or_else(|| Arc::new(cluster), Arc::clone);
             by_name.insert(name, cluster);
         }
         self.clusters.store(Arc::new(Clusters { rows, by_name }));
+    }
+
+    /// Makes the clusters anew of the rows that are known.
+    fn take_clusters_again(&self) {
+        let before = {
+            let region = self.region.lock();
+            let before = self.clusters.load_full();
+            self.take_clusters_of(before.rows.clone(), region.as_deref());
+            before
+        };
+        if before.by_name != self.clusters.load().by_name {
+            self.generation.send_modify(|generation| *generation += 1);
+            self.gathered.clusters();
+        }
     }
 
     /// Everything as it is known now, for the file.

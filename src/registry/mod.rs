@@ -26,12 +26,12 @@ mod tenants;
 mod uses;
 
 pub use assemble::{
-    Assembled, cluster_of, slot_key_of, slot_key_purpose, tenant_in_slots, tenant_of,
+    Assembled, cluster_of, slot_key_of, slot_key_purpose, tenant_in_slots, tenant_of, watch_of,
 };
 pub use changed::Changed;
 pub use clusters::{
-    cluster, clusters, insert_cluster, lock_cluster, set_addresses, set_cluster_holes,
-    set_cluster_profile, set_replicas,
+    change_standbys, cluster, clusters, insert_cluster, lock_cluster, set_addresses,
+    set_cluster_holes, set_cluster_profile, set_replicas,
 };
 pub use connect::{Pauses, is_full};
 pub use directory::RegistryDirectory;

@@ -111,7 +111,7 @@ impl Check<'_> {
             .map(|cluster| (cluster.name.as_str(), &**cluster))
             .collect();
         let tenants = self.tenants(&by_name, &file.defaults, file.tenants);
-        standbys::watch_as_tenants(&mut clusters, &tenants);
+        self.watch_as_tenants(&mut clusters, &tenants);
         Ok(Config {
             proxy: proxy?,
             admin: admin?,

@@ -2,7 +2,13 @@
 
 use super::{Check, Checked, login::Source};
 use crate::{
-    config::{error::Fault, location::At, raw, units::Period, url},
+    config::{
+        error::{Fault, Problem},
+        location::At,
+        raw,
+        units::Period,
+        url,
+    },
     tenant::{Address, Cluster, Login, Reads, Replica, Standbys, Tenant, Watch},
 };
 use std::{sync::Arc, time::Duration};
@@ -134,6 +140,35 @@ impl Check<'_> {
         }))
     }
 
+    /// Where the file doesn't say as whom a cluster with replicas is watched: as its first tenant that
+    /// has a login of its own.
+    pub(super) fn watch_as_tenants(
+        &mut self,
+        clusters: &mut [Arc<Cluster>],
+        tenants: &[Arc<Tenant>],
+    ) {
+        let top = At::top("clusters");
+        for (index, cluster) in clusters.iter_mut().enumerate() {
+            if cluster.watch.is_some() || cluster.replicas.is_empty() {
+                continue;
+            }
+            let its = |tenant: &&Arc<Tenant>| {
+                tenant.placement.cluster == cluster.name && tenant.placement.slots.is_none()
+            };
+            if let Some(tenant) = tenants.iter().find(its) {
+                let place = &tenant.placement;
+                Arc::make_mut(cluster).watch = Some(Watch {
+                    login: place.login.clone(),
+                    database: place.database.clone(),
+                });
+            } else {
+                let at = top.entry(index, Some(cluster.name.as_str()));
+                let warning = Problem::new(at.key("replicas"), Fault::NotWatched);
+                self.warnings.push(warning);
+            }
+        }
+    }
+
     /// How a tenant's reads are spread; `cluster` is its own, where there is one.
     pub(super) fn reads(
         &mut self,
@@ -193,24 +228,5 @@ impl Check<'_> {
             }
         }
         Ok(found)
-    }
-}
-
-/// Where the file doesn't say as whom a cluster with replicas is watched: as its first tenant that
-/// has a login of its own.
-pub(super) fn watch_as_tenants(clusters: &mut [Arc<Cluster>], tenants: &[Arc<Tenant>]) {
-    for cluster in clusters {
-        if cluster.watch.is_some() || cluster.replicas.is_empty() {
-            continue;
-        }
-        let its = |tenant: &&Arc<Tenant>| {
-            tenant.placement.cluster == cluster.name && tenant.placement.slots.is_none()
-        };
-        let first = tenants.iter().find(its).map(|tenant| &tenant.placement);
-        let watch = first.map(|place| Watch {
-            login: place.login.clone(),
-            database: place.database.clone(),
-        });
-        Arc::make_mut(cluster).watch = watch;
     }
 }

@@ -104,6 +104,25 @@ fn servers_are_watched_as_the_monitor_or_as_the_first_tenant_of_the_cluster() {
 }
 
 #[test]
+fn replicas_that_nobody_watches_are_a_warning() {
+    let warnings = |text: &str| {
+        let (_, warnings) = check::parse(text, Path::new(""), &|_| None).unwrap();
+        let warnings = warnings.iter().map(ToString::to_string);
+        warnings.collect::<Vec<_>>()
+    };
+    let told = warnings(&format!("{CLUSTER}{REPLICAS}"));
+    let says = "line 4: clusters \"main\": replicas: they are not used: ";
+    assert!(told.len() == 1 && told[0].starts_with(says), "{told:?}");
+    for text in [
+        CLUSTER.to_owned(),
+        format!("{CLUSTER}{REPLICAS}{TENANT}"),
+        format!("{CLUSTER}{REPLICAS}monitor_role = \"m\"\n"),
+    ] {
+        assert_eq!(warnings(&text), [""; 0], "{text}");
+    }
+}
+
+#[test]
 fn the_monitors_password_is_never_shown() {
     let text =
         format!("{CLUSTER}{REPLICAS}monitor_role = \"monitor\"\nmonitor_password = \"hunter2\"\n");
