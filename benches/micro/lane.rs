@@ -92,6 +92,7 @@ impl Lane {
                 .await
                 .unwrap();
             let lease = Lease {
+                reading: &pgusher::relay::Reading::Unsplit,
                 mode: PoolMode::Transaction,
                 prepared_max: PREPARED_MAX,
                 pinned: Suspicion::NONE,
