@@ -29,8 +29,10 @@ pub(super) enum Course {
     /// To a replica.
     Replica {
         pool: Arc<ReplicaPool>,
-        /// What it must have replayed, where that is not known.
-        wanted: Option<Lsn>,
+        /// What it must have replayed.
+        wanted: Lsn,
+        /// Whether it is known to have that.
+        is_known: bool,
         /// Whether another server may answer instead.
         is_movable: bool,
         marks: Marks,
@@ -71,28 +73,34 @@ impl Session {
             Course::Replica {
                 pool,
                 wanted,
+                is_known,
                 is_movable,
                 marks,
-            } => match pool.checkout(&self.client.handle).await {
-                Ok(checkout) => {
-                    let reading = Reading::Replica {
-                        pool,
-                        wanted,
-                        is_movable,
-                    };
-                    return Ok((Ok(checkout), reading));
+            } => {
+                let lent = pool.node().lend();
+                match pool.checkout(&self.client.handle).await {
+                    Ok(mut checkout) => {
+                        // A server that has restarted since may be less far than it was.
+                        let is_sure = is_known && !checkout.is_fresh() || wanted == Lsn::default();
+                        let reading = Reading::Replica {
+                            pool,
+                            lent,
+                            wanted: (!is_sure).then_some(wanted),
+                            is_movable,
+                        };
+                        return Ok((Ok(checkout), reading));
+                    }
+                    Err(error @ CheckoutError::Ordered(_)) => {
+                        return Ok((Err(error), Reading::Unsplit));
+                    }
+                    Err(error) if !is_movable => return Ok((Err(error), Reading::Unsplit)),
+                    Err(error) => {
+                        tracing::debug!(tenant = %self.pool.tenant(), %error, "a replica lends no server");
+                        count_retry(Moved::Lost.as_str());
+                        Reading::Writes(marks)
+                    }
                 }
-                Err(error @ CheckoutError::Ordered(_)) => {
-                    return Ok((Err(error), Reading::Unsplit));
-                }
-                Err(error) if !is_movable => return Ok((Err(error), Reading::Unsplit)),
-                Err(error) => {
-                    tracing::debug!(tenant = %self.pool.tenant(), %error, "a replica lends no server");
-                    count_retry("lost");
-                    self.replay.clear();
-                    Reading::Writes(marks)
-                }
-            },
+            }
         };
         Ok((self.checkout_primary().await?, reading))
     }
@@ -183,10 +191,15 @@ impl Session {
 
     fn aim(choice: Choice, (marks, is_movable): (Marks, bool)) -> (Option<Why>, Course) {
         match choice {
-            Choice::Replica(pool, wanted) => {
+            Choice::Replica {
+                pool,
+                wanted,
+                is_known,
+            } => {
                 let course = Course::Replica {
                     pool,
                     wanted,
+                    is_known,
                     is_movable,
                     marks,
                 };

@@ -4,7 +4,6 @@ use super::{ReplicaPool, TenantPool, dialer::Pooled, slots::SlotPool};
 use crate::{
     sessions::{Order, SessionHandle},
     tenant::{Scope, TenantId},
-    topology::Lent,
     upstream::{Server, Settings, UpstreamError, Welcome},
     wire::{Refusal, SqlState},
 };
@@ -74,7 +73,7 @@ pub struct Checkout {
     object: Option<Object<super::dialer::Dialer>>,
     session: Arc<SessionHandle>,
     /// Where it is, when it is not on the primary.
-    replica: Option<(Arc<ReplicaPool>, Lent)>,
+    replica: Option<Arc<ReplicaPool>>,
 }
 
 impl Checkout {
@@ -104,7 +103,7 @@ impl Checkout {
         }
     }
 
-    /// The same for a server on a replica, which counts as a read there until it is given back.
+    /// The same for a server on a replica.
     pub(super) fn on_replica(
         object: Object<super::dialer::Dialer>,
         session: &Arc<SessionHandle>,
@@ -112,13 +111,13 @@ impl Checkout {
         pool: &Arc<ReplicaPool>,
     ) -> Self {
         let mut checkout = Self::new(object, session, whose);
-        checkout.replica = Some((Arc::clone(pool), pool.node().lend()));
+        checkout.replica = Some(Arc::clone(pool));
         checkout
     }
 
     /// The replica that the server is on.
     pub fn replica(&self) -> Option<&Arc<ReplicaPool>> {
-        self.replica.as_ref().map(|(pool, _)| pool)
+        self.replica.as_ref()
     }
 
     /// The server.
@@ -156,9 +155,15 @@ impl Checkout {
         Ok(())
     }
 
+    /// Whether nobody has used the server yet.
+    pub fn is_fresh(&mut self) -> bool {
+        let server = self.server();
+        server.returned_at == server.born
+    }
+
     /// Notes that the server's connection was lost.
     pub fn failed(&self) {
-        if let Some((replica, _)) = &self.replica {
+        if let Some(replica) = &self.replica {
             replica.node().failed();
         }
     }
@@ -179,7 +184,7 @@ impl Checkout {
             drop(self.object.take());
         }
         match &self.replica {
-            Some((replica, _)) => replica.returned(),
+            Some(replica) => replica.returned(),
             None => pool.returned(),
         }
     }

@@ -56,8 +56,16 @@ pub struct ReplicaPool {
 /// Where a read goes.
 #[derive(Debug)]
 pub enum Choice {
-    /// To this replica. With a position it is asked in the same flight whether it has replayed that.
-    Replica(Arc<ReplicaPool>, Option<Lsn>),
+    /// To this replica, which must have replayed `wanted`. Unless that is known it is asked in the same
+    /// flight.
+    Replica {
+        /// Which.
+        pool: Arc<ReplicaPool>,
+        /// What the read must see.
+        wanted: Lsn,
+        /// Whether it is known to have that.
+        is_known: bool,
+    },
     /// To the primary.
     Primary(Kept),
     /// To nobody: there is no replica, and the primary may not help out.
@@ -151,11 +159,17 @@ impl Replicas {
 
     fn on(&self, node: &Arc<Node>, wanted: Lsn) -> Choice {
         let known = self.pools.iter().find(|pool| Arc::ptr_eq(&pool.node, node));
-        match known {
-            None => Choice::Primary(Kept::NoReplica),
-            Some(pool) if node.replayed() >= wanted => Choice::Replica(Arc::clone(pool), None),
-            Some(pool) if pool.was_behind() => Choice::Primary(Kept::Consistency),
-            Some(pool) => Choice::Replica(Arc::clone(pool), Some(wanted)),
+        let Some(pool) = known else {
+            return Choice::Primary(Kept::NoReplica);
+        };
+        let is_known = node.replayed() >= wanted;
+        if !is_known && pool.was_behind() {
+            return Choice::Primary(Kept::Consistency);
+        }
+        Choice::Replica {
+            pool: Arc::clone(pool),
+            wanted,
+            is_known,
         }
     }
 
@@ -192,8 +206,7 @@ impl ReplicaPool {
     }
 
     /// Notes what a read has found.
-    pub fn note_position(&self, found: Lsn, is_behind: bool) {
-        self.node.has_replayed(found);
+    pub fn note_position(&self, is_behind: bool) {
         if is_behind {
             let pause = self.behind_us.load(Relaxed);
             let next = (pause * 2).min(BEHIND_MAX_US);

@@ -7,7 +7,7 @@
 use super::{Relay, RelayError};
 use crate::{
     pool::ReplicaPool,
-    topology::{Lsn, Position},
+    topology::{Lent, Lsn, Position},
     upstream::{Expect, TxStatus},
     wire::{Header, frontend, read, tag::backend as tag},
 };
@@ -39,6 +39,8 @@ pub enum Reading {
     Replica {
         /// Which.
         pool: Arc<ReplicaPool>,
+        /// The read that it has now.
+        lent: Lent,
         /// What it must have replayed, where that is not known.
         wanted: Option<Lsn>,
         /// Whether another server may answer instead.
@@ -203,6 +205,7 @@ impl Relay<'_> {
         }
         let Reading::Replica {
             pool,
+            lent,
             wanted: Some(wanted),
             ..
         } = self.reading
@@ -221,16 +224,16 @@ impl Relay<'_> {
                 let text = self.body(header).get(6..).unwrap_or_default();
                 let found = str::from_utf8(text).ok().and_then(|text| text.parse().ok());
                 let found: Lsn = found.unwrap_or_default();
-                // 0: it is no standby any more, and has all that there is.
                 let is_behind = found < *wanted;
-                pool.note_position(found, is_behind);
+                lent.has_replayed(found);
+                pool.note_position(is_behind);
                 if is_behind && self.held == Held::Yes {
                     self.held = Held::Spoiled(Moved::Behind);
                 }
             }
             // It may not be asked, for one.
             tag::ERROR => {
-                pool.note_position(Lsn::default(), true);
+                pool.note_position(true);
                 if self.held == Held::Yes {
                     self.held = Held::Spoiled(Moved::Behind);
                 }
