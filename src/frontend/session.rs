@@ -324,11 +324,14 @@ impl Session {
                     Err(refusal) => return self.end(&refusal, TOO_SLOW),
                 };
                 let done = match checkout {
-                    Ok(checkout) => self.transact(checkout, &reading).await,
+                    Ok(checkout) => self.transact(checkout, reading).await,
                     Err(error) => self.not_served(&error),
                 };
                 match done {
-                    Done::Next => break,
+                    Done::Next => {
+                        self.forget_read();
+                        break;
+                    }
                     Done::Again => course = self.return_to_primary(),
                     Done::Ended(reason) => return reason,
                 }
@@ -365,7 +368,7 @@ impl Session {
     }
 
     /// One transaction; in session mode, all of them.
-    async fn transact(&mut self, mut checkout: Checkout, reading: &Reading) -> Done {
+    async fn transact(&mut self, mut checkout: Checkout, mut reading: Reading) -> Done {
         if self.mode == PoolMode::Session
             && needs_own_server(&self.client.settings)
             && let Err(error) = Box::pin(checkout.dedicate(&self.client.settings)).await
@@ -375,7 +378,7 @@ impl Session {
         self.pool.catch_up(suspects);
         let mut pin = Pin::default();
         loop {
-            let lease = self.lease(&pin, reading);
+            let lease = self.lease(&pin, &reading);
             let mut relay = Relay::new(&mut self.client, checkout.server(), &self.pool, lease);
             let ended = relay.run().await;
             match ended {
@@ -399,7 +402,7 @@ impl Session {
                     return Done::Next;
                 }
                 ended => {
-                    let parted = Box::pin(self.part(ended, checkout, (&pin, reading))).await;
+                    let parted = Box::pin(self.part(ended, checkout, (&pin, &reading))).await;
                     return Done::Ended(parted);
                 }
             }
@@ -410,7 +413,8 @@ impl Session {
                 return Done::Next;
             }
             match Box::pin(self.settle(&mut checkout, &mut pin)).await {
-                Settled::Kept => {}
+                // What follows is not looked at.
+                Settled::Kept => reading = self.pinned_reading(reading),
                 Settled::Free => {
                     if checkout.server().is_clean() {
                         checkout.release(&self.pool);

@@ -3,7 +3,7 @@
 use super::{channels::MoveError, session::Session};
 use crate::{
     pool::{Checkout, PinPlace},
-    relay::{Lease, Reading, no_listening, not_allowed, suspects, too_many},
+    relay::{Lease, Reading, no_listening, not_allowed, not_on_replica, suspects, too_many},
     routing::{Builtins, Catalogue, Reach},
     sessions::Activity,
     tenant::{Pinning, Tier},
@@ -83,6 +83,7 @@ impl Session {
                 pin.place = None;
                 Settled::Free
             }
+            Ok(()) if !is_primary => Settled::Refused(not_on_replica().into_fatal()),
             Ok(()) => match self.keep(pin) {
                 Ok(()) => {
                     checkout.unshield();

@@ -6,8 +6,9 @@
 use super::session::Session;
 use crate::{
     pool::{Checkout, CheckoutError, Choice, Kept, ReplicaPool, Replicas},
-    relay::{Marks, Moved, Reading, Rest},
+    relay::{Marks, Moved, Reading},
     routing::{Catalogue, Reason, TEXT_BYTES_MAX, Target, Transaction, Verdict},
+    sessions::Activity,
     tenant::{Consistency, PoolMode, ReadTarget, Scope},
     topology::Lsn,
     wire::{HEADER_BYTES, Refusal, peek, read, tag::frontend as tag},
@@ -15,7 +16,7 @@ use crate::{
 use std::sync::Arc;
 
 /// A read that came back is kept in this much memory, for the next one.
-const KEEP_BYTES: usize = 4 * 1024;
+const KEEP_BYTES: usize = 512;
 
 /// Where the next transaction goes.
 #[derive(Debug)]
@@ -107,15 +108,27 @@ impl Session {
 
     /// The read that a replica did not answer goes to the primary, as the client sent it.
     pub(super) fn return_to_primary(&mut self) -> Course {
-        self.client.to_client.drop_unsent();
-        self.client.to_client.drop_unscanned();
-        self.client.to_server.drop_unsent();
-        self.client.to_server.put_back(&self.replay);
-        self.client.rest = Rest::None;
-        self.keep_replay();
-        match self.marks() {
-            Some(marks) => Course::Primary(marks),
+        self.client.ask_again(&self.replay);
+        self.client.handle.enter(Activity::Waiting);
+        match self.pool.replicas() {
+            Some(replicas) => Course::Primary(self.marks_of(&replicas)),
             None => Course::Only,
+        }
+    }
+
+    /// What is to be done about replicas while the session keeps its server.
+    pub(super) fn pinned_reading(&mut self, reading: Reading) -> Reading {
+        match (reading, self.pool.replicas()) {
+            (Reading::Kept, Some(replicas)) => Reading::Writes(self.marks_of(&replicas)),
+            (reading, _) => reading,
+        }
+    }
+
+    /// The last read is answered: an idle session keeps little of it.
+    #[inline]
+    pub(super) fn forget_read(&mut self) {
+        if self.replay.capacity() > KEEP_BYTES {
+            self.replay = Vec::new();
         }
     }
 
@@ -123,15 +136,9 @@ impl Session {
     pub(super) fn move_on(&mut self, checkout: Checkout, moved: Moved, is_usable: bool) {
         count_retry(moved.as_str());
         tracing::debug!(tenant = %self.pool.tenant(), reason = moved.as_str(), "a read goes on to the primary");
-        self.client.unnamed.settle();
         if is_usable {
             checkout.release(&self.pool);
         }
-    }
-
-    fn marks(&mut self) -> Option<Marks> {
-        let replicas = self.pool.replicas()?;
-        Some(self.marks_of(&replicas))
     }
 
     fn marks_of(&mut self, replicas: &Replicas) -> Marks {
@@ -142,11 +149,6 @@ impl Session {
             tenant: Arc::clone(replicas.position()),
             session: self.own.clone(),
         }
-    }
-
-    fn keep_replay(&mut self) {
-        self.replay.clear();
-        self.replay.shrink_to(KEEP_BYTES);
     }
 
     fn split(&mut self, replicas: &Replicas) -> Course {

@@ -457,7 +457,12 @@ impl TenantPool {
 
     /// Waits for a primary, as long as the tenant's `failover_hold` is.
     async fn hold(&self, session: &Arc<SessionHandle>) -> Result<(), CheckoutError> {
-        let limit = self.config().reads.failover_hold;
+        let mut limit = self.config().reads.failover_hold;
+        let inside = self.inside.load_full();
+        if inside.topology.as_ref().is_some_and(|it| it.is_settling()) {
+            // Nobody is lost yet.
+            limit = limit.max(inside.route.cluster.standbys.watch_timeout * 2);
+        }
         let found = async {
             loop {
                 let inside = self.inside.load_full();

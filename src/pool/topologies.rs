@@ -43,8 +43,12 @@ impl Topologies {
             all.remove(&cluster.name);
             return None;
         }
-        let known = all.get(&cluster.name);
-        if let Some(known) = known.filter(|known| known.configured == *cluster) {
+        if let Some(known) = all.get_mut(&cluster.name)
+            && known.configured.is_watched_like(cluster)
+        {
+            if !Arc::ptr_eq(&known.configured, cluster) {
+                known.configured = Arc::clone(cluster);
+            }
             return Some(Arc::clone(&known.topology));
         }
         let runtime = Handle::try_current().ok()?;

@@ -115,6 +115,17 @@ impl Client {
         server == "SQL_ASCII" || is("utf8") || is("unicode") || is("sqlascii") && server == "UTF8"
     }
 
+    /// Has what it sent answered by another server, as if it had just come: it has been told nothing.
+    pub fn ask_again(&mut self, sent: &[u8]) {
+        self.to_client.drop_unsent();
+        self.to_client.drop_unscanned();
+        self.from_server_rest = Rest::None;
+        self.to_server.drop_unsent();
+        self.to_server.put_back(sent);
+        self.rest = Rest::None;
+        self.unnamed.settle();
+    }
+
     /// Whether a message of its server's is half with it: nothing else can be told then.
     pub fn is_within_message(&self) -> bool {
         matches!(self.from_server_rest, Rest::Forward(_))

@@ -37,7 +37,7 @@ pub use client::Client;
 pub use depart::Farewell;
 pub use names::Names;
 pub use reading::{Marks, Moved, Reading};
-pub use refuse::{no_listening, not_allowed, too_many};
+pub use refuse::{no_listening, not_allowed, not_on_replica, too_many};
 pub use traces::suspects_with as suspects;
 pub use unnamed::Unnamed;
 

@@ -28,6 +28,10 @@ impl Relay<'_> {
         if let Some(refusal) = self.refusal_of_listening(text, suspicion) {
             return Some(refusal);
         }
+        let is_on_replica = matches!(self.reading, super::Reading::Replica { .. });
+        if is_on_replica && suspicion.intersects(Suspicion::LOCKS) {
+            return Some(not_on_replica());
+        }
         if !suspicion.intersects(PLAIN) || !self.pinned.is_empty() {
             return None;
         }
@@ -54,6 +58,18 @@ impl Relay<'_> {
         let is_asked = self.pool.uses_slots() && suspicion.intersects(Suspicion::CHANNELS);
         (is_asked && plainly_listens(text)).then(no_listening)
     }
+}
+
+/// What a session keeps a server for, it can't keep a replica for (0A000): it would write there next.
+pub fn not_on_replica() -> Refusal {
+    Refusal::error(
+        SqlState::UNSUPPORTED,
+        "a session can't keep a lock or other state on a replica",
+    )
+    .with_detail(
+        "A transaction that is READ ONLY runs on a replica. Leave READ ONLY out, or connect with \
+         options=-c pgusher.target=primary.",
+    )
 }
 
 /// Where the tenant uses slots (0A000): a notification's sender is known by its process, and that of

@@ -146,3 +146,20 @@ pub struct Cluster {
     /// Client certificate and key (PEM) for PostgreSQL.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
 }
+
+impl Cluster {
+    /// Whether the other is made of the same servers, watched and reached in the same way.
+    pub fn is_watched_like(&self, other: &Self) -> bool {
+        let how = |cluster: &Self| {
+            (
+                cluster.primary.clone(),
+                cluster.replicas.clone(),
+                cluster.standbys.clone(),
+                cluster.watch.clone(),
+                cluster.tls.clone(),
+                cluster.client_certificate.clone(),
+            )
+        };
+        how(self) == how(other)
+    }
+}

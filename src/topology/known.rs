@@ -50,6 +50,11 @@ impl Known {
         }
     }
 
+    /// Whether every server has answered once, or failed to.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
     /// The servers of this cluster that answer.
     fn standings(&self) -> impl Iterator<Item = (usize, Standing)> {
         let servers = self.servers.iter().enumerate();

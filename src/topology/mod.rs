@@ -144,6 +144,11 @@ impl Topology {
         self.has_primary.load(Ordering::SeqCst)
     }
 
+    /// Whether not all servers have said yet what they are, for the first time.
+    pub fn is_settling(&self) -> bool {
+        !self.known.lock().is_settled()
+    }
+
     /// Changes whenever the primary's address or [`Topology::has_primary`] does, and when a replica is
     /// ejected or comes back.
     pub fn changes(&self) -> channel::Receiver<u64> {
