@@ -63,6 +63,7 @@ pub fn pool(tenant: &Arc<Tenant>, port: u16) -> Arc<TenantPool> {
         },
         replicas: Vec::new(),
         standbys: Standbys::default(),
+        is_paused: false,
         watch: None,
         max_server_connections: 90,
         max_parallel_connects: 8,

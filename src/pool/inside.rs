@@ -101,11 +101,11 @@ impl Inside {
         self.replicas.as_ref().map_or(&[], |all| all.pools())
     }
 
-    /// Whether it is known that nobody is the primary.
+    /// Whether it is known that nobody is the primary, or nothing may begin there.
     #[inline]
     pub(super) fn has_no_primary(&self) -> bool {
         let topology = self.topology.as_ref();
-        topology.is_some_and(|topology| !topology.has_primary())
+        self.route.cluster.is_paused || topology.is_some_and(|topology| !topology.has_primary())
     }
 }
 

@@ -465,19 +465,23 @@ impl TenantPool {
         }
         let found = async {
             loop {
+                // From here on nothing is missed.
+                let mut replaced = pin!(self.replaced.notified());
+                replaced.as_mut().enable();
                 let inside = self.inside.load_full();
-                let Some(topology) = inside.topology.as_ref() else {
-                    return;
-                };
-                let mut changes = topology.changes();
-                if topology.has_primary() {
+                let changes = inside.topology.as_ref().map(|it| it.changes());
+                if !inside.has_no_primary() {
                     return;
                 }
-                topology.suspect_primary();
-                let mut replaced = pin!(self.replaced.notified());
+                let changed = async {
+                    match changes {
+                        Some(mut changes) => drop(changes.changed().await),
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
-                    _ = changes.changed() => {}
-                    () = &mut replaced => {}
+                    () = changed => {}
+                    () = replaced => {}
                     () = tokio::time::sleep(FAILOVER_RETRY) => {}
                 }
             }
@@ -594,7 +598,8 @@ impl TenantPool {
         let servers = self.inside.load().servers.clone();
         let minimum = self.config().limits.min_pool_size as usize;
         let mut made = Vec::new();
-        while servers.status().size < minimum && !servers.is_closed() {
+        let has_primary = || !self.inside.load().has_no_primary();
+        while servers.status().size < minimum && !servers.is_closed() && has_primary() {
             let timeouts = Timeouts {
                 wait: Some(Duration::ZERO),
                 create: None,

@@ -133,6 +133,9 @@ pub struct Cluster {
     pub replicas: Vec<Replica>,
     /// How they are used.
     pub standbys: Standbys,
+    /// No transaction begins on the primary for now: sessions wait, each for at most its tenant's
+    /// `failover_hold`. For a planned change of the primary.
+    pub is_paused: bool,
     /// As whom the servers are watched; `None`: replicas are not used.
     pub watch: Option<Watch>,
     /// Server connections of all tenants together.

@@ -58,6 +58,7 @@ impl Check<'_> {
             primary: primary?,
             replicas,
             standbys: standbys?,
+            is_paused: false,
             watch: watch?,
             max_server_connections: connections?,
             max_parallel_connects: connects?,

@@ -35,6 +35,7 @@ pub fn cluster_of(row: &ClusterRow) -> Result<Cluster, RegistryError> {
             .map(|text| replica_url(text).map_err(|error| wrong(&error)))
             .collect::<Result<_, _>>()?,
         standbys: standbys(row),
+        is_paused: false,
         watch: None,
         max_server_connections: u32::try_from(row.max_server_connections).unwrap_or(1),
         max_parallel_connects: u32::try_from(row.max_parallel_connects).unwrap_or(1),

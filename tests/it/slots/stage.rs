@@ -281,6 +281,7 @@ impl Stage {
             primary: rows.address(),
             replicas: Vec::new(),
             standbys: Standbys::default(),
+            is_paused: false,
             watch: None,
             max_server_connections: 60,
             max_parallel_connects: 8,
