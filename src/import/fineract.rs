@@ -267,15 +267,7 @@ impl Reader<'_> {
             None => server.1,
         };
         if (host.as_str(), port) != server {
-            let note = if self.places.is_of(cluster, &host, port) {
-                format!(
-                    "{host}:{port} is a replica of the cluster {cluster:?}; replicas answer what only reads; the login itself goes to the cluster"
-                )
-            } else {
-                format!(
-                    "{host}:{port} is no server of the cluster {cluster:?}: it reads from the primary; pgusher cluster add-replica adds one"
-                )
-            };
+            let note = self.places.reads_from(cluster, &host, port);
             self.notes.say(&what, note);
         }
         self.notes.once(

@@ -89,8 +89,20 @@ impl Places {
         ))
     }
 
+    /// What becomes of reads that went to a server beside the primary of this cluster.
+    pub(super) fn reads_from(&self, cluster: &str, host: &str, port: u16) -> String {
+        if self.is_of(cluster, host, port) {
+            return format!(
+                "{host}:{port} is a server of the cluster {cluster:?}: any of its replicas answers what only reads, for every key; pgusher tenant set ID read_replicas=URL narrows that down"
+            );
+        }
+        format!(
+            "{host}:{port} is no server of the cluster {cluster:?}: the replicas that it has answer what only reads, else the primary; pgusher cluster add-replica {cluster} adds one"
+        )
+    }
+
     /// Whether a server is one of this cluster's.
-    pub(super) fn is_of(&self, cluster: &str, host: &str, port: u16) -> bool {
+    fn is_of(&self, cluster: &str, host: &str, port: u16) -> bool {
         let address = address(host, port);
         let mut known = self.registered.iter().filter(|known| known.name == cluster);
         known.any(|known| {

@@ -211,16 +211,7 @@ impl Reader<'_> {
         if let Some(host) = row.text("readonly_db_host") {
             let port = port(row, "readonly_db_port").unwrap_or(server.1);
             if (host.as_str(), port) != server {
-                let is_ours = self.places.is_of(cluster, &host, port);
-                let note = if is_ours {
-                    format!(
-                        "{host}:{port} is a replica of the cluster {cluster:?}; replicas answer what only reads; the login itself goes to the cluster"
-                    )
-                } else {
-                    format!(
-                        "{host}:{port} is no server of the cluster {cluster:?}: the read-only login goes to the primary"
-                    )
-                };
+                let note = self.places.reads_from(cluster, &host, port);
                 self.plan.notes.say(&what, note);
             }
         }

@@ -1,7 +1,8 @@
 //! A tenant, as the directory knows it.
 
 use super::{
-    ApiKey, KeyId, Limits, Login, Pinning, Placement, PoolMode, Reads, Scope, TenantId, Timeouts,
+    ApiKey, KeyId, Limits, Login, Pinning, Placement, PoolMode, ReadTarget, Reads, Scope, TenantId,
+    Timeouts,
 };
 use std::sync::Arc;
 
@@ -69,6 +70,7 @@ impl Tenant {
             ("pgusher.scope", scope.as_str().to_owned()),
             ("pgusher.pool_mode", self.pool_mode.to_string()),
             ("pgusher.pin", String::new()),
+            ("pgusher.target", ReadTarget::Auto.as_str().to_owned()),
             ("pgusher.pool_size", limits.pool_size.to_string()),
             (
                 "pgusher.max_pinned_servers",

@@ -48,7 +48,7 @@ impl Move {
         office.run(&["secrets", "rotate"]).succeeded();
         office.admin().exec(
             "insert into pgusher.cluster (name, primary_url, replica_urls, admin_role) values \
-             ('main', 'postgres://db.bank:5432', '{postgres://ro.bank:5432}', 'a'), \
+             ('main', 'postgres://db.bank:5432', '{postgres://ro.bank:5432?weight=2}', 'a'), \
              ('own', 'postgres://127.0.0.1:5444', '{}', 'a')",
         );
         let store_url = office.url().replace("registry_", "store_");
@@ -221,7 +221,7 @@ fn fineracts_tenants_come_with_their_passwords_sealed_anew() {
     for named in [
         "IST9",
         "serverTimezone",
-        "ro.bank",
+        "ro.bank:5432 is a server of the cluster \\\"main\\\": any of its replicas answers",
         "pool_validation_interval",
         "out of bounds",
         "smallest pool",
@@ -451,6 +451,9 @@ fn ultracores_tenants_come_in_their_tiers_and_those_without_a_login_are_listed()
     let report = all.import("ultracore", &[]);
     let one = row(&report, "enterprise-001");
     assert!(all.opens("enterprise-001", one["key"].as_str().unwrap(), "read_write"));
+    let notes = report["notes"].to_string();
+    let reads = "ro.bank:5432 is a server of the cluster \\\"main\\\": any of its replicas answers";
+    assert!(notes.contains(reads), "{notes}");
     assert_eq!(all.password("enterprise-001", "password"), "pä'ss one");
     assert_eq!(
         all.password("enterprise-001", "read_only_password"),

@@ -83,6 +83,7 @@ mod registry_outages;
 mod relay_extended;
 mod relay_simple;
 mod reload;
+mod replica_settings;
 mod replicas;
 mod resources;
 mod routing;

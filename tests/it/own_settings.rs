@@ -7,7 +7,7 @@ use crate::harness::{
 };
 
 /// The settings of a client in this tenant, in this order of tier, scope and mode.
-fn expected(facts: [&'static str; 3]) -> [(&'static str, &'static str); 8] {
+fn expected(facts: [&'static str; 3]) -> [(&'static str, &'static str); 9] {
     let [tier, scope, mode] = facts;
     [
         ("pgusher.tenant", "acme"),
@@ -15,6 +15,7 @@ fn expected(facts: [&'static str; 3]) -> [(&'static str, &'static str); 8] {
         ("pgusher.scope", scope),
         ("pgusher.pool_mode", mode),
         ("pgusher.pin", ""),
+        ("pgusher.target", "auto"),
         ("pgusher.pool_size", "3"),
         ("pgusher.max_client_connections", "77"),
         ("pgusher.max_pinned_servers", "2"),

@@ -165,72 +165,79 @@ fn what_is_effective_reads_back_as_the_same() {
     }
 }
 
+/// Lines of a cluster, and what the error says.
+const WRONG_CLUSTERS: &[(&str, &str)] = &[
+    (
+        "replicas = [\"postgres://r?weight=0\"]",
+        "line 4: clusters \"main\": replicas[0]: the weight \"0\" is not allowed; use 1 to 1000",
+    ),
+    (
+        "replicas = [\"postgres://r?region=a%20b\"]",
+        "replicas[0]: the region \"a%20b\" is no name; use 1 to 63",
+    ),
+    (
+        "replicas = [\"postgres://r?lag=1\"]",
+        "replicas[0]: the URL has the parameter \"lag\"",
+    ),
+    (
+        "replicas = [\"postgres://r\", \"postgres://r:5432?weight=2\"]",
+        "replicas[1]: \"r:5432\" is used twice",
+    ),
+    (
+        "replicas = [\"postgres://db\"]",
+        "replicas[0]: \"db:5432\" is used twice",
+    ),
+    (
+        "primary_weight = 1001",
+        "primary_weight: 1001 is not allowed; use 0 to 1000",
+    ),
+    (
+        "watch_interval = \"9ms\"",
+        "line 4: clusters \"main\": watch_interval: \"9ms\" is not allowed; use \"10ms\" to \"1m\"",
+    ),
+    (
+        "watch_timeout = \"0s\"",
+        "watch_timeout: \"0s\" is not allowed; use",
+    ),
+    ("replica_lag_max = 30", "replica_lag_max: invalid type"),
+    (
+        "replica_lag_bytes_max = \"16MB\"",
+        "replica_lag_bytes_max: invalid type",
+    ),
+    (
+        "replica_fallback = \"no\"",
+        "replica_fallback: invalid type",
+    ),
+    (
+        "monitor_password = \"hunter2\"",
+        "monitor_role: it is missing; the monitor's password needs its role",
+    ),
+    (
+        "monitor_database = \"m\"",
+        "monitor_database: it needs monitor_role as well",
+    ),
+    (
+        "monitor_role = \"m\"\nmonitor_password = \"hunter2\"\nmonitor_password_file = \"f\"",
+        "monitor_password_file: it can't stand together with monitor_password",
+    ),
+    (
+        "monitor_role = \"\"",
+        "monitor_role: \"\" can't be a name in PostgreSQL",
+    ),
+];
+
 #[test]
 fn what_is_wrong_with_a_cluster_is_told() {
-    let many: Vec<_> = (0..17)
-        .map(|port| format!("\"postgres://db:{}\"", 1 + port))
+    let urls: Vec<_> = (1..=17)
+        .map(|port| format!("\"postgres://db:{port}\""))
         .collect();
-    let many = format!("replicas = [{}]", many.join(", "));
-    for (lines, says) in [
-        (
-            "replicas = [\"postgres://r?weight=0\"]",
-            "line 4: clusters \"main\": replicas[0]: the weight \"0\" is not allowed; use 1 to 1000",
-        ),
-        (
-            "replicas = [\"postgres://r?region=a%20b\"]",
-            "replicas[0]: the region \"a%20b\" is no name; use 1 to 63",
-        ),
-        (
-            "replicas = [\"postgres://r?lag=1\"]",
-            "replicas[0]: the URL has the parameter \"lag\"",
-        ),
-        (
-            "replicas = [\"postgres://r\", \"postgres://r:5432?weight=2\"]",
-            "replicas[1]: \"r:5432\" is used twice",
-        ),
-        (
-            "replicas = [\"postgres://db\"]",
-            "replicas[0]: \"db:5432\" is used twice",
-        ),
-        (&many, "replicas: 17 is too large; the most replicas"),
-        (
-            "primary_weight = 1001",
-            "primary_weight: 1001 is not allowed; use 0 to 1000",
-        ),
-        (
-            "watch_interval = \"9ms\"",
-            "line 4: clusters \"main\": watch_interval: \"9ms\" is not allowed; use \"10ms\" to \"1m\"",
-        ),
-        (
-            "watch_timeout = \"0s\"",
-            "watch_timeout: \"0s\" is not allowed; use",
-        ),
-        ("replica_lag_max = 30", "replica_lag_max: invalid type"),
-        (
-            "replica_lag_bytes_max = \"16MB\"",
-            "replica_lag_bytes_max: invalid type",
-        ),
-        (
-            "replica_fallback = \"no\"",
-            "replica_fallback: invalid type",
-        ),
-        (
-            "monitor_password = \"hunter2\"",
-            "monitor_role: it is missing; the monitor's password needs its role",
-        ),
-        (
-            "monitor_database = \"m\"",
-            "monitor_database: it needs monitor_role as well",
-        ),
-        (
-            "monitor_role = \"m\"\nmonitor_password = \"hunter2\"\nmonitor_password_file = \"f\"",
-            "monitor_password_file: it can't stand together with monitor_password",
-        ),
-        (
-            "monitor_role = \"\"",
-            "monitor_role: \"\" can't be a name in PostgreSQL",
-        ),
-    ] {
+    let many = format!("replicas = [{}]", urls.join(", "));
+    let says = "replicas: 17 is too large; the most replicas of a cluster is 16";
+    for (lines, says) in WRONG_CLUSTERS
+        .iter()
+        .copied()
+        .chain([(many.as_str(), says)])
+    {
         let problem = problem(&format!("{CLUSTER}{lines}"));
         assert!(problem.contains(says), "{lines}: {problem}");
         assert!(!problem.contains("hunter2"), "{problem}");
