@@ -139,10 +139,15 @@ impl Topology {
         node.figures.lags(bytes, lag);
         let is_behind = rules.lag_bytes_max.is_some_and(|max| bytes > max)
             || rules.lag_max.is_some_and(|max| lag > max);
-        if node.timeline.swap(standing.timeline, Ordering::SeqCst) != standing.timeline {
+        // On another timeline it is nowhere.
+        let is_on = standing.timeline == self.common.timeline();
+        if !is_on || node.timeline.load(Ordering::SeqCst) != standing.timeline {
             node.set_replayed(Lsn::default());
         }
-        node.set_replayed(lsn);
+        node.timeline.store(standing.timeline, Ordering::SeqCst);
+        if is_on {
+            node.set_replayed(lsn);
+        }
         if node.is_behind.swap(is_behind, Ordering::SeqCst) != is_behind {
             let (cluster, server) = (node.figures.cluster(), node.address());
             tracing::info!(cluster, %server, is_behind, bytes, "the lag passed its limit");
@@ -211,8 +216,13 @@ impl Topology {
         let before = self.common.timeline.swap(highest, Ordering::SeqCst);
         if before != highest {
             known.samples.clear();
-            // What was sampled before may lie beyond the fork.
+            // What was sampled before, and replayed by others, may lie beyond the fork.
             self.positions.queue.begin_era();
+            for node in &self.nodes {
+                if node.timeline.load(Ordering::SeqCst) != highest {
+                    node.set_replayed(Lsn::default());
+                }
+            }
         }
         let present = self.primary.load(Ordering::SeqCst);
         let chosen = primary_of(known.standings(), highest, present);

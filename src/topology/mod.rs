@@ -18,6 +18,8 @@ mod node;
 mod position;
 mod probe;
 mod roles;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use choice::Pick;

@@ -100,5 +100,6 @@ mod templates;
 mod tenants;
 mod timeouts;
 mod tools;
+mod topology;
 mod upstream;
 mod verification;

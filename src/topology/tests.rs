@@ -1,0 +1,474 @@
+//! What follows from what servers say, without servers.
+
+use super::{
+    Lsn, Pick, Topology,
+    known::Heard,
+    probe::{Answer, Fault},
+    roles::Standing,
+};
+use crate::tenant::{Address, Cluster, ClusterName, Replica, Standbys, TenantId, UpstreamTls};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+fn address(port: u16) -> Address {
+    Address::Tcp {
+        host: "db".into(),
+        port,
+    }
+}
+
+fn replica(port: u16, weight: u32, region: Option<&str>) -> Replica {
+    Replica {
+        address: address(port),
+        weight,
+        region: region.map(Into::into),
+    }
+}
+
+fn cluster(replicas: Vec<Replica>, standbys: Standbys) -> Arc<Cluster> {
+    Arc::new(Cluster {
+        name: ClusterName::new("main").unwrap(),
+        primary: address(0),
+        replicas,
+        standbys,
+        watch: None,
+        max_server_connections: 10,
+        max_parallel_connects: 1,
+        connect_timeout: Duration::from_secs(1),
+        tls: UpstreamTls::Disable,
+        client_certificate: None,
+    })
+}
+
+/// A primary and replicas of these weights.
+fn topology(weights: &[u32], standbys: Standbys) -> Arc<Topology> {
+    let replicas = (1..)
+        .zip(weights)
+        .map(|(port, weight)| replica(port, *weight, None));
+    let topology = Topology::new(&cluster(replicas.collect(), standbys));
+    topology.begin();
+    topology
+}
+
+fn says(topology: &Topology, at: usize, is_primary: bool, timeline: u32, lsn: u64) {
+    let standing = Standing {
+        is_primary,
+        timeline,
+        system: Some(7),
+    };
+    hears(topology, at, standing, lsn);
+}
+
+fn hears(topology: &Topology, at: usize, standing: Standing, lsn: u64) {
+    let lsn = Lsn(lsn);
+    topology.heard(&Heard {
+        at,
+        answer: Answer { standing, lsn },
+        failures: topology.nodes()[at].failures.load(Ordering::SeqCst),
+        may_return: true,
+    });
+}
+
+fn misses(topology: &Topology, at: usize) {
+    topology.missed(at, &Fault::Timeout);
+}
+
+/// All answer, twice: the configured primary, and standbys.
+fn settle(topology: &Topology) {
+    for _ in 0..2 {
+        says(topology, 0, true, 1, 100);
+        for at in 1..topology.nodes().len() {
+            says(topology, at, false, 1, 100);
+        }
+    }
+}
+
+fn eligible(topology: &Topology) -> Vec<bool> {
+    topology
+        .nodes()
+        .iter()
+        .map(|node| node.is_eligible())
+        .collect()
+}
+
+/// Who got how many of so many reads; port 0 is the primary.
+fn shares(topology: &Topology, reads: usize) -> BTreeMap<usize, usize> {
+    let mut shares = BTreeMap::new();
+    for _ in 0..reads {
+        let at = match topology.pick(None) {
+            Pick::Replica(node) => port_of(node.address()),
+            Pick::Primary => 0,
+            Pick::Nobody => panic!("nobody is eligible"),
+        };
+        *shares.entry(at).or_default() += 1;
+    }
+    shares
+}
+
+fn port_of(address: &Address) -> usize {
+    match address {
+        Address::Tcp { port, .. } => usize::from(*port),
+        Address::Unix(_) => panic!("no port"),
+    }
+}
+
+#[test]
+fn nobody_is_trusted_before_all_were_asked() {
+    let topology = topology(&[1, 1], Standbys::default());
+    says(&topology, 0, true, 1, 100);
+    says(&topology, 1, false, 1, 100);
+    assert!(!topology.has_primary(), "the third may be the primary now");
+    says(&topology, 2, true, 2, 200);
+    assert!(topology.has_primary());
+    assert_eq!(*topology.primary().address(), address(2));
+    assert_eq!(topology.floor(), Lsn(200));
+}
+
+#[test]
+fn a_server_that_does_not_answer_holds_up_nobody() {
+    let topology = topology(&[1], Standbys::default());
+    says(&topology, 0, true, 1, 100);
+    misses(&topology, 1);
+    assert!(topology.has_primary());
+    assert!(matches!(topology.pick(None), Pick::Nobody));
+}
+
+#[test]
+fn after_a_promotion_the_servers_exchange_their_places() {
+    let topology = topology(&[3, 1], Standbys::default());
+    let configured = Arc::clone(&topology.cluster);
+    settle(&topology);
+    assert!(Arc::ptr_eq(&topology.resolve(&configured), &configured));
+    let mut changes = topology.changes();
+    changes.mark_unchanged();
+
+    misses(&topology, 0);
+    assert!(!topology.has_primary());
+    assert!(changes.has_changed().unwrap());
+    assert!(Arc::ptr_eq(&topology.resolve(&configured), &configured));
+    assert_eq!(eligible(&topology), [false, true, true], "reads go on");
+
+    says(&topology, 1, true, 2, 150);
+    assert!(topology.has_primary());
+    let resolved = topology.resolve(&configured);
+    assert_eq!(resolved.primary, address(1));
+    let replicas: Vec<_> = resolved.replicas.iter().map(|one| &one.address).collect();
+    assert_eq!(replicas, [&address(0), &address(2)]);
+    assert_eq!(resolved.replicas[0].weight, 3);
+    assert!(Arc::ptr_eq(&topology.resolve(&configured), &resolved));
+
+    // The other replica may have WAL that the new primary never had.
+    says(&topology, 2, false, 1, 160);
+    assert_eq!(eligible(&topology), [false; 3]);
+    says(&topology, 2, false, 2, 160);
+    assert_eq!(eligible(&topology), [false, false, true]);
+
+    // The old primary comes back, and the new one is gone.
+    says(&topology, 0, true, 1, 500);
+    misses(&topology, 1);
+    assert!(!topology.has_primary());
+    assert_eq!(topology.resolve(&configured).primary, address(1));
+    assert_eq!(eligible(&topology), [false, false, true]);
+    assert_eq!(topology.floor(), Lsn(150));
+
+    // Then it follows.
+    says(&topology, 1, true, 2, 170);
+    says(&topology, 0, false, 2, 170);
+    assert_eq!(eligible(&topology), [true, false, true]);
+}
+
+#[test]
+fn a_standby_on_a_later_timeline_says_that_the_primary_is_an_old_one() {
+    let topology = topology(&[1, 1], Standbys::default());
+    settle(&topology);
+    says(&topology, 2, false, 2, 200);
+    assert!(!topology.has_primary());
+    says(&topology, 0, true, 1, 300);
+    assert!(!topology.has_primary());
+    says(&topology, 1, true, 2, 200);
+    assert_eq!(*topology.primary().address(), address(1));
+}
+
+#[test]
+fn who_refuses_to_say_stays_what_it_was() {
+    let topology = topology(&[1], Standbys::default());
+    let refused = || Fault::Refused {
+        code: "53300".to_owned(),
+        message: "sorry, too many clients already".to_owned(),
+    };
+    // Nobody may watch: writes go on.
+    topology.missed(0, &refused());
+    topology.missed(1, &refused());
+    assert!(topology.has_primary());
+    settle(&topology);
+    topology.missed(0, &refused());
+    assert!(topology.has_primary());
+    assert_eq!(eligible(&topology), [false, true]);
+    // But not against what others say.
+    says(&topology, 1, true, 2, 100);
+    topology.missed(0, &refused());
+    misses(&topology, 1);
+    assert!(!topology.has_primary());
+}
+
+#[test]
+fn a_server_of_another_cluster_gets_nothing() {
+    let topology = topology(&[1, 1], Standbys::default());
+    let foreign = Standing {
+        is_primary: true,
+        timeline: 9,
+        system: Some(8),
+    };
+    for _ in 0..2 {
+        hears(&topology, 2, foreign, 100);
+        says(&topology, 1, false, 1, 100);
+        says(&topology, 0, true, 1, 100);
+    }
+    assert_eq!(*topology.primary().address(), address(0));
+    assert!(topology.has_primary());
+    let standby = Standing {
+        is_primary: false,
+        timeline: 1,
+        ..foreign
+    };
+    hears(&topology, 2, standby, 100);
+    assert_eq!(eligible(&topology), [false, true, false]);
+}
+
+#[test]
+fn positions_of_the_old_primary_are_asked_again() {
+    let topology = topology(&[1], Standbys::default());
+    settle(&topology);
+    let position = topology.position(&TenantId::new("acme").unwrap());
+    let queue = &topology.positions.queue;
+    queue.take().answer(queue.era(), Lsn(100));
+    assert_eq!(position.wanted(), Some(Lsn(100)));
+    misses(&topology, 0);
+    assert_eq!(position.wanted(), Some(Lsn(100)), "reads go on");
+    says(&topology, 1, true, 2, 90);
+    assert_eq!(position.wanted(), None);
+    queue.take().answer(queue.era(), Lsn(90));
+    assert_eq!(position.wanted(), Some(Lsn(90)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_lags_is_left_out() {
+    let limits = Standbys {
+        lag_bytes_max: Some(50),
+        lag_max: Some(Duration::from_secs(2)),
+        ..Standbys::default()
+    };
+    let topology = topology(&[1], limits);
+    settle(&topology);
+    assert_eq!(eligible(&topology), [false, true]);
+    says(&topology, 0, true, 1, 151);
+    says(&topology, 1, false, 1, 100);
+    assert_eq!(eligible(&topology), [false, false], "51 bytes");
+    says(&topology, 1, false, 1, 101);
+    assert_eq!(eligible(&topology), [false, true], "50 bytes");
+    tokio::time::advance(Duration::from_secs(3)).await;
+    says(&topology, 1, false, 1, 101);
+    assert_eq!(eligible(&topology), [false, false], "3 seconds");
+    says(&topology, 1, false, 1, 151);
+    assert_eq!(eligible(&topology), [false, true]);
+}
+
+#[test]
+fn a_server_that_restarts_is_not_as_far_as_it_was() {
+    let topology = topology(&[1], Standbys::default());
+    settle(&topology);
+    let node = &topology.nodes()[1];
+    let before = node.lend();
+    before.has_replayed(Lsn(120));
+    assert_eq!(node.replayed(), Lsn(120));
+    says(&topology, 1, false, 1, 80);
+    before.has_replayed(Lsn(130));
+    assert_eq!(node.replayed(), Lsn(80), "it was found before the restart");
+    node.lend().has_replayed(Lsn(90));
+    assert_eq!(node.replayed(), Lsn(90));
+    misses(&topology, 1);
+    assert_eq!(node.replayed(), Lsn(0));
+}
+
+#[test]
+fn what_the_data_plane_found_is_disproved_only_by_a_later_probe() {
+    let topology = topology(&[1], Standbys::default());
+    settle(&topology);
+    let node = &topology.nodes()[1];
+    let sent_before = node.failures.load(Ordering::SeqCst);
+    node.failed();
+    assert!(!node.is_eligible());
+    assert_eq!(node.replayed(), Lsn(0));
+    let answer = Answer {
+        standing: Standing {
+            is_primary: false,
+            timeline: 1,
+            system: Some(7),
+        },
+        lsn: Lsn(100),
+    };
+    topology.heard(&Heard {
+        at: 1,
+        answer,
+        failures: sent_before,
+        may_return: true,
+    });
+    assert!(!node.is_eligible());
+    assert_eq!(node.replayed(), Lsn(0));
+    says(&topology, 1, false, 1, 100);
+    assert!(node.is_eligible());
+    // To the primary it does nothing.
+    topology.nodes()[0].failed();
+    assert!(topology.has_primary());
+}
+
+#[test]
+fn reads_are_spread_exactly_by_weight() {
+    let topology = topology(&[3, 2, 1], Standbys::default());
+    settle(&topology);
+    assert_eq!(
+        shares(&topology, 6),
+        BTreeMap::from([(1, 3), (2, 2), (3, 1)])
+    );
+    let many = shares(&topology, 6000);
+    assert_eq!(many, BTreeMap::from([(1, 3000), (2, 2000), (3, 1000)]));
+    let mut before = Vec::new();
+    for _ in 0..6 {
+        before.extend(shares(&topology, 1).into_keys());
+    }
+    assert!(
+        before.windows(3).all(|three| three != [1, 1, 1]),
+        "smooth: {before:?}"
+    );
+}
+
+#[test]
+fn the_primary_has_its_weight_too() {
+    let standbys = Standbys {
+        primary_weight: 1,
+        ..Standbys::default()
+    };
+    let topology = topology(&[3], standbys);
+    settle(&topology);
+    assert_eq!(shares(&topology, 400), BTreeMap::from([(0, 100), (1, 300)]));
+    misses(&topology, 0);
+    assert_eq!(shares(&topology, 10), BTreeMap::from([(1, 10)]));
+    says(&topology, 0, true, 1, 100);
+    misses(&topology, 1);
+    assert!(matches!(topology.pick(None), Pick::Nobody));
+}
+
+#[test]
+fn who_was_away_does_not_catch_up() {
+    let standbys = Standbys {
+        slow_start: Duration::ZERO,
+        ..Standbys::default()
+    };
+    let topology = topology(&[1, 1], standbys);
+    settle(&topology);
+    misses(&topology, 2);
+    assert_eq!(shares(&topology, 1000), BTreeMap::from([(1, 1000)]));
+    says(&topology, 2, false, 1, 100);
+    assert_eq!(shares(&topology, 100), BTreeMap::from([(1, 50), (2, 50)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_begins_slowly() {
+    let topology = topology(&[1, 1], Standbys::default());
+    settle(&topology);
+    assert_eq!(shares(&topology, 100)[&2], 50, "not at the start");
+    misses(&topology, 2);
+    says(&topology, 2, false, 1, 100);
+    let at_first = shares(&topology, 1100)[&2];
+    assert!(
+        (100..=101).contains(&at_first),
+        "{at_first}: a tenth of the other's"
+    );
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let half_way = shares(&topology, 1550)[&2];
+    assert!(
+        (545..=555).contains(&half_way),
+        "{half_way}: 55 % of the other's"
+    );
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let then = shares(&topology, 1000)[&2];
+    assert!((499..=501).contains(&then), "{then}");
+}
+
+#[test]
+fn a_server_with_much_to_do_is_relieved_and_gets_nothing_back() {
+    let topology = topology(&[1, 1], Standbys::default());
+    settle(&topology);
+    let busy = &topology.nodes()[1];
+    let lent: Vec<_> = (0..5).map(|_| busy.lend()).collect();
+    assert_eq!(busy.outstanding(), 5);
+    assert_eq!(shares(&topology, 100), BTreeMap::from([(2, 100)]));
+    drop(lent);
+    assert_eq!(busy.outstanding(), 0);
+    assert_eq!(shares(&topology, 100), BTreeMap::from([(1, 50), (2, 50)]));
+    let _four: Vec<_> = (0..4).map(|_| busy.lend()).collect();
+    assert_eq!(shares(&topology, 100)[&1], 50, "not clearly more");
+}
+
+#[test]
+fn load_is_held_against_the_weight() {
+    let topology = topology(&[3, 1], Standbys::default());
+    settle(&topology);
+    let lent: Vec<_> = (0..9).map(|_| topology.nodes()[1].lend()).collect();
+    let _three: Vec<_> = (0..3).map(|_| topology.nodes()[2].lend()).collect();
+    assert_eq!(shares(&topology, 100), BTreeMap::from([(1, 75), (2, 25)]));
+    drop(lent);
+    let _more: Vec<_> = (0..2).map(|_| topology.nodes()[2].lend()).collect();
+    assert_eq!(shares(&topology, 100), BTreeMap::from([(1, 100)]));
+}
+
+#[test]
+fn replicas_of_the_region_come_first_and_a_tenants_list_limits() {
+    let standbys = Standbys {
+        region: Some("east".into()),
+        ..Standbys::default()
+    };
+    let replicas = vec![
+        replica(1, 1, Some("west")),
+        replica(2, 1, Some("east")),
+        replica(3, 1, None),
+    ];
+    let topology = Topology::new(&cluster(replicas, standbys));
+    topology.begin();
+    settle(&topology);
+    assert_eq!(shares(&topology, 10), BTreeMap::from([(2, 10)]));
+    let among = [address(1), address(3), address(0)];
+    let picked = |among: &[Address]| match topology.pick(Some(among)) {
+        Pick::Replica(node) => Some(port_of(node.address())),
+        Pick::Primary | Pick::Nobody => None,
+    };
+    let mut two: Vec<_> = (0..2).map(|_| picked(&among).unwrap()).collect();
+    two.sort_unstable();
+    assert_eq!(two, [1, 3], "none of the region is allowed");
+    assert_eq!(picked(&[]), None);
+    misses(&topology, 2);
+    assert_eq!(shares(&topology, 10), BTreeMap::from([(1, 5), (3, 5)]));
+}
+
+#[test]
+fn turns_are_exact_when_many_read_at_once() {
+    let topology = topology(&[3, 1], Standbys::default());
+    settle(&topology);
+    let count = |node: &Pick| matches!(node, Pick::Replica(node) if port_of(node.address()) == 1);
+    let first: usize = std::thread::scope(|threads| {
+        let readers: Vec<_> = (0..4)
+            .map(|_| threads.spawn(|| (0..5000).filter(|_| count(&topology.pick(None))).count()))
+            .collect();
+        readers
+            .into_iter()
+            .map(|reader| reader.join().unwrap())
+            .sum()
+    });
+    assert!(
+        (14_900..=15_100).contains(&first),
+        "{first} of 20000 at weight 3 of 4"
+    );
+}
