@@ -7,9 +7,12 @@ mod admin;
 mod combined;
 mod follow;
 mod gauges;
+mod handover;
 mod locks;
 mod lost;
 mod reload;
+mod restart;
+mod sockets;
 mod threads;
 mod uses;
 
@@ -17,20 +20,23 @@ use crate::{
     admission::{Admission, Quotas},
     api::{self, Api},
     auth::{Authenticator, Decoy, Throttle},
-    config::{Config, ListenAddress, Proxy, TlsMode},
+    config::{Config, Proxy, TlsMode},
     control::Control,
-    frontend::{Bound, Door, Frontend, bind},
+    frontend::{Bound, Door, Frontend},
     net::BufferPool,
     pool::{self, Pools},
-    sessions::{Order, Sessions, watchdog},
+    sessions::{Order, Predecessors, Sessions, watchdog},
     telemetry::Metrics,
     tls::{HttpTls, ServerTls, TlsFiles},
 };
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use combined::Combined;
+use handover::Heritage;
+use restart::Restarts;
+use sockets::Label;
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -38,7 +44,7 @@ use std::{
 use threads::{RelayThreads, Threads};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -63,7 +69,8 @@ pub struct Ready {
     pub admin: Option<SocketAddr>,
 }
 
-/// Runs the proxy until SIGTERM or SIGINT. A second signal ends it at once; SIGHUP reloads.
+/// Runs the proxy until SIGTERM or SIGINT. A second signal ends it at once; SIGHUP reloads; SIGUSR2 has
+/// another process take over.
 ///
 /// # Errors
 /// When the configuration is wrong or an address is taken.
@@ -74,14 +81,16 @@ pub fn serve(config: &Config, config_path: PathBuf) -> anyhow::Result<()> {
     let result = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         let (reload, reloads) = mpsc::channel(1);
-        tokio::spawn(follow_signals(shutdown.clone(), reload)?);
+        let (restart, restarts) = mpsc::channel(1);
+        tokio::spawn(follow_signals(shutdown.clone(), reload, restart)?);
+        let heritage = Heritage::receive()?;
         let on_ready = |ready: &Ready| {
             tracing::info!(listen = ?ready.listen, admin = ?ready.admin, "ready");
             notify_service_manager(&[sd_notify::NotifyState::Ready]);
         };
-        App::start(config, config_path)
+        App::start(config, config_path, heritage)
             .await?
-            .run(shutdown, reloads, on_ready)
+            .run(shutdown, (reloads, restarts), on_ready)
             .await
     });
     runtime.shutdown_background();
@@ -102,21 +111,23 @@ pub async fn run(
     on_ready: impl FnOnce(&Ready) + Send,
 ) -> anyhow::Result<()> {
     let config = Config::load(config_path)?;
-    // Nobody sends on it: only the file asks for a reload.
-    let (_reload, reloads) = mpsc::channel(1);
-    App::start(&config, config_path.to_owned())
+    // Nobody sends on them: only the file asks for a reload.
+    let ((_reload, reloads), (_restart, restarts)) = (mpsc::channel(1), mpsc::channel(1));
+    App::start(&config, config_path.to_owned(), Heritage::default())
         .await?
-        .run(shutdown, reloads, on_ready)
+        .run(shutdown, (reloads, restarts), on_ready)
         .await
 }
 
 fn follow_signals(
     shutdown: CancellationToken,
     reload: mpsc::Sender<()>,
+    restart: mpsc::Sender<()>,
 ) -> anyhow::Result<impl Future<Output = ()>> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     let mut hup = signal(SignalKind::hangup())?;
+    let mut usr2 = signal(SignalKind::user_defined2())?;
     Ok(async move {
         loop {
             tokio::select! {
@@ -124,6 +135,10 @@ fn follow_signals(
                 _ = int.recv() => {}
                 _ = hup.recv() => {
                     reload.try_send(()).ok();
+                    continue;
+                }
+                _ = usr2.recv() => {
+                    restart.try_send(()).ok();
                     continue;
                 }
             }
@@ -157,9 +172,12 @@ struct App {
     /// Cancelled: the registry is followed no longer.
     end: DropGuard,
     frontend: Arc<Frontend>,
-    listeners: Vec<Bound>,
-    admin: Option<std::net::TcpListener>,
+    listeners: Vec<(Label, Bound)>,
+    admin: Option<(Label, TcpListener)>,
     admin_tls: Arc<HttpTls>,
+    /// What the process before this one has left.
+    heritage: Heritage,
+    restart_limits: watch::Sender<restart::Limits>,
     relay: RelayThreads,
     login: Threads,
 }
@@ -167,7 +185,11 @@ struct App {
 impl App {
     /// Binds everything, so that what is wrong shows before anything is served. Where there is a
     /// registry, it waits until that has answered, or not within a few seconds.
-    async fn start(config: &Config, config_path: PathBuf) -> anyhow::Result<Self> {
+    async fn start(
+        config: &Config,
+        config_path: PathBuf,
+        mut heritage: Heritage,
+    ) -> anyhow::Result<Self> {
         let relay = RelayThreads::new(config.proxy.workers)?;
         let login = Threads::new("login", config.proxy.login_workers)?;
         let end = CancellationToken::new();
@@ -191,6 +213,8 @@ impl App {
             lanes: relay.lanes(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
+            retired: CancellationToken::new(),
+            predecessors: Predecessors::new(std::mem::take(&mut heritage.predecessors)),
         });
         let sessions = Arc::clone(&frontend.sessions);
         let tell = move |gone: &pool::Lost| lost::tell(&sessions, gone);
@@ -198,11 +222,13 @@ impl App {
         let admin_tls = HttpTls::read(config.admin.certificate.as_ref());
         let admin_tls = Arc::new(admin_tls.context("admin.tls_cert and tls_key")?);
         // Clients are let in last: whoever reaches the proxy finds its admin listener there too.
-        let admin = config.admin.listen.map(bind_admin).transpose()?;
-        let listeners = login.enter(|| listen(&config.proxy))?;
-        let config = config.clone();
+        let handed = &mut heritage.handed;
+        let admin = config.admin.listen;
+        let admin = admin.map(|address| sockets::listen_for_admin(address, handed));
+        let admin = admin.transpose()?;
+        let listeners = login.enter(|| sockets::listen(&config.proxy, handed))?;
         Ok(Self {
-            config,
+            config: config.clone(),
             config_path,
             directory,
             control,
@@ -211,6 +237,8 @@ impl App {
             listeners,
             admin,
             admin_tls,
+            heritage,
+            restart_limits: watch::Sender::new((&config.proxy).into()),
             relay,
             login,
         })
@@ -219,9 +247,11 @@ impl App {
     async fn run(
         mut self,
         shutdown: CancellationToken,
-        reloads: mpsc::Receiver<()>,
+        (reloads, restarts): (mpsc::Receiver<()>, mpsc::Receiver<()>),
         on_ready: impl FnOnce(&Ready) + Send,
     ) -> anyhow::Result<()> {
+        let succession = std::mem::take(&mut self.heritage).take_over().await?;
+        let restarts = Restarts::new(restarts, &self)?;
         let sessions = Arc::clone(&self.frontend.sessions);
         self.relay.spawn(watchdog::run(sessions));
         self.relay.spawn(pool::janitor(
@@ -229,13 +259,17 @@ impl App {
             self.frontend.lanes.clone(),
         ));
         let listeners = std::mem::take(&mut self.listeners);
-        let listen = listeners.iter().map(Bound::address).collect();
-        for listener in listeners {
-            self.login.spawn(listener.serve(Arc::clone(&self.frontend)));
+        let addresses = listeners.iter().map(|(_, bound)| bound.address());
+        let listen = addresses.collect();
+        let doors = TaskTracker::new();
+        for (_, listener) in listeners {
+            let serving = listener.serve(Arc::clone(&self.frontend));
+            self.login.spawn(doors.track_future(serving));
         }
         let ended = CancellationToken::new();
         let admin = self.serve_admin(&ended)?;
         on_ready(&Ready { listen, admin });
+        succession.serving().await;
         let follow =
             follow::follow_registry(Arc::clone(&self.directory), Arc::clone(&self.frontend));
         tokio::spawn(ended.clone().run_until_cancelled_owned(follow));
@@ -247,6 +281,7 @@ impl App {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = self.follow_changes(reloads) => {}
+            () = restarts.leave(doors) => {}
         }
         self.drain().await;
         if let Some(uses) = uses {
@@ -265,7 +300,8 @@ impl App {
         };
         if let Some(pause) = registry.sweep_interval {
             let sweeping = control.clone().sweep_every(pause);
-            tokio::spawn(ended.clone().run_until_cancelled_owned(sweeping));
+            let until = self.until_retired(ended);
+            tokio::spawn(until.run_until_cancelled_owned(sweeping));
         }
         if let Some(pause) = registry.lock_watch_interval {
             let officer = Arc::new(locks::LockOfficer {
@@ -284,7 +320,7 @@ impl App {
         };
         metrics.register(Arc::new(gauges::Gauges(Arc::clone(&self.frontend))));
         tokio::spawn(Arc::clone(&metrics).upkeep(ended.clone()));
-        let Some(listener) = self.admin.take() else {
+        let Some((_, listener)) = self.admin.take() else {
             return Ok(None);
         };
         let address = listener.local_addr()?;
@@ -296,9 +332,9 @@ impl App {
             control: self.control.clone(),
             live: Arc::new(admin::LiveNumbers(Arc::clone(&self.frontend))),
         };
-        let (ended, tls) = (ended.clone(), Arc::clone(&self.admin_tls));
+        let (end, tls) = (self.until_retired(ended), Arc::clone(&self.admin_tls));
         tokio::spawn(async move {
-            if let Err(error) = api::serve(listener, tls, api, ended).await {
+            if let Err(error) = api::serve(listener, tls, api, end).await {
                 tracing::error!(%error, "the admin listener failed");
             }
         });
@@ -308,7 +344,9 @@ impl App {
     /// Stops accepting, lets transactions end, then ends what is left.
     async fn drain(&self) {
         let frontend = &self.frontend;
-        notify_service_manager(&[sd_notify::NotifyState::Stopping]);
+        if !frontend.retired.is_cancelled() {
+            notify_service_manager(&[sd_notify::NotifyState::Stopping]);
+        }
         tracing::info!(clients = frontend.sessions.count(), "shutting down");
         frontend.closing.cancel();
         frontend.tasks.close();
@@ -327,36 +365,6 @@ impl App {
         }
         tracing::info!("ended");
     }
-}
-
-fn listen(proxy: &Proxy) -> anyhow::Result<Vec<Bound>> {
-    let mut bound = Vec::new();
-    let mut inherited = listenfd::ListenFd::from_env();
-    for at in 0..inherited.len() {
-        if let Some(listener) = inherited.take_tcp_listener(at)? {
-            bound.push(Bound::inherited(listener)?);
-        }
-    }
-    if !bound.is_empty() {
-        return Ok(bound);
-    }
-    for listen in &proxy.listen {
-        let address = match &listen.address {
-            ListenAddress::Tcp(address) => Ok(*address),
-            ListenAddress::Unix(path) => Err(path.as_path()),
-        };
-        let listener = bind(address, listen.proxy_protocol)
-            .with_context(|| format!("can't listen on {}", listen.address))?;
-        bound.push(listener);
-    }
-    Ok(bound)
-}
-
-fn bind_admin(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(address)
-        .with_context(|| format!("can't listen on {address} for [admin]"))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 fn decoy(proxy: &Proxy) -> anyhow::Result<Decoy> {

@@ -73,6 +73,7 @@ impl App {
         }
         self.admin_tls.follow(&admin_tls);
         frontend.door.store(Arc::new(door(&config.proxy)));
+        self.restart_limits.send_replace((&config.proxy).into());
         frontend.admission.set_quotas(quotas(&config.proxy));
         frontend
             .authenticator

@@ -100,6 +100,8 @@ fn proxy(proxy: &Proxy) -> raw::Proxy {
         auth_failures_per_minute: Some(proxy.auth_failures_per_minute.into()),
         auth_seed_file: proxy.auth_seed_file.clone(),
         shutdown_timeout: Some(Period(proxy.shutdown_timeout)),
+        restart_timeout: Some(Period(proxy.restart_timeout)),
+        restart_grace: Some(Period(proxy.restart_grace.unwrap_or_default())),
         log_format: Some(proxy.log.format),
         log_level: Some(proxy.log.level),
         region: proxy.region.as_ref().map(ToString::to_string),

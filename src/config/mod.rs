@@ -87,6 +87,10 @@ pub struct Proxy {
     pub auth_seed_file: Option<PathBuf>,
     /// How long open transactions may go on after SIGTERM. Never zero.
     pub shutdown_timeout: Duration,
+    /// How long the new process may take to become ready at a restart. Never zero.
+    pub restart_timeout: Duration,
+    /// How long sessions may stay with the old process behind a restart; `None`: as they like.
+    pub restart_grace: Option<Duration>,
     /// What is logged, and how.
     pub log: Log,
     /// Where it stands: replicas there are read from first.

@@ -47,6 +47,8 @@ pub(crate) struct Proxy {
     pub(crate) auth_failures_per_minute: Option<u64>,
     pub(crate) auth_seed_file: Option<PathBuf>,
     pub(crate) shutdown_timeout: Option<Period>,
+    pub(crate) restart_timeout: Option<Period>,
+    pub(crate) restart_grace: Option<Period>,
     pub(crate) log_format: Option<LogFormat>,
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) region: Option<String>,

@@ -5,6 +5,7 @@ use crate::net::{Socket, proxy_header};
 use std::{
     io,
     net::SocketAddr,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -15,7 +16,7 @@ use tokio::{
 };
 
 /// Connections that are not logged in yet; more wait in the kernel's queue.
-const LOGINS_MAX: usize = 5_000;
+const LOGINS_MAX: u32 = 5_000;
 
 /// The kernel's queue.
 const BACKLOG: u32 = 4096;
@@ -72,17 +73,40 @@ fn remove_stale(path: &Path) {
 }
 
 impl Bound {
-    /// From a socket that the service manager listens on.
+    /// From a socket that listens already: TCP or, with a path, a socket file.
     ///
     /// # Errors
     /// When the runtime can't take it.
-    pub fn inherited(listener: std::net::TcpListener) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        let listener = Listener::Tcp(TcpListener::from_std(listener)?);
+    pub fn inherited(
+        socket: OwnedFd,
+        path: Option<&Path>,
+        proxy_protocol: bool,
+    ) -> io::Result<Self> {
+        let listener = if let Some(path) = path {
+            let listener = std::os::unix::net::UnixListener::from(socket);
+            listener.set_nonblocking(true)?;
+            Listener::Unix(UnixListener::from_std(listener)?, path.to_owned())
+        } else {
+            let listener = std::net::TcpListener::from(socket);
+            listener.set_nonblocking(true)?;
+            Listener::Tcp(TcpListener::from_std(listener)?)
+        };
         Ok(Self {
             listener,
-            proxy_protocol: false,
+            proxy_protocol,
         })
+    }
+
+    /// The same socket once more, for another process.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        let socket = match &self.listener {
+            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Unix(listener, _) => listener.as_fd(),
+        };
+        socket.try_clone_to_owned()
     }
 
     /// Where it listens, for people.
@@ -95,18 +119,21 @@ impl Bound {
         }
     }
 
-    /// Accepts until no more connections are taken; each is served in a task of its own.
+    /// Accepts until no more connections are taken; each is served in a task of its own. It returns
+    /// when all that came in are logged in or gone. The socket file goes with it, unless another process
+    /// listens on it.
     ///
     /// # Cancel safety
     /// Cancel safe: an accepted connection is in its task.
     pub async fn serve(self, frontend: Arc<Frontend>) {
-        let logins = Arc::new(Semaphore::new(LOGINS_MAX));
+        let logins = Arc::new(Semaphore::new(LOGINS_MAX as usize));
         loop {
             let Ok(turn) = Arc::clone(&logins).acquire_owned().await else {
                 return;
             };
             let accepted = tokio::select! {
                 () = frontend.closing.cancelled() => break,
+                () = frontend.retired.cancelled() => break,
                 accepted = self.accept() => accepted,
             };
             let socket = match accepted {
@@ -123,9 +150,13 @@ impl Bound {
                 drop(turn);
             });
         }
-        if let Listener::Unix(_, path) = &self.listener {
+        if let Listener::Unix(_, path) = &self.listener
+            && !frontend.retired.is_cancelled()
+        {
             drop(std::fs::remove_file(path));
         }
+        drop(self);
+        drop(logins.acquire_many(LOGINS_MAX).await);
     }
 
     async fn accept(&self) -> io::Result<Socket> {

@@ -9,7 +9,7 @@ use crate::{
     admission::Admitted,
     auth::{AuthError, Claim, Conversation, Method},
     net::{Flow, Peer, Socket},
-    sessions,
+    sessions::{self, CancelOutcome},
     wire::{PROTOCOL_MINOR_MAX, Refusal, SqlState, StartupPacket, backend},
 };
 use std::{sync::Arc, time::Duration};
@@ -39,7 +39,10 @@ pub(super) async fn serve(frontend: Arc<Frontend>, socket: Socket, peer: Peer) {
     };
     match handshake {
         Handshake::Cancel(conversation, key) => {
-            let outcome = sessions::cancel(&frontend.sessions, &key).await;
+            let outcome = match sessions::cancel(&frontend.sessions, &key).await {
+                CancelOutcome::Unknown => frontend.predecessors.cancel(&key).await,
+                outcome => outcome,
+            };
             metrics::counter!("pgusher_cancels_total", "result" => outcome.as_str()).increment(1);
             drop(conversation);
         }

@@ -22,7 +22,7 @@ use crate::{
     auth::Authenticator,
     net::BufferPool,
     pool::{Lanes, Pools},
-    sessions::Sessions,
+    sessions::{Predecessors, Sessions},
     tenant::Directory,
     tls::ServerTls,
 };
@@ -67,4 +67,8 @@ pub struct Frontend {
     pub tasks: TaskTracker,
     /// No more connections are taken.
     pub closing: CancellationToken,
+    /// Another process takes the connections; sessions go on here until they leave.
+    pub retired: CancellationToken,
+    /// Has the processes before this one cancel what their sessions do.
+    pub predecessors: Predecessors,
 }

@@ -15,9 +15,10 @@ pub async fn run(pools: Arc<Pools>, lanes: Lanes) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
+        let idle_max = pools.idle_max();
         for pool in pools.all() {
-            pool.close_stale();
-            if pool.config().limits.min_pool_size > 0 {
+            pool.close_stale(idle_max);
+            if idle_max.is_none() && pool.config().limits.min_pool_size > 0 {
                 // One slow upstream must not hold up the round for the others.
                 let lane = lanes.of(pool.tenant()).clone();
                 lane.spawn(async move { pool.fill().await });

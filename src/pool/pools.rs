@@ -15,9 +15,16 @@ use crate::{
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
+
+/// Behind a restart, the old process keeps a server so long for the next transaction of its sessions:
+/// the new process needs the connections.
+const RETIRED_IDLE_MAX: Duration = Duration::from_secs(2);
 
 /// Who is told of lost servers.
 type OnLost = Box<dyn Fn(&Lost) + Send + Sync>;
@@ -33,6 +40,7 @@ pub struct Pools {
     topologies: Topologies,
     builtins: KnownBuiltins,
     on_lost: OnceLock<OnLost>,
+    is_retired: AtomicBool,
 }
 
 impl Pools {
@@ -154,11 +162,29 @@ impl Pools {
         self.slots.lock().iter().map(|slots| slots.idle()).sum()
     }
 
+    /// No new clients come: idle servers are closed, now and whenever one was idle for a moment, and
+    /// no minimum is kept.
+    pub fn retire(&self) {
+        self.is_retired.store(true, Relaxed);
+        for pool in self.all() {
+            pool.close_idle(usize::MAX);
+        }
+        for slots in self.slots.lock().iter() {
+            slots.close_stale(Some(Duration::ZERO));
+        }
+    }
+
+    /// How long servers may be idle whatever their tenant says; `None`: as that says.
+    pub(super) fn idle_max(&self) -> Option<Duration> {
+        self.is_retired.load(Relaxed).then_some(RETIRED_IDLE_MAX)
+    }
+
     /// Closes slots that were idle for too long.
     pub(super) fn close_stale_slots(&self) {
+        let idle_max = self.idle_max();
         let mut pools = self.slots.lock();
         pools.retain(|slots| {
-            slots.close_stale();
+            slots.close_stale(idle_max);
             Arc::strong_count(slots) > 1 || slots.idle() > 0
         });
     }

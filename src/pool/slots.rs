@@ -279,8 +279,8 @@ impl SlotPool {
     }
 
     /// Closes those that were idle for too long, or are too old.
-    pub(super) fn close_stale(&self) {
-        let limit = Timeouts::default().server_idle;
+    pub(super) fn close_stale(&self, idle_max: Option<Duration>) {
+        let limit = idle_max.or(Timeouts::default().server_idle);
         let is_stale = |idle: &Idle| {
             let since = idle.server.returned_at.elapsed();
             limit.is_some_and(|limit| since >= limit) || idle.is_old()

@@ -562,25 +562,24 @@ impl TenantPool {
         });
     }
 
-    /// Closes servers that were idle for too long, beyond the minimum that is kept.
-    pub(super) fn close_stale(&self) {
+    /// Closes servers that were idle for too long, beyond the minimum that is kept. With `idle_max`,
+    /// that is what is too long, and no minimum is kept.
+    pub(super) fn close_stale(&self, idle_max: Option<Duration>) {
         self.known.surveyed().age();
         let inside = self.inside.load();
         for replica in inside.replicas() {
             replica.close_stale();
         }
         let tenant = &inside.route.tenant;
-        let mut spare = inside
-            .servers
-            .status()
-            .size
-            .saturating_sub(tenant.limits.min_pool_size as usize);
+        let minimum = match idle_max {
+            Some(_) => 0,
+            None => tenant.limits.min_pool_size as usize,
+        };
+        let limit = idle_max.or(tenant.timeouts.server_idle);
+        let mut spare = inside.servers.status().size.saturating_sub(minimum);
         inside.servers.retain(|pooled, _| {
             let idle = pooled.server.returned_at.elapsed();
-            let is_stale = tenant
-                .timeouts
-                .server_idle
-                .is_some_and(|limit| idle >= limit);
+            let is_stale = limit.is_some_and(|limit| idle >= limit);
             let close = is_stale && spare > 0;
             spare -= usize::from(close);
             !close

@@ -7,9 +7,11 @@
 
 mod cancel;
 mod handle;
+mod predecessors;
 mod registry;
 pub mod watchdog;
 
 pub use cancel::{CancelOutcome, cancel};
 pub use handle::{Activity, Counters, Order, SessionHandle, State};
+pub use predecessors::{CancelDoor, PREDECESSORS_MAX, Predecessors};
 pub use registry::{Sessions, Totals};

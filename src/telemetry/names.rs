@@ -37,6 +37,8 @@ pub const STATE_CHECKS_TOTAL: &str = "pgusher_state_checks_total";
 pub const LISTENERS_LAGGED_TOTAL: &str = "pgusher_listeners_lagged_total";
 /// Counter: reloads of `proxy.toml`; label [`RESULT`].
 pub const CONFIG_RELOADS_TOTAL: &str = "pgusher_config_reloads_total";
+/// Counter: restarts by SIGUSR2; label [`RESULT`].
+pub const RESTARTS_TOTAL: &str = "pgusher_restarts_total";
 /// Gauge: 1 while the registry answers, else 0.
 pub const REGISTRY_UP: &str = "pgusher_registry_up";
 /// Counter: sessions that were ended because they held up other tenants with a lock.
@@ -120,6 +122,10 @@ pub fn describe() {
         "Sessions that were ended because they did not take their notifications."
     );
     describe_counter!(CONFIG_RELOADS_TOTAL, "Reloads of proxy.toml, by result.");
+    describe_counter!(
+        RESTARTS_TOTAL,
+        "Restarts by SIGUSR2: those that failed, and the one that this process came from."
+    );
     describe_counter!(
         LOCK_TRESPASSES_TOTAL,
         "Sessions ended because they held up other tenants with a lock."

@@ -86,6 +86,7 @@ mod reload;
 mod replica_settings;
 mod replicas;
 mod resources;
+mod restart;
 mod routing;
 mod secrets;
 mod server_voice;

@@ -16,6 +16,8 @@ const LISTEN: &str = "127.0.0.1:6432";
 const OPERATOR_ADDRESSES: [&str; 2] = ["127.0.0.1/32", "::1/128"];
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+const RESTART_TIMEOUT: Duration = Duration::from_secs(30);
+const RESTART_GRACE: Duration = Duration::from_mins(5);
 /// Most bytes of a socket file's path (`sun_path` without its NUL).
 const SOCKET_PATH_MAX: usize = 107;
 /// Least bytes of the seed that hides which tenants exist.
@@ -65,6 +67,9 @@ impl Check<'_> {
         let login = self.period(at.key("login_timeout"), proxy.login_timeout, LOGIN_TIMEOUT);
         let shutdown = at.key("shutdown_timeout");
         let shutdown = self.period(shutdown, proxy.shutdown_timeout, SHUTDOWN_TIMEOUT);
+        let restart = at.key("restart_timeout");
+        let restart = self.period(restart, proxy.restart_timeout, RESTART_TIMEOUT);
+        let grace = proxy.restart_grace.map_or(RESTART_GRACE, |grace| grace.0);
         let seed = self.seed(at, proxy.auth_seed_file);
         let region = proxy.region.as_deref().map(url::region).transpose();
         let region = match region {
@@ -84,6 +89,8 @@ impl Check<'_> {
             auth_failures_per_minute: failures?,
             auth_seed_file: seed?,
             shutdown_timeout: shutdown?,
+            restart_timeout: restart?,
+            restart_grace: Some(grace).filter(|grace| !grace.is_zero()),
             log: Log {
                 format: proxy.log_format.unwrap_or_default(),
                 level: proxy.log_level.unwrap_or_default(),

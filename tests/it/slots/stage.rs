@@ -9,7 +9,7 @@ use pgusher::{
     net::BufferPool,
     pool::{self, Lanes, Pools},
     provisioning::prepare_slots,
-    sessions::{Sessions, watchdog},
+    sessions::{Predecessors, Sessions, watchdog},
     tenant::{
         Address, ApiKey, Cluster, ClusterName, Directory, KeyId, Limits, Login, Lookup, Pinning,
         Placement, PoolMode, Reads, Scope, ScramVerifier, Secret, SlotKey, Slots, Standbys, Status,
@@ -337,6 +337,8 @@ impl Stage {
             lanes,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
+            retired: CancellationToken::new(),
+            predecessors: Predecessors::default(),
         });
         let address = SocketAddr::from(([127, 0, 0, 1], port::free()));
         let _guard = doors.enter();
