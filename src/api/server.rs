@@ -25,6 +25,9 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const LIFE_MAX: Duration = Duration::from_mins(5);
 /// How long requests under way may take once the end was asked for.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
+/// Once the end was asked for: how long who has just come may take to ask. At a restart another process
+/// answers the next ones, and nobody is to see a difference.
+const FIRST_WORD_MAX: Duration = Duration::from_millis(500);
 /// When no connection can be accepted, for lack of descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -82,7 +85,15 @@ async fn serve(
         Some(tls) => {
             let handshake = timeout(HEAD_TIME_MAX, tls.accept(stream));
             // Who does not finish it has asked for nothing.
-            if let Some(Ok(Ok(stream))) = shutdown.run_until_cancelled(handshake).await {
+            let soon = async {
+                shutdown.cancelled().await;
+                sleep(FIRST_WORD_MAX).await;
+            };
+            let shaken = tokio::select! {
+                shaken = handshake => shaken,
+                () = soon => return,
+            };
+            if let Ok(Ok(stream)) = shaken {
                 answer(stream, (peer, router), shutdown).await;
             }
         }
@@ -95,7 +106,10 @@ async fn answer(
     (peer, router): (Peer, Router),
     shutdown: CancellationToken,
 ) {
+    let asked = CancellationToken::new();
+    let asks = asked.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
+        asks.cancel();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
         router.clone().call(request)
@@ -114,6 +128,11 @@ async fn answer(
             timeout(GRACE, connection).await.ok();
         }
         () = shutdown.cancelled() => {
+            let asked = timeout(FIRST_WORD_MAX, asked.cancelled());
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                _ = asked => {}
+            }
             connection.as_mut().graceful_shutdown();
             connection.await.ok();
         }

@@ -34,6 +34,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 /// In the new process's environment: the pid of the old one, so that it counts for no other.
 pub(super) const VARIABLE: &str = "PGUSHER_RESTART_OF";
@@ -201,11 +202,14 @@ impl Heritage {
     /// sockets that were handed over in vain.
     ///
     /// # Errors
-    /// When the old process doesn't answer, and doesn't end.
+    /// When the old process doesn't answer, and doesn't end; when this one is told to end before.
     ///
     /// # Cancel safety
     /// Not cancel safe: end the process.
-    pub(super) async fn take_over(self) -> anyhow::Result<Succession> {
+    pub(super) async fn take_over(
+        self,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Succession> {
         let Some(channel) = self.channel else {
             return Ok(Succession(None));
         };
@@ -222,11 +226,14 @@ impl Heritage {
             channel.write_all(&hello).await?;
             channel.read_u8().await
         };
-        match timeout(WORD_TIME_MAX, word).await {
-            Ok(Ok(GO)) => {}
-            Ok(Ok(_)) => anyhow::bail!("the old process said something else"),
-            Ok(Err(error)) => tracing::warn!(%error, "the old process has ended by itself"),
-            Err(_elapsed) => anyhow::bail!("the old process doesn't answer"),
+        // Who is to end already must not take over.
+        let word = shutdown.run_until_cancelled(timeout(WORD_TIME_MAX, word));
+        match word.await {
+            Some(Ok(Ok(GO))) => {}
+            Some(Ok(Ok(_))) => anyhow::bail!("the old process said something else"),
+            Some(Ok(Err(error))) => tracing::warn!(%error, "the old process has ended by itself"),
+            Some(Err(_elapsed)) => anyhow::bail!("the old process doesn't answer"),
+            None => anyhow::bail!("told to end before it took over"),
         }
         self.handed.close();
         Ok(Succession(Some(channel)))
@@ -304,7 +311,8 @@ mod tests {
             channel: Some(new),
             ..Heritage::default()
         };
-        let new = async { heritage.take_over().await.unwrap().serving().await };
+        let shutdown = CancellationToken::new();
+        let new = async { heritage.take_over(&shutdown).await.unwrap().serving().await };
         let (hello, ()) = tokio::join!(successor.serves(), new);
         assert_eq!(hello.unwrap().pid, std::process::id());
     }
@@ -317,7 +325,22 @@ mod tests {
             channel: Some(new),
             ..Heritage::default()
         };
-        heritage.take_over().await.unwrap().serving().await;
+        let shutdown = CancellationToken::new();
+        let succession = heritage.take_over(&shutdown).await.unwrap();
+        succession.serving().await;
+    }
+
+    #[tokio::test]
+    async fn a_new_process_that_is_to_end_does_not_take_over() {
+        let (old, new) = UnixStream::pair().unwrap();
+        let heritage = Heritage {
+            channel: Some(new),
+            ..Heritage::default()
+        };
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+        assert!(heritage.take_over(&shutdown).await.is_err());
+        assert!(Successor::new(old).unwrap().serves().await.is_err());
     }
 
     #[tokio::test]

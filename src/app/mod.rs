@@ -250,7 +250,9 @@ impl App {
         (reloads, restarts): (mpsc::Receiver<()>, mpsc::Receiver<()>),
         on_ready: impl FnOnce(&Ready) + Send,
     ) -> anyhow::Result<()> {
-        let succession = std::mem::take(&mut self.heritage).take_over().await?;
+        let succession = std::mem::take(&mut self.heritage)
+            .take_over(&shutdown)
+            .await?;
         let restarts = Restarts::new(restarts, &self)?;
         let sessions = Arc::clone(&self.frontend.sessions);
         self.relay.spawn(watchdog::run(sessions));

@@ -68,8 +68,13 @@ impl App {
         let admin_tls = HttpTls::read(config.admin.certificate.as_ref())?;
         frontend.tls.load(tls_files(&config.proxy).as_ref())?;
         self.reload_master_keys().await?;
-        for key in config.diff_restart(&self.config) {
-            tracing::warn!(key, "this change needs a restart");
+        if !frontend.retired.is_cancelled() {
+            for key in config.diff_restart(&self.config) {
+                tracing::warn!(
+                    key,
+                    "this change needs a restart (SIGUSR2: without downtime)"
+                );
+            }
         }
         self.admin_tls.follow(&admin_tls);
         frontend.door.store(Arc::new(door(&config.proxy)));

@@ -143,7 +143,7 @@ impl Restarts {
             while signals.recv().await.is_some() {
                 tracing::warn!(pid, "no restart: another process has taken over already");
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             () = all_left => {}
@@ -272,6 +272,7 @@ impl Newcomer {
 /// Says when the new process has ended, while this one is still there.
 async fn follow(mut child: Child) {
     match child.wait().await {
+        Ok(status) if status.success() => tracing::info!("the process that took over has ended"),
         Ok(status) => tracing::warn!(%status, "the process that took over has ended"),
         Err(error) => tracing::error!(%error, "the process that took over is not followed"),
     }

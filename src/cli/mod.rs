@@ -54,6 +54,7 @@ With a [registry] in proxy.toml:
   pgusher tenant create acme --tier schema
 
 A change of proxy.toml is noticed by itself (or at SIGHUP); a file with an error changes nothing.
+SIGUSR2 replaces the program, or what only a restart can change, without downtime.
 Exit status: 0 well, 1 something went wrong, 2 wrong command or configuration.";
 
 /// A PostgreSQL proxy that routes by tenant.

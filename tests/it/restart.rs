@@ -547,3 +547,25 @@ fn a_stop_in_the_middle_of_a_restart_stops_both() {
     eventually("the new one ends", || has_ended(slow));
     assert!(own.connect().try_open().is_err());
 }
+
+#[test]
+fn a_drain_as_kubernetes_asks_for_it() {
+    let place = Postgres::shared().place();
+    let mut proxy = Proxy::of([Tenant::new("acme", &place)]).admin().start();
+    let admin = Http::new(proxy.admin_port());
+    let mut idle = proxy.connect("acme").login();
+    let mut busy = proxy.connect("acme").login();
+    busy.exec("create table t (i int); begin; insert into t values (1)");
+    // While preStop waits for the endpoints to change, it goes on.
+    assert_eq!(admin.get("/readyz").status, 200);
+    proxy.connect("acme").login().is_in_step();
+    proxy.signal("TERM");
+    idle.ends_with("57P01");
+    assert_eq!(admin.get("/readyz").status, 503);
+    assert_eq!(admin.get("/healthz").status, 200);
+    busy.exec("insert into t values (2)");
+    assert_eq!(error(&busy.query("commit")), None);
+    busy.ends_with("57P01");
+    assert_eq!(proxy.end().code(), Some(0));
+    assert_eq!(place.direct().login().value("select count(*) from t"), "2");
+}
