@@ -2,6 +2,7 @@
 
 use crate::harness::{
     Client, Connect, DEADLINE, Mode, Place, Postgres, Proxy, Request, Tenant,
+    books::Books,
     connect::{Address, V3_0, V3_2},
     eventually, eventually_some,
     frames::{code, error},
@@ -104,6 +105,11 @@ impl Line {
     }
 }
 
+/// Waits for a socket that is listened on a moment later than the first.
+fn listens(connect: &Connect) {
+    eventually("it listens", || connect.try_open().is_ok());
+}
+
 fn has_ended(pid: u32) -> bool {
     fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.is_empty())
         || !Path::new(&format!("/proc/{pid}")).exists()
@@ -132,6 +138,7 @@ fn three_restarts_disturb_nobody() {
     let mut line = Line::of(builder.set("listen", unix));
     let tcp = line.connect("acme");
     let unix = line.connect("acme").address(Address::Unix(path));
+    listens(&unix);
     let admin = line.admin_port();
     let (is_done, visits, transactions) =
         (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
@@ -327,6 +334,7 @@ fn the_new_process_serves_by_the_new_file() {
     let mut line = Line::of(builder.set("listen", listen[0].clone()));
     let at = |path: &PathBuf| line.connect("acme").address(Address::Unix(path.clone()));
     let [old, new] = [at(&paths[0]), at(&paths[1])];
+    listens(&old);
     old.login().is_in_step();
     let tcp = format!("127.0.0.1:{}", line.port());
     line.file.set("listen", vec![listen[1].clone(), tcp]);
@@ -345,6 +353,27 @@ fn the_new_process_serves_by_the_new_file() {
     assert!(line.end().success());
     // The socket file is the new process's now.
     new.login().is_in_step();
+}
+
+#[test]
+fn tenants_of_the_registry_go_on_with_both() {
+    let books = Books::new(Postgres::shared());
+    let line = Line::of(books.proxy().admin());
+    books.add_cluster(Postgres::shared().endpoint());
+    books.add("acme", &Postgres::shared().place());
+    let login = || eventually_some("acme logs in", || line.connect("acme").try_login().ok());
+    let mut old = login();
+    old.exec("begin");
+    line.restart(line.pid());
+    let mut new = login();
+    new.exec("begin");
+    assert_eq!(Http::new(line.admin_port()).get("/readyz").status, 200);
+    old.exec("commit");
+    // What changes now concerns the sessions of both.
+    let suspend = "update pgusher.tenant set status = 'suspended' where id = 'acme'";
+    books.admin().exec(suspend);
+    old.ends_with("57P01");
+    new.ends_with("57P01");
 }
 
 #[test]
