@@ -34,6 +34,7 @@ fn cluster(replicas: Vec<Replica>, standbys: Standbys) -> Arc<Cluster> {
         primary: address(0),
         replicas,
         standbys,
+        is_paused: false,
         watch: None,
         max_server_connections: 10,
         max_parallel_connects: 1,

@@ -56,6 +56,7 @@ impl Servers {
             primary,
             replicas: vec![Replica::at(first), Replica::at(second)],
             standbys,
+            is_paused: false,
             watch: Some(Watch {
                 login: Login {
                     role: role.into(),
