@@ -5,7 +5,7 @@ use pgusher::{
     net::{Flow, Socket, Stream},
     pool::TenantPool,
     relay::{Client, End, Lease, Relay},
-    tenant::{Address, PoolMode, Scope, TenantId, UpstreamTls},
+    tenant::{Address, PoolMode, ReadTarget, Scope, TenantId, UpstreamTls},
     upstream::{Endpoint, Identity, Server, Settings, Suspicion},
 };
 use std::{
@@ -94,6 +94,7 @@ impl Lane {
             let lease = Lease {
                 reading: &pgusher::relay::Reading::Unsplit,
                 mode: PoolMode::Transaction,
+                target: ReadTarget::Auto,
                 prepared_max: PREPARED_MAX,
                 pinned: Suspicion::NONE,
                 asked_ms: 0,

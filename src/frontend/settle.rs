@@ -61,6 +61,7 @@ impl Session {
         Lease {
             reading,
             mode: self.mode,
+            target: self.target,
             prepared_max: self.prepared_max,
             pinned: pin.kinds,
             asked_ms: pin.asked_ms,

@@ -45,7 +45,7 @@ use crate::{
     net::Flow,
     pool::TenantPool,
     sessions::{Activity, Order},
-    tenant::PoolMode,
+    tenant::{PoolMode, ReadTarget},
     upstream::{Expect, Numbers, Server, StatementId, Suspicion, TxStatus},
     wire::{FrameError, Refusal, SqlState, frontend},
 };
@@ -233,6 +233,7 @@ pub struct Relay<'a> {
     client: &'a mut Client,
     server: &'a mut Server,
     mode: PoolMode,
+    target: ReadTarget,
     pool: &'a TenantPool,
     prepared_max: usize,
     reading: &'a Reading,
@@ -298,6 +299,8 @@ pub struct Lease<'a> {
     pub reading: &'a Reading,
     /// For how long.
     pub mode: PoolMode,
+    /// Where the session wants its statements to run.
+    pub target: ReadTarget,
     /// Prepared statements kept on a server.
     pub prepared_max: usize,
     /// State that the session keeps its server for.
@@ -350,6 +353,7 @@ impl<'a> Relay<'a> {
             client,
             server,
             mode: lease.mode,
+            target: lease.target,
             pool,
             prepared_max: lease.prepared_max,
             reading: lease.reading,

@@ -44,6 +44,7 @@ impl Relay<'_> {
             ("pgusher.key", handle.key_id.to_string()),
             ("pgusher.pool_mode", self.mode.to_string()),
             ("pgusher.pin", pin.join(", ")),
+            ("pgusher.target", self.target.as_str().to_owned()),
         ];
         let facts = tenant.facts(handle.scope).into_iter().chain(now);
         Settings::new(facts.map(|(name, value)| (name.into(), value.into())))

@@ -171,6 +171,18 @@ fn each_tier_scope_and_mode_is_told() {
 }
 
 #[test]
+fn a_session_is_told_where_it_wanted_its_statements_to_run() {
+    let proxy = proxy();
+    let connect = proxy.connect("acme").options("-c pgusher.target=primary");
+    let mut client = connect.login();
+    assert_eq!(client.value("show pgusher.target"), "primary");
+    if !is_left_out() {
+        let wrong = proxy.connect("acme").options("-c pgusher.target=standby");
+        assert_eq!(wrong.refused().code(), "22023");
+    }
+}
+
+#[test]
 fn a_read_only_key_is_told_its_scope() {
     let place = Postgres::shared().place();
     let reader = place.add_reader();
