@@ -5,6 +5,7 @@
 //! relaying threads, where the session's task owns it until the end.
 
 mod channels;
+mod greeting;
 mod handshake;
 mod idle;
 mod listener;

@@ -384,3 +384,34 @@ fn both(one: Verdict, other: Verdict) -> Verdict {
 fn count_retry(reason: &'static str) {
     metrics::counter!("pgusher_reads_retried_total", "reason" => reason).increment(1);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::Mode;
+
+    const READ: Verdict = Verdict {
+        target: Target::Replica,
+        transaction: Transaction::None,
+        reason: Reason::Read,
+    };
+
+    #[test]
+    fn a_batch_is_a_read_when_all_of_it_is() {
+        let write = primary(Reason::Write);
+        assert_eq!(both(READ, READ), READ);
+        assert_eq!(both(READ, write), write);
+        assert_eq!(both(write, READ), write);
+    }
+
+    #[test]
+    fn a_transaction_that_begins_in_a_batch_is_alone_in_it() {
+        let begin = Verdict {
+            transaction: Transaction::Begin(Mode::default()),
+            ..READ
+        };
+        assert_eq!(both(begin, begin), begin, "its Parse and its Bind");
+        assert_eq!(both(begin, READ), primary(Reason::Several));
+        assert_eq!(both(READ, begin), primary(Reason::Several));
+    }
+}

@@ -289,6 +289,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_put_back_comes_before_what_was_read_behind_it() {
+        let mut flow = holding(b"abcdef");
+        flow.approve(4);
+        flow.drop_unsent();
+        flow.put_back(b"abcd");
+        assert_eq!(flow.unscanned(), b"abcdef");
+        assert_eq!(flow.unsent(), 0);
+    }
+
+    #[test]
     fn an_idle_flow_lends_its_outbox_to_the_next() {
         let pool = BufferPool::new(1, 1);
         let (mut one, mut two) = (Flow::new(pool.clone()), Flow::new(pool));

@@ -14,6 +14,7 @@ mod inside;
 mod janitor;
 mod known;
 mod lanes;
+mod lending;
 mod pids;
 mod pools;
 mod replicas;

@@ -158,3 +158,28 @@ impl Split {
         self.builtins.0.insert(key, Arc::clone(builtins));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::Reason;
+
+    #[test]
+    fn every_reason_is_counted() {
+        for reason in Reason::ALL {
+            assert!(REASONS.contains(&reason.as_str()), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_catalogue_holds_until_definitions_change() {
+        let split = Split::new(KnownBuiltins::default());
+        assert!(split.is_due(0) && split.catalogue(0).is_none());
+        split.learn(Catalogue::unknown(), 0);
+        assert!(!split.is_due(0) && split.catalogue(0).is_some());
+        assert!(split.is_due(1) && split.catalogue(1).is_none());
+        assert!(split.claim() && !split.claim());
+        split.unclaim();
+        assert!(split.claim());
+    }
+}

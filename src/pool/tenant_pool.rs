@@ -1,9 +1,8 @@
 //! The servers of one tenant and scope.
 
 use super::{
-    Checkout, CheckoutError,
     budget::Spare,
-    dialer::{Dialer, Route},
+    dialer::Dialer,
     inside::{Confirmed, Inside, Source},
     known::{Known, PinPlace},
     replicas::Replicas,
@@ -11,36 +10,19 @@ use super::{
 };
 use crate::{
     notify::{Bounds, Dial, Hub, Lender},
-    sessions::SessionHandle,
     tenant::{Cluster, Scope, Tenant, TenantId},
     upstream::{Settings, Statements, Survey, Suspicion, UpstreamError, Welcome},
 };
 use arc_swap::{ArcSwap, Guard};
-use deadpool::managed::{PoolError, Timeouts};
+use deadpool::managed::Timeouts;
 use std::{
-    future::Future,
-    pin::{Pin, pin},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::Poll,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::sync::Notify;
-
-/// How long a client waits for a server where its tenant sets no limit.
-const WAIT_MAX: Duration = Duration::from_hours(1);
-
-/// While the cluster's budget is used up: at most so long until the next try.
-const BUDGET_RETRY: Duration = Duration::from_millis(250);
-
-/// While a cluster has no primary that answers: at most so long until the next try.
-const FAILOVER_RETRY: Duration = Duration::from_millis(50);
-
-/// A password that PostgreSQL refuses may have been changed there a moment ago: so long the new one
-/// is waited for before the client is told.
-const NEW_PASSWORD_WAIT: Duration = Duration::from_secs(5);
 
 /// How many servers a pool has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,20 +40,17 @@ pub struct TenantPool {
     tenant: TenantId,
     scope: Scope,
     uses_slots: bool,
-    inside: ArcSwap<Inside>,
+    pub(super) inside: ArcSwap<Inside>,
     /// Told when `inside` is another.
-    replaced: Notify,
+    pub(super) replaced: Notify,
     /// Shared names of prepared statements.
     pub statements: Statements,
     known: Known,
     hub: OnceLock<Arc<Hub>>,
     split: OnceLock<Box<Split>>,
     builtins: KnownBuiltins,
-    is_closed: AtomicBool,
+    pub(super) is_closed: AtomicBool,
 }
-
-/// What a pool inside says to who asks for a server.
-type Answer = Result<deadpool::managed::Object<Dialer>, PoolError<UpstreamError>>;
 
 impl std::fmt::Debug for TenantPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -352,171 +331,6 @@ impl TenantPool {
         }
     }
 
-    /// Lends a server. At once when one is idle; else makes one, or waits in order.
-    ///
-    /// # Errors
-    /// [`CheckoutError`] says what the client is told.
-    ///
-    /// # Cancel safety
-    /// Cancel safe: a place in the queue is given up.
-    pub async fn checkout(&self, session: &Arc<SessionHandle>) -> Result<Checkout, CheckoutError> {
-        // Most of the time a server is idle, and this first poll is all that happens.
-        let mut inside = self.inside.load();
-        if inside.has_no_primary() {
-            Box::pin(self.hold(session)).await?;
-            inside = self.inside.load();
-        }
-        let timeouts = Timeouts {
-            wait: None,
-            create: None,
-            recycle: None,
-        };
-        let mut get = pin!(inside.servers.timeout_get(&timeouts));
-        let polled = std::future::poll_fn(|cx| Poll::Ready(get.as_mut().poll(cx))).await;
-        if let Poll::Ready(Ok(object)) = polled {
-            return Ok(Checkout::new(object, session, (&self.tenant, self.scope)));
-        }
-        let waited = Instant::now();
-        let wait_max = inside.route.tenant.timeouts.query_wait.unwrap_or(WAIT_MAX);
-        let first = match polled {
-            Poll::Ready(answer) => Some(answer),
-            Poll::Pending => None,
-        };
-        let asked = Arc::clone(&inside);
-        let waiting: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
-            let mut by_budget =
-                matches!(first, Some(Err(PoolError::Backend(UpstreamError::Budget))));
-            let object = tokio::select! {
-                biased;
-                order = session.ordered() => Err(CheckoutError::Ordered(order)),
-                object = async {
-                    let first = match first {
-                        Some(answer) => answer,
-                        None => get.await,
-                    };
-                    self.persist((first, asked), &mut by_budget).await
-                } => object,
-                () = tokio::time::sleep(wait_max) => Err(CheckoutError::Wait { by_budget: false }),
-            };
-            object.map_err(|error| match error {
-                CheckoutError::Wait { .. } => CheckoutError::Wait { by_budget },
-                error => error,
-            })
-        });
-        let object = waiting.await?;
-        metrics::histogram!("pgusher_checkout_wait_seconds").record(waited.elapsed());
-        Ok(Checkout::new(object, session, (&self.tenant, self.scope)))
-    }
-
-    /// Goes on asking while the budget is used up, the pool inside is being replaced, or the
-    /// password is being changed.
-    async fn persist(
-        &self,
-        first: (Answer, Arc<Inside>),
-        by_budget: &mut bool,
-    ) -> Result<deadpool::managed::Object<Dialer>, CheckoutError> {
-        let (mut answer, mut asked) = first;
-        let mut held_since = None;
-        loop {
-            match answer {
-                Ok(object) => {
-                    if held_since.is_some() {
-                        count_hold("served");
-                    }
-                    return Ok(object);
-                }
-                Err(PoolError::Backend(UpstreamError::Budget)) => {
-                    *by_budget = true;
-                    let budget = Arc::clone(&self.inside.load().route.budget);
-                    budget.freed(BUDGET_RETRY).await;
-                }
-                Err(PoolError::Backend(error)) if may_hold(&error, &asked) => {
-                    let now = Instant::now();
-                    let since = *held_since.get_or_insert(now);
-                    let hold = self.config().reads.failover_hold;
-                    if now.duration_since(since) >= hold {
-                        count_hold("expired");
-                        return Err(CheckoutError::NoPrimary);
-                    }
-                    let pause = FAILOVER_RETRY.min(hold);
-                    drop(tokio::time::timeout(pause, self.replaced.notified()).await);
-                }
-                Err(PoolError::Backend(error)) => {
-                    if !(error.is_wrong_password() && self.is_replaced(&asked.route).await) {
-                        return Err(error.into());
-                    }
-                }
-                Err(PoolError::Closed) if !self.is_closed.load(Relaxed) => {}
-                Err(_) => return Err(CheckoutError::Closed),
-            }
-            let inside = self.inside.load_full();
-            asked = Arc::clone(&inside);
-            answer = inside.servers.timeout_get(&Timeouts::default()).await;
-        }
-    }
-
-    /// Waits for a primary, as long as the tenant's `failover_hold` is.
-    async fn hold(&self, session: &Arc<SessionHandle>) -> Result<(), CheckoutError> {
-        let mut limit = self.config().reads.failover_hold;
-        let inside = self.inside.load_full();
-        if inside.topology.as_ref().is_some_and(|it| it.is_settling()) {
-            // Nobody is lost yet.
-            limit = limit.max(inside.route.cluster.standbys.watch_timeout * 2);
-        }
-        let found = async {
-            loop {
-                // From here on nothing is missed.
-                let mut replaced = pin!(self.replaced.notified());
-                replaced.as_mut().enable();
-                let inside = self.inside.load_full();
-                let changes = inside.topology.as_ref().map(|it| it.changes());
-                if !inside.has_no_primary() {
-                    return;
-                }
-                let changed = async {
-                    match changes {
-                        Some(mut changes) => drop(changes.changed().await),
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    () = changed => {}
-                    () = replaced => {}
-                    () = tokio::time::sleep(FAILOVER_RETRY) => {}
-                }
-            }
-        };
-        tokio::select! {
-            biased;
-            order = session.ordered() => Err(CheckoutError::Ordered(order)),
-            () = found => {
-                count_hold("served");
-                Ok(())
-            }
-            () = tokio::time::sleep(limit) => {
-                count_hold("expired");
-                Err(CheckoutError::NoPrimary)
-            }
-        }
-    }
-
-    /// Waits a while for another route than the one that was asked.
-    async fn is_replaced(&self, asked: &Arc<Route>) -> bool {
-        let replaced = async {
-            loop {
-                let mut told = pin!(self.replaced.notified());
-                // From here on nothing is missed.
-                told.as_mut().enable();
-                if !Arc::ptr_eq(&self.inside.load().route, asked) {
-                    return;
-                }
-                told.await;
-            }
-        };
-        let waited = tokio::time::timeout(NEW_PASSWORD_WAIT, replaced).await;
-        waited.is_ok()
-    }
-
     /// Notes that a server came back: whoever waits for the budget may take it.
     pub(super) fn returned(&self) {
         let inside = self.inside.load();
@@ -624,16 +438,4 @@ impl Spare for TenantPool {
     fn close_idle(&self, count: usize) {
         Self::close_idle(self, count);
     }
-}
-
-/// Whether a primary that can't be reached may be replaced by another in a moment.
-fn may_hold(error: &UpstreamError, asked: &Inside) -> bool {
-    let topology = asked.topology.as_ref().filter(|_| error.is_unreachable());
-    topology
-        .inspect(|topology| topology.suspect_primary())
-        .is_some()
-}
-
-fn count_hold(result: &'static str) {
-    metrics::counter!("pgusher_failover_holds_total", "result" => result).increment(1);
 }

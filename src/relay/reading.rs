@@ -297,3 +297,27 @@ impl RelayError {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(severity: &str, code: &str) -> Vec<u8> {
+        format!("S{severity}\0V{severity}\0C{code}\0Mtext\0\0").into_bytes()
+    }
+
+    #[test]
+    fn what_only_a_standby_refuses_goes_to_the_primary() {
+        for (code, moved) in [
+            ("25006", Some(Moved::ReadOnly)),
+            ("0A000", Some(Moved::ReadOnly)),
+            ("40001", Some(Moved::Conflict)),
+            ("42P01", None),
+            ("57014", None),
+        ] {
+            assert_eq!(Moved::by(&error("ERROR", code)), moved, "{code}");
+        }
+        assert_eq!(Moved::by(&error("FATAL", "57P01")), Some(Moved::Lost));
+        assert_eq!(Moved::by(b""), None);
+    }
+}
