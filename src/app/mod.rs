@@ -33,7 +33,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use combined::Combined;
 use handover::Heritage;
-use restart::Restarts;
+use restart::{Doors, Restarts};
 use sockets::Label;
 use std::{
     net::{SocketAddr, TcpListener},
@@ -263,10 +263,10 @@ impl App {
         let listeners = std::mem::take(&mut self.listeners);
         let addresses = listeners.iter().map(|(_, bound)| bound.address());
         let listen = addresses.collect();
-        let doors = TaskTracker::new();
+        let doors = Doors::default();
         for (_, listener) in listeners {
-            let serving = listener.serve(Arc::clone(&self.frontend));
-            self.login.spawn(doors.track_future(serving));
+            let serving = listener.serve(Arc::clone(&self.frontend), doors.logins.clone());
+            self.login.spawn(doors.listeners.track_future(serving));
         }
         let ended = CancellationToken::new();
         let admin = self.serve_admin(&ended)?;

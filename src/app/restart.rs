@@ -26,6 +26,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// How long a new process that has closed its channel, or was killed, may take to end.
 const END_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// How long listeners may take to close.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// What the file says about restarts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -51,6 +54,14 @@ struct Estate {
     program: PathBuf,
     frontend: Arc<Frontend>,
     limits: watch::Receiver<Limits>,
+}
+
+/// What takes connections.
+#[derive(Debug, Default)]
+pub(super) struct Doors {
+    pub(super) listeners: TaskTracker,
+    /// Connections on their way to a session.
+    pub(super) logins: TaskTracker,
 }
 
 /// Waits for SIGUSR2.
@@ -102,13 +113,13 @@ impl Restarts {
         })
     }
 
-    /// Waits until a successor serves; then until this process's sessions and logins (`doors`) have
-    /// ended, or `restart_grace` has passed.
+    /// Waits until a successor serves; then until this process's sessions and logins have ended, or
+    /// `restart_grace` has passed.
     ///
     /// # Cancel safety
     /// A new process that does not serve yet is killed. The sockets that are kept to be handed over are
     /// closed.
-    pub(super) async fn leave(self, doors: TaskTracker) {
+    pub(super) async fn leave(self, doors: Doors) {
         let Self {
             mut signals,
             estate,
@@ -122,6 +133,9 @@ impl Restarts {
         } = estate;
         frontend.retired.cancel();
         drop(sockets);
+        doors.listeners.close();
+        // One that just could not accept takes a moment.
+        drop(timeout(CLOSE_TIME_MAX, doors.listeners.wait()).await);
         let pid = heir.hello.pid;
         tracing::info!(
             pid,
@@ -134,8 +148,8 @@ impl Restarts {
         tokio::spawn(follow(heir.child));
         frontend.pools.retire();
         let all_left = async {
-            doors.close();
-            doors.wait().await;
+            doors.logins.close();
+            doors.logins.wait().await;
             frontend.tasks.close();
             frontend.tasks.wait().await;
         };

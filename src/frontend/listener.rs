@@ -12,11 +12,12 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
+use tokio_util::task::TaskTracker;
 
 /// Connections that are not logged in yet; more wait in the kernel's queue.
-const LOGINS_MAX: u32 = 5_000;
+const LOGINS_MAX: usize = 5_000;
 
 /// The kernel's queue.
 const BACKLOG: u32 = 4096;
@@ -119,44 +120,44 @@ impl Bound {
         }
     }
 
-    /// Accepts until no more connections are taken; each is served in a task of its own. It returns
-    /// when all that came in are logged in or gone. The socket file goes with it, unless another process
-    /// listens on it.
+    /// Accepts until no more connections are taken; each is served up to its login in a task of its own,
+    /// among `logins`. The socket file goes with it, unless another process listens on it.
     ///
     /// # Cancel safety
     /// Cancel safe: an accepted connection is in its task.
-    pub async fn serve(self, frontend: Arc<Frontend>) {
-        let logins = Arc::new(Semaphore::new(LOGINS_MAX as usize));
+    pub async fn serve(self, frontend: Arc<Frontend>, logins: TaskTracker) {
+        let turns = Arc::new(Semaphore::new(LOGINS_MAX));
+        let (closing, retired) = (frontend.closing.clone(), frontend.retired.clone());
         loop {
-            let Ok(turn) = Arc::clone(&logins).acquire_owned().await else {
-                return;
-            };
-            let accepted = tokio::select! {
-                () = frontend.closing.cancelled() => break,
-                () = frontend.retired.cancelled() => break,
-                accepted = self.accept() => accepted,
-            };
-            let socket = match accepted {
-                Ok(socket) => socket,
-                Err(error) => {
-                    tracing::error!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
+            let (socket, turn) = tokio::select! {
+                () = closing.cancelled() => break,
+                () = retired.cancelled() => break,
+                next = self.next(&turns) => match next {
+                    Ok(next) => next,
+                    Err(error) => {
+                        tracing::error!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                },
             };
             let (frontend, proxy_protocol) = (Arc::clone(&frontend), self.proxy_protocol);
-            tokio::spawn(async move {
+            logins.spawn(async move {
                 greet(frontend, socket, proxy_protocol).await;
                 drop(turn);
             });
         }
         if let Listener::Unix(_, path) = &self.listener
-            && !frontend.retired.is_cancelled()
+            && !retired.is_cancelled()
         {
             drop(std::fs::remove_file(path));
         }
-        drop(self);
-        drop(logins.acquire_many(LOGINS_MAX).await);
+    }
+
+    /// The next connection, once there is a turn for it.
+    async fn next(&self, turns: &Arc<Semaphore>) -> io::Result<(Socket, OwnedSemaphorePermit)> {
+        let turn = Arc::clone(turns).acquire_owned().await;
+        Ok((self.accept().await?, turn.map_err(io::Error::other)?))
     }
 
     async fn accept(&self) -> io::Result<Socket> {

@@ -343,7 +343,7 @@ impl Stage {
         let address = SocketAddr::from(([127, 0, 0, 1], port::free()));
         let _guard = doors.enter();
         let bound = bind(Ok(address), false).unwrap();
-        doors.spawn(bound.serve(frontend));
+        doors.spawn(bound.serve(frontend, TaskTracker::new()));
         Self {
             address,
             pools,
