@@ -26,7 +26,7 @@ use std::{
     mem::MaybeUninit,
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::{net::UnixStream, process::parent_id},
+        unix::{fs::MetadataExt as _, net::UnixStream},
     },
     time::Duration,
 };
@@ -36,8 +36,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// In the new process's environment: the pid of the old one, so that it counts for no other.
-pub(super) const VARIABLE: &str = "PGUSHER_RESTART_OF";
+/// In the new process's environment: which socket its standard input is, so that it counts for no other
+/// process, and still does when the old one has died.
+pub(super) const VARIABLE: &str = "PGUSHER_RESTART_CHANNEL";
 
 /// Sockets that can be handed over: what the kernel takes in one message.
 const SOCKETS_MAX: usize = 253;
@@ -69,6 +70,15 @@ struct Estate {
 pub(super) struct Hello {
     pub(super) pid: u32,
     pub(super) version: String,
+}
+
+/// Tells this socket from all others of the machine.
+///
+/// # Errors
+/// When there is no descriptor left.
+pub(super) fn identity(socket: &OwnedFd) -> io::Result<String> {
+    let metadata = fs::File::from(socket.try_clone()?).metadata()?;
+    Ok(format!("{}:{}", metadata.dev(), metadata.ino()))
 }
 
 /// Hands over sockets, to be read by a process that may not have been started yet.
@@ -151,11 +161,14 @@ impl Heritage {
     /// # Errors
     /// When it can't be read.
     pub(super) fn receive() -> anyhow::Result<Self> {
-        let old = env::var(VARIABLE).ok().and_then(|pid| pid.parse().ok());
-        if old != Some(parent_id()) {
+        let Ok(expected) = env::var(VARIABLE) else {
+            return Ok(Self::default());
+        };
+        let channel = io::stdin().as_fd().try_clone_to_owned()?;
+        if identity(&channel)? != expected {
             return Ok(Self::default());
         }
-        let channel = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        let channel = UnixStream::from(channel);
         // Nobody else is to find it there, such as a command that reads a key.
         rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?)?;
         Self::read(channel).context("the old process does not hand over")

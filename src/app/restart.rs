@@ -2,7 +2,7 @@
 
 use super::{
     App,
-    handover::{Hello, Successor, VARIABLE, hand_over},
+    handover::{self, Hello, Successor, VARIABLE, hand_over},
     notify_service_manager,
     sockets::Label,
 };
@@ -241,13 +241,14 @@ impl Estate {
         doors.extend_from_slice(self.frontend.predecessors.names());
         hand_over(&ours, &self.sockets, doors)?;
         let theirs = OwnedFd::from(theirs);
+        let identity = handover::identity(&theirs)?;
         let mut arguments = env::args_os();
         let name = arguments.next().unwrap_or_default();
         let arguments: Vec<_> = arguments.collect();
         let spawn = |program: &std::ffi::OsStr| {
             Command::new(program)
                 .args(&arguments)
-                .env(VARIABLE, std::process::id().to_string())
+                .env(VARIABLE, &identity)
                 .env_remove("LISTEN_PID")
                 .env_remove("LISTEN_FDS")
                 .env_remove("LISTEN_FDNAMES")

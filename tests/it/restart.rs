@@ -558,6 +558,29 @@ fn the_program_is_replaced_by_what_has_its_name_now() {
 }
 
 #[test]
+fn the_new_process_serves_though_the_old_one_dies_meanwhile() {
+    let (mut own, notified) = own(&Postgres::shared().place(), |_, _| {});
+    until_notified(&notified, "READY=1");
+    let [begun, go] = ["begun", "go"].map(|name| own.folder.path().join(name));
+    own.replace(&format!(
+        "echo > {}; until [ -e {} ]; do sleep 0.02; done; exec {PROGRAM} \"$@\"",
+        begun.display(),
+        go.display()
+    ));
+    signal("USR2", &own.child.id().to_string());
+    eventually("it begins", || begun.exists());
+    own.child.kill().unwrap();
+    own.child.wait().unwrap();
+    // Nobody is refused; it only takes a moment.
+    let mut waiting = own.connect().open();
+    fs::write(&go, "").unwrap();
+    waiting.send_bytes(&own.connect().startup_packet());
+    waiting.until('R');
+    until_notified(&notified, "READY=1");
+    own.connect().login().is_in_step();
+}
+
+#[test]
 fn a_stop_in_the_middle_of_a_restart_stops_both() {
     let (mut own, notified) = own(&Postgres::shared().place(), |_, _| {});
     until_notified(&notified, "READY=1");
