@@ -4,7 +4,7 @@ use super::{
     Lsn, Topology,
     figures::FOREIGN,
     lag::Samples,
-    node::Node,
+    node::{Asked, Node},
     probe::{Answer, Fault},
     roles::{Standing, is_of, primary_of, system_of},
 };
@@ -24,6 +24,8 @@ pub(super) struct Known {
     /// Every server has answered once or failed to: before, an old primary could be the first to
     /// answer.
     is_settled: bool,
+    /// It was said once who the primary is.
+    is_decided: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -47,6 +49,7 @@ impl Known {
             samples: Samples::default(),
             system: None,
             is_settled: false,
+            is_decided: false,
         }
     }
 
@@ -75,8 +78,7 @@ impl Known {
 pub(super) struct Heard {
     pub(super) at: usize,
     pub(super) answer: Answer,
-    /// [`Node::failures`] before it was sent.
-    pub(super) failures: u64,
+    pub(super) asked: Asked,
     /// Whether it may take reads again, if it was kept out.
     pub(super) may_return: bool,
 }
@@ -159,11 +161,7 @@ impl Topology {
         if !was_standby {
             self.common.changed();
         }
-        // The data plane found otherwise meanwhile.
-        if node.failures.load(Ordering::SeqCst) != heard.failures {
-            node.set_replayed(Lsn::default());
-            node.eject(super::figures::CONNECTION);
-        }
+        node.end_probe(heard.asked);
     }
 
     /// A server did not say what it is.
@@ -234,6 +232,7 @@ impl Topology {
         };
         let chosen = chosen.or_else(|| Some(present).filter(refuses));
         self.publish(known, chosen);
+        known.is_decided = true;
     }
 
     /// Tells the data plane who the primary is. First that what was known of the history counts no
@@ -241,29 +240,38 @@ impl Topology {
     fn publish(&self, known: &mut Known, chosen: Option<usize>) {
         let present = self.primary.load(Ordering::SeqCst);
         let had_primary = self.has_primary();
+        let is_moved = chosen.is_some_and(|at| at != present);
         if let Some(at) = chosen.filter(|at| *at != present) {
             self.positions.queue.begin_era();
             known.samples.clear();
             // Should it come back as a standby, it begins slowly.
             self.primary().is_out.store(true, Ordering::SeqCst);
-            if let (Some(node), Some(server)) = (self.nodes.get(at), known.servers.get(at)) {
+            if let Some(node) = self.nodes.get(at) {
                 node.is_standby.store(false, Ordering::SeqCst);
                 node.is_out.store(false, Ordering::SeqCst);
                 node.set_replayed(Lsn::default());
-                self.floor.store(server.lsn.0, Ordering::SeqCst);
             }
             self.primary.store(at, Ordering::SeqCst);
-            self.failovers.increment(1);
+            self.failovers.increment(u64::from(known.is_decided));
+        }
+        // Lags are told from what it said last, until it says more.
+        let server = chosen.and_then(|at| known.servers.get(at));
+        if let Some(lsn) = server.filter(|_| !had_primary || is_moved).map(|it| it.lsn) {
+            self.floor.store(lsn.0, Ordering::SeqCst);
         }
         self.has_primary.store(chosen.is_some(), Ordering::SeqCst);
-        let is_moved = chosen.is_some_and(|at| at != present);
         if !is_moved && chosen.is_some() == had_primary {
             return;
         }
         let (cluster, server) = (&self.cluster.name, self.primary().address());
         let timeline = self.common.timeline();
         match chosen {
-            Some(_) if is_moved => tracing::warn!(%cluster, %server, timeline, "promoted"),
+            Some(_) if is_moved && known.is_decided => {
+                tracing::warn!(%cluster, %server, timeline, "promoted");
+            }
+            Some(_) if is_moved => {
+                tracing::warn!(%cluster, %server, timeline, "it is the primary, not the configured one");
+            }
             Some(_) => tracing::info!(%cluster, %server, timeline, "the primary answers"),
             None if known.is_settled => tracing::warn!(%cluster, %server, "the primary is lost"),
             None => {}

@@ -55,7 +55,10 @@ pub struct Node {
     pub(super) is_out: AtomicBool,
     /// Counts the failures that the data plane told of: a probe that was sent before does not disprove
     /// them.
-    pub(super) failures: AtomicU64,
+    failures: AtomicU64,
+    /// Numbers the probes: the last that was sent, and the last sent one that [`Node::replayed`] is of.
+    asked: AtomicU64,
+    answered: AtomicU64,
     /// The timeline it is known to replay.
     pub(super) timeline: AtomicU32,
     replayed: AtomicU64,
@@ -82,6 +85,8 @@ impl Node {
             is_behind: AtomicBool::new(false),
             is_out: AtomicBool::new(false),
             failures: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             timeline: AtomicU32::new(0),
             replayed: AtomicU64::new(0),
             life: AtomicU64::new(0),
@@ -99,11 +104,39 @@ impl Node {
 
     /// How far it is known to have replayed; 0 for a primary, or when it is not known.
     ///
-    /// A server that crashes and comes back may let readers in before it is as far as it was. Until the
-    /// next probe or [`Node::failed`] this is not known here. Who opens a connection of its own to the
-    /// server asks on it how far it is (`pg_last_wal_replay_lsn`) before it relies on this.
+    /// A server that crashes and comes back may let readers in before it is as far as it was, and this is
+    /// known here only after the next probe. So a *new* connection to the server relies on this only
+    /// when [`Node::answered`] is beyond what [`Node::asked`] was when it stood; or asks by itself how far
+    /// the server is (`pg_last_wal_replay_lsn`), with each read.
     pub fn replayed(&self) -> Lsn {
         Lsn(self.replayed.load(Ordering::SeqCst))
+    }
+
+    /// The number of the last probe that was sent.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// The number of the probe whose answer [`Node::replayed`] rests on.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::SeqCst)
+    }
+
+    /// A probe is sent.
+    pub(super) fn begin_probe(&self) -> Asked {
+        Asked {
+            number: self.asked.fetch_add(1, Ordering::SeqCst) + 1,
+            failures: self.failures.load(Ordering::SeqCst),
+        }
+    }
+
+    /// Its answer counts, unless the data plane has found otherwise since it was sent.
+    pub(super) fn end_probe(&self, asked: Asked) {
+        self.answered.store(asked.number, Ordering::SeqCst);
+        if self.failures.load(Ordering::SeqCst) != asked.failures {
+            self.set_replayed(Lsn::default());
+            self.eject(super::figures::CONNECTION);
+        }
     }
 
     /// A read found it this far. Better said by [`Lent::has_replayed`], which leaves out what was found
@@ -205,6 +238,13 @@ impl Node {
         let grown = (SHARE_FULL - SHARE_FIRST).saturating_mul(past) / whole.max(1);
         SHARE_FIRST + grown
     }
+}
+
+/// A probe that was sent, and how many failures were known then.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    number: u64,
+    failures: u64,
 }
 
 /// All of a weight, in thousandths, and what a server begins with that comes back.

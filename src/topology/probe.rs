@@ -200,13 +200,11 @@ impl<'a> Prober<'a> {
     }
 
     async fn take_or_connect(&mut self, deadline: Instant) -> Result<Link, Fault> {
-        match self.link.take() {
-            Some(link) => Ok(link),
-            None => {
-                let connecting = timeout_at(deadline, self.connect());
-                connecting.await.unwrap_or(Err(Fault::Timeout))
-            }
+        if let Some(link) = self.link.take() {
+            return Ok(link);
         }
+        let connecting = timeout_at(deadline, self.connect());
+        connecting.await.unwrap_or(Err(Fault::Timeout))
     }
 
     async fn connect(&self) -> Result<Link, Fault> {
@@ -311,13 +309,13 @@ fn unexpected(what: &str) -> Fault {
 
 fn position_of(text: &str) -> Result<Lsn, Fault> {
     text.parse()
-        .map_err(|_: super::lsn::LsnError| unexpected(text))
+        .map_err(|_bad: super::lsn::LsnError| unexpected(text))
 }
 
 /// The first eight digits of the name of a file of the WAL.
 fn timeline_of(file: &str) -> Result<u32, Fault> {
     let digits = file.get(..8).unwrap_or_default();
-    u32::from_str_radix(digits, 16).map_err(|_: std::num::ParseIntError| unexpected(file))
+    u32::from_str_radix(digits, 16).map_err(|_bad| unexpected(file))
 }
 
 /// The folder and the port of a socket file, such as `/run/postgresql/.s.PGSQL.5432`.

@@ -7,11 +7,7 @@ use super::{
     roles::Standing,
 };
 use crate::tenant::{Address, Cluster, ClusterName, Replica, Standbys, TenantId, UpstreamTls};
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 fn address(port: u16) -> Address {
     Address::Tcp {
@@ -68,7 +64,7 @@ fn hears(topology: &Topology, at: usize, standing: Standing, lsn: u64) {
     topology.heard(&Heard {
         at,
         answer: Answer { standing, lsn },
-        failures: topology.nodes()[at].failures.load(Ordering::SeqCst),
+        asked: topology.nodes()[at].begin_probe(),
         may_return: true,
     });
 }
@@ -299,7 +295,8 @@ fn what_the_data_plane_found_is_disproved_only_by_a_later_probe() {
     let topology = topology(&[1], Standbys::default());
     settle(&topology);
     let node = &topology.nodes()[1];
-    let sent_before = node.failures.load(Ordering::SeqCst);
+    let sent_before = node.begin_probe();
+    let connected_then = node.asked();
     node.failed();
     assert!(!node.is_eligible());
     assert_eq!(node.replayed(), Lsn(0));
@@ -314,13 +311,15 @@ fn what_the_data_plane_found_is_disproved_only_by_a_later_probe() {
     topology.heard(&Heard {
         at: 1,
         answer,
-        failures: sent_before,
+        asked: sent_before,
         may_return: true,
     });
     assert!(!node.is_eligible());
     assert_eq!(node.replayed(), Lsn(0));
+    assert!(node.answered() <= connected_then);
     says(&topology, 1, false, 1, 100);
     assert!(node.is_eligible());
+    assert!(node.answered() > connected_then);
     // To the primary it does nothing.
     topology.nodes()[0].failed();
     assert!(topology.has_primary());

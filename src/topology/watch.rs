@@ -43,16 +43,17 @@ impl Topology {
             return std::future::pending().await;
         };
         self.begin();
-        let mut tasks = JoinSet::new();
-        for at in 0..self.nodes.len() {
-            tasks.spawn(Arc::clone(&self).probe(at, Arc::clone(&watch)));
-        }
-        tasks.spawn(Arc::clone(&self).sample(Arc::clone(&watch)));
-        while let Some(ended) = tasks.join_next().await {
-            // They don't end.
+        loop {
+            let mut tasks = JoinSet::new();
+            for at in 0..self.nodes.len() {
+                tasks.spawn(Arc::clone(&self).probe(at, Arc::clone(&watch)));
+            }
+            tasks.spawn(Arc::clone(&self).sample(Arc::clone(&watch)));
+            // They don't end, but for a fault of ours: then all begin again.
+            let ended = tasks.join_next().await;
             tracing::error!(cluster = %self.cluster.name, ?ended, "a task of the watch ended");
+            sleep(PAUSE_FIRST).await;
         }
-        std::future::pending().await
     }
 
     /// Asks one server for ever.
@@ -64,7 +65,7 @@ impl Topology {
         let mut patience = Patience::default();
         loop {
             let began = Instant::now();
-            let failures = node.failures.load(Ordering::SeqCst);
+            let asked = node.begin_probe();
             let answer = ask(&mut prober, node).await;
             let pause = match answer {
                 Ok(answer) => {
@@ -72,7 +73,7 @@ impl Topology {
                     self.heard(&Heard {
                         at,
                         answer,
-                        failures,
+                        asked,
                         may_return,
                     });
                     self.cluster.standbys.watch_interval
