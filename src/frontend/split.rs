@@ -81,8 +81,7 @@ impl Session {
                 let lent = pool.node().lend();
                 match pool.checkout(&self.client.handle).await {
                     Ok(mut checkout) => {
-                        // A server that has restarted since may be less far than it was.
-                        let is_sure = is_known && !checkout.is_fresh() || wanted == Lsn::default();
+                        let is_sure = is_known && checkout.is_known() || wanted == Lsn::default();
                         let reading = Reading::Replica {
                             pool,
                             lent,

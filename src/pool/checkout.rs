@@ -155,10 +155,13 @@ impl Checkout {
         Ok(())
     }
 
-    /// Whether nobody has used the server yet.
-    pub fn is_fresh(&mut self) -> bool {
-        let server = self.server();
-        server.returned_at == server.born
+    /// Whether what is known of the replica is younger than the connection: one that has restarted may be
+    /// less far than it was.
+    pub fn is_known(&mut self) -> bool {
+        let Some(replica) = self.replica.clone() else {
+            return false;
+        };
+        replica.node().answered() > self.pooled().asked
     }
 
     /// Notes that the server's connection was lost.

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     notify::Lender,
     tenant::{Cluster, Scope, Tenant},
+    topology::Node,
     upstream::{Endpoint, Server, Settings, UpstreamError, Welcome, dial},
 };
 use arc_swap::ArcSwapOption;
@@ -38,6 +39,8 @@ pub(super) struct Route {
     pub(super) welcome: Arc<ArcSwapOption<Welcome>>,
     /// Where its servers come from, for a tenant without a login of its own.
     pub(super) slots: Option<Arc<SlotPool>>,
+    /// The replica that it leads to; `None` for the primary.
+    pub(super) node: Option<Arc<Node>>,
 }
 
 /// Makes and checks server connections.
@@ -52,6 +55,8 @@ pub(super) struct Pooled {
     /// What it said about itself when it was logged in.
     pub(super) welcome: Arc<Welcome>,
     pub(super) expires: Option<Instant>,
+    /// The last probe of the replica that was sent before the connection stood.
+    pub(super) asked: u64,
     /// Its process id, for notifications; a slot's is nobody's.
     pub(super) own_pid: Option<OwnPid>,
     pub(super) place: Place,
@@ -146,6 +151,7 @@ impl Dialer {
             server,
             welcome,
             expires,
+            asked: route.node.as_ref().map_or(0, |node| node.asked()),
             place,
             lent: None,
         })

@@ -74,6 +74,7 @@ impl Inside {
             budget: Arc::clone(&source.budget),
             welcome: common.map(|c| c.welcome.clone()).unwrap_or_default(),
             slots: source.slots.clone(),
+            node: None,
         });
         let share = source.slots.as_ref().map(|slots| slots.share(scope));
         let max = tenant.limits.pool_size as usize;
@@ -139,6 +140,7 @@ fn replicas(fleet: &Fleet, primary: &Route) -> Result<Replicas, UpstreamError> {
             // What a replica says of itself is not what clients are told at login.
             welcome: Arc::default(),
             slots: None,
+            node: Some(Arc::clone(node)),
         });
         let servers = servers(&route, primary.tenant.limits.pool_size as usize)?;
         let pool = ReplicaPool::new(node, route, servers);

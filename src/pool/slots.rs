@@ -395,6 +395,7 @@ impl SlotPool {
             server: idle.server,
             welcome: idle.welcome,
             expires: idle.expires,
+            asked: 0,
             own_pid: None,
             place: idle.place,
             lent: Some(Lent {
