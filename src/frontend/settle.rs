@@ -306,7 +306,7 @@ impl Session {
             trusted,
             known: |sight| split.builtins(&version, sight),
             learn: |sight, builtins: &Arc<Builtins>| {
-                split.learn_builtins(&version, sight, builtins)
+                split.learn_builtins(&version, sight, builtins);
             },
         };
         let asked = server.catalogue(ask).await;

@@ -252,12 +252,11 @@ impl Session {
         let split = self.pool.split();
         let catalogue = split.catalogue(self.pool.shapes());
         let unknown;
-        let catalogue = match &catalogue {
-            Some(known) => &***known,
-            None => {
-                unknown = Catalogue::unknown();
-                &unknown
-            }
+        let catalogue = if let Some(known) = &catalogue {
+            &***known
+        } else {
+            unknown = Catalogue::unknown();
+            &unknown
         };
         if header.tag == tag::QUERY {
             let text = bytes.get(HEADER_BYTES..header.message_bytes)?;

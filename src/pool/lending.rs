@@ -158,13 +158,13 @@ impl TenantPool {
                 let mut replaced = pin!(self.replaced.notified());
                 replaced.as_mut().enable();
                 let inside = self.inside.load_full();
-                let changes = inside.topology.as_ref().map(|it| it.changes());
+                let roles = inside.topology.as_ref().map(|it| it.changes());
                 if !inside.has_no_primary() {
                     return;
                 }
                 let changed = async {
-                    match changes {
-                        Some(mut changes) => drop(changes.changed().await),
+                    match roles {
+                        Some(mut roles) => drop(roles.changed().await),
                         None => std::future::pending().await,
                     }
                 };

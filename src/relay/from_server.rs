@@ -255,6 +255,11 @@ impl Relay<'_> {
         if status == TxStatus::Idle && verdict == Verdict::Forward {
             self.hear_before_ready()?;
         }
+        self.enter_behind(status, verdict)
+    }
+
+    /// What the session does from now on, in the eyes of others.
+    fn enter_behind(&mut self, status: TxStatus, verdict: Verdict) -> Result<Verdict, RelayError> {
         let handle = &self.client.handle;
         if status == TxStatus::Idle {
             if verdict == Verdict::Forward {
