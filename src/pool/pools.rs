@@ -167,7 +167,7 @@ impl Pools {
     pub fn retire(&self) {
         self.is_retired.store(true, Relaxed);
         for pool in self.all() {
-            pool.close_idle(usize::MAX);
+            pool.close_stale(Some(Duration::ZERO));
         }
         for slots in self.slots.lock().iter() {
             slots.close_stale(Some(Duration::ZERO));

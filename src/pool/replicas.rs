@@ -291,9 +291,9 @@ impl ReplicaPool {
         (active, status.available, status.waiting)
     }
 
-    /// Closes servers that were idle for too long.
-    pub(super) fn close_stale(&self) {
-        let limit = self.route.tenant.timeouts.server_idle;
+    /// Closes servers that were idle for too long; with `idle_max`, that is what is too long.
+    pub(super) fn close_stale(&self, idle_max: Option<Duration>) {
+        let limit = idle_max.or(self.route.tenant.timeouts.server_idle);
         self.servers.retain(|pooled, _| {
             let idle = pooled.server.returned_at.elapsed();
             limit.is_none_or(|limit| idle < limit)

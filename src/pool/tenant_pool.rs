@@ -382,7 +382,7 @@ impl TenantPool {
         self.known.surveyed().age();
         let inside = self.inside.load();
         for replica in inside.replicas() {
-            replica.close_stale();
+            replica.close_stale(idle_max);
         }
         let tenant = &inside.route.tenant;
         let minimum = match idle_max {
