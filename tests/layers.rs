@@ -92,6 +92,7 @@ const MODULES: [(&str, &[&str]); 26] = [
             "tenant",
             "net",
             "tls",
+            "topology",
             "sessions",
             "pool",
             "auth",

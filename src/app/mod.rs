@@ -28,6 +28,7 @@ use crate::{
     sessions::{Order, Predecessors, Sessions, watchdog},
     telemetry::Metrics,
     tls::{HttpTls, ServerTls, TlsFiles},
+    topology,
 };
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -320,6 +321,7 @@ impl App {
             // Another proxy in this process (a demo's second start, a test) has the recorder.
             return Ok(None);
         };
+        topology::describe();
         metrics.register(Arc::new(gauges::Gauges(Arc::clone(&self.frontend))));
         tokio::spawn(Arc::clone(&metrics).upkeep(ended.clone()));
         let Some((_, listener)) = self.admin.take() else {

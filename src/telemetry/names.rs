@@ -15,6 +15,12 @@ pub const CLIENTS_WAITING: &str = "pgusher_clients_waiting";
 pub const CHECKOUT_WAIT_SECONDS: &str = "pgusher_checkout_wait_seconds";
 /// Counter: transactions relayed.
 pub const TRANSACTIONS_TOTAL: &str = "pgusher_transactions_total";
+/// Counter: where transactions of tenants with replicas went; labels `target` and `reason`.
+pub const ROUTED_TOTAL: &str = "pgusher_routed_total";
+/// Counter: reads that a replica did not answer, and the primary did; label `reason`.
+pub const READS_RETRIED_TOTAL: &str = "pgusher_reads_retried_total";
+/// Counter: sessions that waited for a primary; label `result`.
+pub const FAILOVER_HOLDS_TOTAL: &str = "pgusher_failover_holds_total";
 /// Counter: queries relayed.
 pub const QUERIES_TOTAL: &str = "pgusher_queries_total";
 /// Counter, bytes: relayed; label [`DIRECTION`]: from the [`CLIENT`] or from the [`SERVER`].
@@ -90,6 +96,18 @@ pub fn describe() {
     );
     describe_counter!(TRANSACTIONS_TOTAL, "Transactions relayed.");
     describe_counter!(QUERIES_TOTAL, "Queries relayed.");
+    describe_counter!(
+        ROUTED_TOTAL,
+        "Where transactions of tenants with replicas went, and why."
+    );
+    describe_counter!(
+        READS_RETRIED_TOTAL,
+        "Reads that a replica did not answer and the primary did, by reason."
+    );
+    describe_counter!(
+        FAILOVER_HOLDS_TOTAL,
+        "Sessions that waited for a primary, by how that ended."
+    );
     describe_counter!(
         RELAY_BYTES_TOTAL,
         Unit::Bytes,
