@@ -7,7 +7,8 @@ use crate::{
     tenant::{Secret, UpstreamTls},
 };
 use clap::{ArgGroup, Args, Subcommand};
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
+use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 const ADD_HELP: &str = "\
@@ -30,6 +31,17 @@ Examples:
 
 How replicas are used running proxies learn at once.";
 
+const PAUSE_HELP: &str = "\
+Example, a planned change of the primary without an error:
+  pgusher cluster pause main                              sessions wait; returns when nothing is open
+  pg_ctl stop -m fast …                                   the old primary
+  pg_ctl promote …                                        one of the cluster's replicas
+  pgusher cluster resume main
+
+Transactions under way end as they would; new ones wait, each at most its tenant's failover_hold (then
+57P03). Reads on replicas go on. All proxies learn it at once. Nobody has to resume: it goes on by itself
+when the time is over. When transactions are still open then, it exits with 1.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum ClusterCommand {
     /// Add a cluster: try its admin, harden it, seal the password
@@ -47,6 +59,11 @@ pub(super) enum ClusterCommand {
     /// have or share there
     #[command(after_help = SET_HELP)]
     Set(Box<SetArgs>),
+    /// Let no transaction begin on the primary for a while, and wait until none is open
+    #[command(after_help = PAUSE_HELP)]
+    Pause(PauseArgs),
+    /// Let transactions begin again on the primary
+    Resume(OneArgs),
     /// Add a hot standby, or change its weight and region
     AddReplica(ReplicaArgs),
     /// Forget a hot standby, also one that does not answer
@@ -142,6 +159,17 @@ pub(super) struct SetArgs {
     common: Common,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct PauseArgs {
+    /// The cluster
+    name: String,
+    /// It goes on by itself after this: 2s to 10m
+    #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    time: Duration,
+    #[command(flatten)]
+    common: Common,
+}
+
 /// Each as of proxy.toml; "default" goes back to the default.
 #[derive(Debug, Args)]
 struct StandbysArgs {
@@ -224,6 +252,17 @@ pub(super) fn run(command: ClusterCommand, io: &mut Io<'_>) -> anyhow::Result<()
             tenant::reported(&report?, common.json, io)
         }
         ClusterCommand::Set(args) => set(*args, io),
+        ClusterCommand::Pause(args) => pause(args, io),
+        ClusterCommand::Resume(OneArgs { name, common }) => {
+            let cluster = control::run(&common.config, |control, actor| async move {
+                Ok(control.resume_cluster(&actor, &name).await?)
+            })?;
+            if common.json {
+                return table::json(io, &cluster);
+            }
+            writeln!(io.output, "cluster {} is not paused", cluster.name)?;
+            Ok(())
+        }
         ClusterCommand::RemoveReplica(ReplicaArgs { name, url, common }) => {
             let cluster = control::run(&common.config, |control, actor| async move {
                 Ok(control.remove_replica(&actor, &name, &url).await?)
@@ -302,6 +341,31 @@ fn set(args: SetArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
     done(&cluster, &what, common.json, io)
 }
 
+fn pause(args: PauseArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
+    let PauseArgs { name, time, common } = args;
+    let spinner = tenant::spinner("pausing it");
+    let line = spinner.clone();
+    let paused = control::run(&common.config, |control, actor| async move {
+        let progress = |open| line.set_message(format!("waiting for {open} open transactions"));
+        let paused = control.pause_cluster(&actor, &name, time, progress);
+        Ok(paused.await?)
+    });
+    spinner.finish_and_clear();
+    let paused = paused?;
+    if common.json {
+        return table::json(io, &paused);
+    }
+    writeln!(
+        io.output,
+        "paused: no transaction is open; promote a replica now, then: pgusher cluster resume {}",
+        paused.cluster
+    )?;
+    if let Some(until) = paused.paused_until {
+        writeln!(io.output, "it goes on by itself at {}", table::time(until))?;
+    }
+    Ok(())
+}
+
 /// Proxies are started elsewhere: the registry keeps the whole path.
 fn absolute(path: &std::path::Path) -> Result<String, UsageError> {
     let found = std::fs::canonicalize(path);
@@ -376,8 +440,16 @@ fn list(common: &Common, io: &mut Io<'_>) -> anyhow::Result<()> {
         return table::json(io, &clusters);
     }
     let headings = [
-        "cluster", "primary", "replicas", "region", "admin", "profile", "open",
+        "cluster",
+        "primary",
+        "replicas",
+        "region",
+        "admin",
+        "profile",
+        "paused until",
+        "open",
     ];
+    let now = OffsetDateTime::now_utc();
     let mut table = table::table(&headings);
     for cluster in clusters {
         let open = cluster.open_holes.as_array().map_or(0, Vec::len);
@@ -388,6 +460,7 @@ fn list(common: &Common, io: &mut Io<'_>) -> anyhow::Result<()> {
             cluster.region.unwrap_or_default(),
             cluster.admin_role,
             cluster.profile,
+            table::maybe_time(cluster.paused_until.filter(|until| *until > now)),
             open.to_string(),
         ]);
     }

@@ -121,6 +121,7 @@ fn cluster(cluster: &Cluster) -> raw::Cluster {
         name: Some(cluster.name.to_string()),
         primary: Some(url::print(&cluster.primary)),
         replicas: cluster.replicas.iter().map(url::print_replica).collect(),
+        paused: Some(cluster.is_paused),
         monitor_role: watch.map(|watch| watch.login.role.to_string()),
         monitor_password: password(watch.map(|watch| &watch.login)),
         monitor_password_env: None,

@@ -102,6 +102,7 @@ pub(crate) struct Cluster {
     pub(crate) name: Option<String>,
     pub(crate) primary: Option<String>,
     pub(crate) replicas: Vec<String>,
+    pub(crate) paused: Option<bool>,
     pub(crate) monitor_role: Option<String>,
     pub(crate) monitor_password: Option<SecretText>,
     pub(crate) monitor_password_env: Option<String>,

@@ -244,6 +244,9 @@ pub struct ClusterView {
     pub replica_slow_start: Option<i64>,
     pub watch_interval: Option<i64>,
     pub watch_timeout: Option<i64>,
+    /// Until then no transaction begins on the primary; in the past, or `null`: it is not paused.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub paused_until: Option<OffsetDateTime>,
     /// What hardening could not close, or the profile leaves open.
     #[schema(value_type = Vec<Object>)]
     pub open_holes: Value,
@@ -278,6 +281,7 @@ impl From<&ClusterRow> for ClusterView {
             replica_slow_start: row.replica_slow_start,
             watch_interval: row.watch_interval,
             watch_timeout: row.watch_timeout,
+            paused_until: row.paused_until,
             open_holes: row.open_holes.0,
             created_at: row.created_at,
             updated_at: row.updated_at,

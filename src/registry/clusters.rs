@@ -3,6 +3,7 @@
 use super::{ClusterRow, RegistryError};
 use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, PgConnection, types::Json};
+use std::time::Duration;
 
 /// How a cluster's replicas are used: what [`change_standbys`] may change.
 const STANDBYS: &str = "primary_weight, replica_lag_max, replica_lag_bytes_max, replica_fallback, \
@@ -137,6 +138,24 @@ pub async fn set_replicas(
     let query =
         sqlx::query_as("UPDATE pgusher.cluster SET replica_urls = $2 WHERE name = $1 RETURNING *");
     Ok(query.bind(name).bind(urls).fetch_one(db).await?)
+}
+
+/// Writes for how long no transaction begins on its primary, from now on by the registry's clock;
+/// `None`: it is not paused.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn set_pause(
+    db: &mut PgConnection,
+    name: &str,
+    time: Option<Duration>,
+) -> Result<ClusterRow, RegistryError> {
+    let query = sqlx::query_as(
+        "UPDATE pgusher.cluster SET paused_until = clock_timestamp() + make_interval(secs => $2) \
+         WHERE name = $1 RETURNING *",
+    );
+    let seconds = time.map(|time| time.as_secs_f64());
+    Ok(query.bind(name).bind(seconds).fetch_one(db).await?)
 }
 
 /// Writes where its servers are.

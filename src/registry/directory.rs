@@ -12,7 +12,7 @@ use super::{
     known::Known,
     link::{Link, chain},
     load::{self, Rows},
-    snapshot, tenant_in_slots, watch_of,
+    pauses, snapshot, tenant_in_slots, watch_of,
 };
 use crate::{
     config,
@@ -28,6 +28,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use time::OffsetDateTime;
 use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
@@ -96,6 +97,8 @@ pub(super) struct Inner {
     /// Where this proxy stands.
     region: Mutex<Option<Box<str>>>,
     generation: watch::Sender<u64>,
+    /// Clusters were taken over: others may be paused.
+    pub(super) has_pauses: Notify,
     /// Where look-ups run: not on the threads of those who ask.
     runtime: Handle,
 }
@@ -144,6 +147,7 @@ impl RegistryDirectory {
             strangers: Mutex::new((Instant::now(), 0)),
             region: Mutex::default(),
             generation: watch::Sender::new(0),
+            has_pauses: Notify::new(),
             runtime: Handle::current(),
         });
         let (ready, mut is_ready) = watch::channel(false);
@@ -151,6 +155,8 @@ impl RegistryDirectory {
         tokio::spawn(end.clone().run_until_cancelled_owned(follow));
         let write = changes::write_snapshots(Arc::clone(&inner));
         tokio::spawn(end.clone().run_until_cancelled_owned(write));
+        let end_pauses = pauses::end(Arc::clone(&inner));
+        tokio::spawn(end.clone().run_until_cancelled_owned(end_pauses));
         drop(is_ready.wait_for(|is_ready| *is_ready).await);
         Ok(Self(inner))
     }
@@ -503,10 +509,21 @@ impl Inner {
             by_name.insert(name, cluster);
         }
         self.clusters.store(Arc::new(Clusters { rows, by_name }));
+        self.has_pauses.notify_one();
+    }
+
+    /// When the next pause of a cluster ends, of those that are paused.
+    pub(super) fn next_end_of_pause(&self) -> Option<OffsetDateTime> {
+        let clusters = self.clusters.load();
+        let paused = clusters.rows.iter().filter(|row| {
+            let mut made = clusters.by_name.values();
+            made.any(|cluster| cluster.is_paused && cluster.name.as_str() == row.name)
+        });
+        paused.filter_map(|row| row.paused_until).min()
     }
 
     /// Makes the clusters anew of the rows that are known.
-    fn take_clusters_again(&self) {
+    pub(super) fn take_clusters_again(&self) {
         let before = {
             let region = self.region.lock();
             let before = self.clusters.load_full();

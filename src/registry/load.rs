@@ -2,8 +2,9 @@
 
 use super::{ClusterRow, KeyRow, SlotKeyRow, TenantRow, slot_keys};
 use serde::{Deserialize, Serialize};
-use sqlx::{PgPool, postgres::PgListener};
+use sqlx::{FromRow as _, PgPool, Row as _, postgres::PgListener};
 use std::collections::HashMap;
+use time::OffsetDateTime;
 
 /// Tenants that are read with one query.
 const PAGE: i64 = 500;
@@ -70,10 +71,19 @@ pub(super) async fn page(pool: &PgPool, after: &str) -> Result<Vec<Rows>, sqlx::
     Ok(rows.collect())
 }
 
-/// All clusters.
+/// All clusters. The end of a pause is told by this machine's clock, which may be another than the
+/// registry's.
 pub(super) async fn clusters(pool: &PgPool) -> Result<Vec<ClusterRow>, sqlx::Error> {
-    let all = sqlx::query_as("SELECT * FROM pgusher.cluster ORDER BY name");
-    all.fetch_all(pool).await
+    let all = "SELECT *, clock_timestamp() AS read_at FROM pgusher.cluster ORDER BY name";
+    let rows = sqlx::query(all).fetch_all(pool).await?;
+    let now = OffsetDateTime::now_utc();
+    let rows = rows.iter().map(|row| {
+        let mut cluster = ClusterRow::from_row(row)?;
+        let read_at: OffsetDateTime = row.try_get("read_at")?;
+        cluster.paused_until = cluster.paused_until.map(|until| now + (until - read_at));
+        Ok(cluster)
+    });
+    rows.collect()
 }
 
 /// The number of the last change, committed or not.

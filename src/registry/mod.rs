@@ -19,6 +19,7 @@ mod keys;
 mod known;
 mod link;
 mod load;
+mod pauses;
 mod rows;
 mod slot_keys;
 mod snapshot;
@@ -31,7 +32,7 @@ pub use assemble::{
 pub use changed::Changed;
 pub use clusters::{
     change_standbys, cluster, clusters, insert_cluster, lock_cluster, set_addresses,
-    set_cluster_holes, set_cluster_profile, set_replicas,
+    set_cluster_holes, set_cluster_profile, set_pause, set_replicas,
 };
 pub use connect::{Pauses, is_full};
 pub use directory::RegistryDirectory;
@@ -43,7 +44,7 @@ pub use rows::{ClusterRow, KeyRow, SlotKeyRow, TenantRow};
 pub use slot_keys::slot_key;
 pub use tenants::{
     TenantSeed, change_tenant, delete_tenant, insert_tenant, lock_tenant, set_tenant_passwords,
-    tenant, tenants, tenants_with_other_holes, unfinished_tenants,
+    tenant, tenants, tenants_roles, tenants_with_other_holes, unfinished_tenants,
 };
 pub use uses::write_uses;
 

@@ -31,6 +31,8 @@ pub struct ClusterRow {
     pub replica_slow_start: Option<i64>,
     pub watch_interval: Option<i64>,
     pub watch_timeout: Option<i64>,
+    #[serde(default)]
+    pub paused_until: Option<OffsetDateTime>,
     pub generation: i64,
     pub created_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,

@@ -186,3 +186,19 @@ pub async fn tenants_with_other_holes(
     let query = query.bind(cluster).bind(database).bind(Json(holes));
     Ok(query.fetch_all(db).await?)
 }
+
+/// Which of these roles are those of a cluster's tenants.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn tenants_roles(
+    db: &mut PgConnection,
+    cluster: &str,
+    roles: &[String],
+) -> Result<Vec<String>, RegistryError> {
+    let query = sqlx::query_scalar(
+        "SELECT r FROM unnest($2::text[]) r WHERE EXISTS (SELECT FROM pgusher.tenant
+         WHERE cluster = $1 AND (role = r OR read_only_role = r))",
+    );
+    Ok(query.bind(cluster).bind(roles).fetch_all(db).await?)
+}

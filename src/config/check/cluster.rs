@@ -58,7 +58,7 @@ impl Check<'_> {
             primary: primary?,
             replicas,
             standbys: standbys?,
-            is_paused: false,
+            is_paused: cluster.paused.unwrap_or(false),
             watch: watch?,
             max_server_connections: connections?,
             max_parallel_connects: connects?,

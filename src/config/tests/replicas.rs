@@ -51,6 +51,15 @@ fn replicas_have_a_weight_a_region_and_the_defaults_for_the_rest() {
 }
 
 #[test]
+fn a_cluster_is_paused_where_it_is_said_and_is_watched_as_before() {
+    let [open, said, paused] = ["", "paused = false", "paused = true"].map(cluster);
+    assert_eq!(open, said);
+    assert!(!open.is_paused && paused.is_paused);
+    assert_ne!(open, paused, "who has a pool there is told");
+    assert!(open.is_watched_like(&paused));
+}
+
+#[test]
 fn a_tenant_says_how_its_reads_are_spread() {
     let config = |defaults: &str, lines: &str| {
         let text = format!("{CLUSTER}{REPLICAS}[defaults]\n{defaults}\n{TENANT}{lines}");
@@ -150,7 +159,7 @@ fn what_is_effective_reads_back_as_the_same() {
         ("", "", ""),
         (
             "[proxy]\nregion = \"eu-1\"\n",
-            "replica_lag_max = \"0s\"\nreplica_lag_bytes_max = 1\nreplica_fallback = false\nprimary_weight = 3\nwatch_interval = \"1s\"\nwatch_timeout = \"2s\"\nreplica_slow_start = \"0s\"\nmonitor_role = \"m\"\nmonitor_database = \"d\"\n",
+            "paused = true\nreplica_lag_max = \"0s\"\nreplica_lag_bytes_max = 1\nreplica_fallback = false\nprimary_weight = 3\nwatch_interval = \"1s\"\nwatch_timeout = \"2s\"\nreplica_slow_start = \"0s\"\nmonitor_role = \"m\"\nmonitor_database = \"d\"\n",
             "read_splitting = false\nconsistency = \"session\"\nfailover_hold = \"0s\"\nread_replicas = [\"postgres://db:5434\"]\n",
         ),
     ] {
@@ -208,6 +217,7 @@ const WRONG_CLUSTERS: &[(&str, &str)] = &[
         "replica_fallback = \"no\"",
         "replica_fallback: invalid type",
     ),
+    ("paused = \"30s\"", "paused: invalid type"),
     (
         "monitor_password = \"hunter2\"",
         "monitor_role: it is missing; the monitor's password needs its role",

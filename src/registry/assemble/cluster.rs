@@ -8,6 +8,7 @@ use crate::{
     tenant::{Cluster, ClusterName, Login, Standbys, UpstreamTls, Watch},
 };
 use std::path::PathBuf;
+use time::OffsetDateTime;
 
 /// What a cluster's admin password is sealed for.
 const ADMIN: &str = "admin";
@@ -35,7 +36,9 @@ pub fn cluster_of(row: &ClusterRow) -> Result<Cluster, RegistryError> {
             .map(|text| replica_url(text).map_err(|error| wrong(&error)))
             .collect::<Result<_, _>>()?,
         standbys: standbys(row),
-        is_paused: false,
+        is_paused: row
+            .paused_until
+            .is_some_and(|until| until > OffsetDateTime::now_utc()),
         watch: None,
         max_server_connections: u32::try_from(row.max_server_connections).unwrap_or(1),
         max_parallel_connects: u32::try_from(row.max_parallel_connects).unwrap_or(1),
