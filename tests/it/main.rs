@@ -31,6 +31,7 @@ mod big;
 mod cancel;
 mod changed_columns;
 mod cluster_links;
+mod cluster_pause;
 mod cluster_reports;
 mod concurrency;
 mod context;

@@ -54,7 +54,7 @@ fn a_registry_whose_record_of_versions_is_elsewhere_is_taken_over() {
     );
     works(&office);
     let applied = admin.value("select count(*) from pgusher._sqlx_migrations");
-    assert_eq!(applied, "5");
+    assert_eq!(applied, "6");
 }
 
 #[test]
