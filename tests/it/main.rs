@@ -77,6 +77,7 @@ mod profiles;
 mod protect;
 mod quotas;
 mod random_sessions;
+mod reads;
 mod registry_changes;
 mod registry_home;
 mod registry_newcomers;

@@ -80,6 +80,7 @@ pub struct Postgres {
     root: PathBuf,
     endpoint: Endpoint,
     server: Option<Server>,
+    frozen: Vec<String>,
 }
 
 /// The server's parent: a shell that waits for its standard input to end. That happens when this
@@ -95,6 +96,8 @@ root=$1; shift
 server=$!
 read -r word
 kill -QUIT $server 2>/dev/null
+# It may have been stopped by a signal.
+kill -CONT $server 2>/dev/null
 wait $server
 [ "$word" = keep ] || rm -rf "$root"
 "#;
@@ -122,6 +125,7 @@ impl Postgres {
             root,
             endpoint,
             server: None,
+            frozen: Vec::new(),
         };
         postgres.initialise();
         postgres.run();
@@ -150,6 +154,7 @@ impl Postgres {
                 ca: self.endpoint.ca.clone(),
             },
             server: None,
+            frozen: Vec::new(),
         };
         let from = self.endpoint.port.to_string();
         let output = as_owner("pg_basebackup")
@@ -207,7 +212,7 @@ impl Postgres {
             "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{root}'\n\
              max_connections = 300\nfsync = off\nfull_page_writes = off\nshared_buffers = 64MB\n\
              ssl = on\nssl_cert_file = '{root}/server.crt'\nssl_key_file = '{root}/server.key'\n\
-             log_line_prefix = '%m [%p] %u@%d '\nlog_min_messages = warning\nmax_wal_size = 256MB\n\
+             log_line_prefix = '%m [%p] %u@%d '\nlog_min_messages = warning\nmax_wal_size = 256MB\nwal_keep_size = 256MB\n\
              max_prepared_transactions = 10\ntimezone = 'UTC'\nlog_timezone = 'UTC'\n"
         );
         let config = self.data().join("postgresql.conf");
@@ -288,15 +293,67 @@ impl Postgres {
 
     /// Ends the server at once, without a farewell to its clients, and keeps its data.
     pub fn kill(&mut self) {
-        let pid = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
-        let pid = pid.lines().next().unwrap().to_owned();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let pid = self.pid();
+        let children = children(&pid);
         signal("KILL", &pid);
         self.stop();
         eventually("all processes of the killed server are gone", || {
-            let mut pids = children.split_whitespace();
+            let mut pids = children.iter();
             pids.all(|pid| !Path::new("/proc").join(pid).exists())
         });
+    }
+
+    fn pid(&self) -> String {
+        let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        file.lines().next().unwrap().to_owned()
+    }
+
+    /// Ends the server as an operator does (`pg_ctl stop -m fast`), and keeps its data.
+    pub fn stop_fast(&mut self) {
+        signal("INT", &self.pid());
+        let file = self.data().join("postmaster.pid");
+        eventually("the server has stopped", || !file.exists());
+        self.stop();
+    }
+
+    /// Stops all its processes in their tracks: connections stay open, and nothing answers.
+    pub fn freeze(&mut self) {
+        assert!(self.frozen.is_empty(), "it is frozen");
+        let pid = self.pid();
+        // First who could start more.
+        signal("STOP", &pid);
+        self.frozen.push(pid.clone());
+        for child in children(&pid) {
+            // It may end in this moment.
+            let sent = Command::new("kill").args(["-STOP", &child]).output();
+            if sent.is_ok_and(|output| output.status.success()) {
+                self.frozen.push(child);
+            }
+        }
+    }
+
+    /// Lets a frozen server go on.
+    pub fn thaw(&mut self) {
+        for pid in self.frozen.drain(..).rev() {
+            Command::new("kill").args(["-CONT", &pid]).output().ok();
+        }
+    }
+
+    /// Whether it was started and not ended since.
+    pub fn is_running(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// How long its log is, in bytes.
+    pub fn log_length(&self) -> u64 {
+        fs::metadata(self.root.join("log")).map_or(0, |file| file.len())
+    }
+
+    /// What it has logged from there on.
+    pub fn log_since(&self, start: u64) -> String {
+        let log = fs::read(self.root.join("log")).unwrap_or_default();
+        let start = usize::try_from(start).unwrap().min(log.len());
+        String::from_utf8_lossy(&log[start..]).into_owned()
     }
 
     /// Ends the server, and keeps its data.
@@ -304,6 +361,7 @@ impl Postgres {
         let Some(mut server) = self.server.take() else {
             return;
         };
+        self.thaw();
         server.input.write_all(b"keep\n").expect("the shell reads");
         server.shell.wait().expect("the shell ends");
     }
@@ -314,6 +372,11 @@ impl Drop for Postgres {
         self.stop();
         fs::remove_dir_all(&self.root).ok();
     }
+}
+
+fn children(pid: &str) -> Vec<String> {
+    let pids = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    pids.split_whitespace().map(str::to_owned).collect()
 }
 
 /// Sends a signal.
