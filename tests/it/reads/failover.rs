@@ -175,12 +175,18 @@ fn old_primary_returns(fleet: &mut Fleet, proxy: &Proxy, schema: &str) {
     // It would wait for replicas that it has no longer.
     old.exec("alter system reset synchronous_standby_names");
     old.exec("select pg_reload_conf()");
-    let before = old.value(&count);
     let mut client = proxy.connect("acme").login();
     let mut file = proxy.file.clone();
     file.admin.clear();
     file.proxy.remove("listen");
     let mut second = Proxy::with(file).start();
+    eventually("it has found the new primary", || {
+        let mut client = second.connect("acme").login();
+        let written = attempt(&mut client, "insert into ledger values (300, 0)");
+        written.is_ok() && new.value(&format!("{count} where client = 300")) != "0"
+    });
+    // Until then it had only its file to go by.
+    let before = old.value(&count);
     for (which, proxy) in [proxy, &second].into_iter().enumerate() {
         let start = Instant::now();
         while start.elapsed() < std::time::Duration::from_millis(1200) {
@@ -267,8 +273,8 @@ fn sessions_at_a_boundary_wait_and_reads_go_on() {
         "insert into items values ($1, 'prepared') returning id",
     );
     prepared.ask(&parse.sync());
-    busy.exec("begin; insert into items values (99, 'lost')");
     stage.settled(&mut reader);
+    busy.exec("begin; insert into items values (99, 'lost')");
     let Stage { proxy, .. } = stage;
     fleet.catch_up();
 
@@ -382,6 +388,9 @@ fn roles_are_found_whatever_the_file_says() {
     file.set_cluster("replicas", urls.to_vec());
     let proxy = Proxy::with(file).admin().start();
     let stage = Stage { fleet, proxy };
+    eventually("the primary is found", || {
+        attempt(&mut stage.client(), "create table found ()").is_ok()
+    });
     let mut client = stage.furnished();
     let sql = "select count(*) from items";
     assert_eq!(stage.on_replica(&mut client, sql), ["3"]);

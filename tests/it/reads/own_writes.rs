@@ -132,7 +132,8 @@ fn two_keys(fleet: &Fleet, consistency: &str) -> (Proxy, Client) {
     let place = fleet.place();
     let (reader, role) = (place.add_reader(), place.role());
     place.admin().exec(&format!(
-        "grant usage on schema {role} to {reader}; alter role {reader} set search_path = {role}"
+        "grant usage on schema {role} to {reader}; alter role {reader} set search_path = {role}; \
+         alter role {reader} set log_statement = 'all'"
     ));
     fleet.catch_up();
     let tenant = Tenant::new("acme", &place)
@@ -340,7 +341,7 @@ fn a_replica_that_stands_still_does_not_keep_reads_from_the_other() {
     }
     let seen = turn.fleet().seen(&since, &mark);
     let on = |server| seen.iter().filter(|at| **at == server).count();
-    assert!(on(2) > on(PRIMARY), "{seen:?}");
+    assert!(on(2) >= 10, "{seen:?}");
 }
 
 #[test]
