@@ -2,8 +2,8 @@
 
 use super::{Stage, attempt, reads_in_recovery, shared};
 use crate::harness::{
-    Connect, DEADLINE, Fleet, Postgres, Proxy, Request, Tenant, eventually, eventually_some,
-    fleet::PRIMARY, frames, frames::firsts,
+    Client, Connect, DEADLINE, Fleet, Postgres, Proxy, Request, Tenant, eventually,
+    eventually_some, fleet::PRIMARY, frames, frames::firsts,
 };
 use std::{
     sync::{
@@ -251,6 +251,21 @@ fn promoted_under_load_frozen() {
     assert_eq!(old.value(&format!("{count} where client = 2")), "0");
 }
 
+/// Of a transaction that was in flight: one error, and no more.
+fn has_one_error(busy: &mut Client) {
+    busy.send(&Request::new().query("insert into items values (98, 'lost')"));
+    let mut answer = Vec::new();
+    while let Some(frame) = busy.next_or_end() {
+        let is_ready = frame.tag == b'Z';
+        answer.push(frame);
+        if is_ready {
+            break;
+        }
+    }
+    let errors = answer.iter().filter(|frame| frame.tag == b'E').count();
+    assert_eq!(errors, 1, "{answer:?}");
+}
+
 #[test]
 fn sessions_at_a_boundary_wait_and_reads_go_on() {
     let mut fleet = Fleet::start(1);
@@ -298,18 +313,7 @@ fn sessions_at_a_boundary_wait_and_reads_go_on() {
         attempt(&mut impatient, "insert into t values (1)"),
         Err("57P03".into())
     );
-    // One error, and no more.
-    busy.send(&Request::new().query("insert into items values (98, 'lost')"));
-    let mut answer = Vec::new();
-    while let Some(frame) = busy.next_or_end() {
-        let is_ready = frame.tag == b'Z';
-        answer.push(frame);
-        if is_ready {
-            break;
-        }
-    }
-    let errors = answer.iter().filter(|frame| frame.tag == b'E').count();
-    assert_eq!(errors, 1, "{answer:?}");
+    has_one_error(&mut busy);
 
     fleet.promote(NEXT);
     assert_eq!(firsts(&reader.until_ready()), ["3"]);
