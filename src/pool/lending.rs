@@ -41,6 +41,15 @@ impl TenantPool {
     /// # Cancel safety
     /// Cancel safe: a place in the queue is given up.
     pub async fn checkout(&self, session: &Arc<SessionHandle>) -> Result<Checkout, CheckoutError> {
+        loop {
+            if let Some(checkout) = self.ask(session).await? {
+                return Ok(checkout);
+            }
+        }
+    }
+
+    /// The same; `None` when the cluster was paused while the session waited.
+    async fn ask(&self, session: &Arc<SessionHandle>) -> Result<Option<Checkout>, CheckoutError> {
         // Most of the time a server is idle, and this first poll is all that happens.
         let mut inside = self.inside.load();
         if inside.has_no_primary() {
@@ -55,11 +64,11 @@ impl TenantPool {
         let mut get = pin!(inside.servers.timeout_get(&timeouts));
         let polled = std::future::poll_fn(|cx| Poll::Ready(get.as_mut().poll(cx))).await;
         if let Poll::Ready(Ok(object)) = polled {
-            return Ok(Checkout::new(
+            return Ok(Some(Checkout::new(
                 object,
                 session,
                 (self.tenant(), self.scope()),
-            ));
+            )));
         }
         let waited = Instant::now();
         let wait_max = inside.route.tenant.timeouts.query_wait.unwrap_or(WAIT_MAX);
@@ -88,31 +97,39 @@ impl TenantPool {
                 error => error,
             })
         });
-        let object = waiting.await?;
+        let Some(object) = waiting.await? else {
+            return Ok(None);
+        };
         metrics::histogram!("pgusher_checkout_wait_seconds").record(waited.elapsed());
-        Ok(Checkout::new(
+        Ok(Some(Checkout::new(
             object,
             session,
             (self.tenant(), self.scope()),
-        ))
+        )))
     }
 
     /// Goes on asking while the budget is used up, the pool inside is being replaced, or the
-    /// password is being changed.
+    /// password is being changed; until the cluster is paused, which is waited for by another limit.
     async fn persist(
         &self,
         first: (Answer, Arc<Inside>),
         by_budget: &mut bool,
-    ) -> Result<deadpool::managed::Object<Dialer>, CheckoutError> {
+    ) -> Result<Option<deadpool::managed::Object<Dialer>>, CheckoutError> {
         let (mut answer, mut asked) = first;
         let mut held_since = None;
         loop {
+            let is_paused = self.inside.load().route.cluster.is_paused;
             match answer {
+                Ok(object) if is_paused => {
+                    // It was being made meanwhile: nothing may begin there any more.
+                    drop(deadpool::managed::Object::take(object));
+                    return Ok(None);
+                }
                 Ok(object) => {
                     if held_since.is_some() {
                         count_hold("served");
                     }
-                    return Ok(object);
+                    return Ok(Some(object));
                 }
                 Err(PoolError::Backend(UpstreamError::Budget)) => {
                     *by_budget = true;
@@ -139,6 +156,9 @@ impl TenantPool {
                 Err(_) => return Err(CheckoutError::Closed),
             }
             let inside = self.inside.load_full();
+            if inside.route.cluster.is_paused {
+                return Ok(None);
+            }
             asked = Arc::clone(&inside);
             answer = inside.servers.timeout_get(&Timeouts::default()).await;
         }
