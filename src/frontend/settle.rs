@@ -127,9 +127,7 @@ impl Session {
         // A replica may not have what has changed.
         if is_primary && self.pool.is_survey_due() && self.pool.claim_survey() {
             self.survey(server).await?;
-            self.read_catalogue(server).await?;
-        } else if is_primary && self.pool.is_catalogue_due() {
-            self.read_catalogue(server).await?;
+            self.pool.age_catalogue();
         }
         if std::mem::take(&mut server.is_unsurveyed) {
             suspicion |= Suspicion::DYNAMIC;
@@ -156,6 +154,12 @@ impl Session {
         }
         if server.is_outdated {
             self.pool.forget_welcome();
+        }
+        // Last: the client has all that it left, whatever becomes of this server.
+        let is_due = is_primary && pin.is_none() && self.pool.is_catalogue_due();
+        if is_due && let Err(error) = self.read_catalogue(server).await {
+            tracing::debug!(tenant = %self.pool.tenant(), %error, "a server did not say what names are");
+            server.is_dirty = true;
         }
         Ok(())
     }

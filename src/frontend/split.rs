@@ -36,6 +36,8 @@ pub(super) enum Course {
         is_known: bool,
         /// Whether another server may answer instead.
         is_movable: bool,
+        /// Whether it is one statement.
+        is_single: bool,
         marks: Marks,
     },
     /// To nobody: no replica answers.
@@ -46,6 +48,7 @@ pub(super) enum Course {
 struct Batch {
     bytes: usize,
     verdict: Verdict,
+    is_single: bool,
 }
 
 /// Why it goes where it goes, where the texts don't tell.
@@ -76,6 +79,7 @@ impl Session {
                 wanted,
                 is_known,
                 is_movable,
+                is_single,
                 marks,
             } => {
                 let lent = pool.node().lend();
@@ -87,6 +91,7 @@ impl Session {
                             lent,
                             wanted: (!is_sure).then_some(wanted),
                             is_movable,
+                            is_single,
                         };
                         return Ok((Ok(checkout), reading));
                     }
@@ -154,7 +159,7 @@ impl Session {
         let marks = self.marks_of(replicas);
         if self.target == ReadTarget::Replica && self.mode != PoolMode::Session {
             self.pool.split().count("replica", "hint");
-            return Self::aim(replicas.any(), (marks, false)).1;
+            return Self::aim(replicas.any(), marks, None).1;
         }
         let batch = match self.unsplittable() {
             Some(why) => Err(why),
@@ -172,8 +177,11 @@ impl Session {
                 self.replay.clear();
                 self.replay.extend_from_slice(bytes);
                 let is_read = batch.verdict.transaction == Transaction::None;
-                let (kept, course) =
-                    Self::aim(replicas.choose(self.own.as_deref()), (marks.clone(), true));
+                let (kept, course) = Self::aim(
+                    replicas.choose(self.own.as_deref()),
+                    marks.clone(),
+                    Some(&batch),
+                );
                 // A transaction that is on the primary is not looked at any more.
                 let course = match course {
                     Course::Kept if !is_read => Course::Primary(marks),
@@ -190,7 +198,8 @@ impl Session {
         course
     }
 
-    fn aim(choice: Choice, (marks, is_movable): (Marks, bool)) -> (Option<Why>, Course) {
+    /// Without a batch it stays where it goes, whatever becomes of it.
+    fn aim(choice: Choice, marks: Marks, batch: Option<&Batch>) -> (Option<Why>, Course) {
         match choice {
             Choice::Replica {
                 pool,
@@ -201,7 +210,8 @@ impl Session {
                     pool,
                     wanted,
                     is_known,
-                    is_movable,
+                    is_movable: batch.is_some(),
+                    is_single: batch.is_none_or(|batch| batch.is_single),
                     marks,
                 };
                 (None, course)
@@ -264,6 +274,7 @@ impl Session {
             return Some(Batch {
                 bytes: header.message_bytes,
                 verdict: self.verdict_of(text, catalogue),
+                is_single: is_single(text),
             });
         }
         self.batch_up_to_sync(bytes, catalogue)
@@ -271,6 +282,7 @@ impl Session {
 
     fn batch_up_to_sync(&self, bytes: &[u8], catalogue: &Catalogue) -> Option<Batch> {
         let mut at = 0;
+        let mut executes = 0;
         let mut verdict: Option<Verdict> = None;
         let mut unnamed: Option<&[u8]> = None;
         loop {
@@ -281,7 +293,11 @@ impl Session {
             let next = match header.tag {
                 tag::SYNC => {
                     let verdict = verdict.unwrap_or(primary(Reason::Empty));
-                    return Some(Batch { bytes: at, verdict });
+                    return Some(Batch {
+                        bytes: at,
+                        verdict,
+                        is_single: executes <= 1,
+                    });
                 }
                 tag::PARSE => {
                     let (name, tail) = read::cstr(body)?;
@@ -299,7 +315,11 @@ impl Session {
                     let (name, _) = read::cstr(tail)?;
                     self.verdict_of_bound(name, unnamed, catalogue)
                 }
-                tag::DESCRIBE | tag::EXECUTE => continue,
+                tag::DESCRIBE => continue,
+                tag::EXECUTE => {
+                    executes += 1;
+                    continue;
+                }
                 tag::CLOSE if body.first() == Some(&b'P') => continue,
                 _ => primary(Reason::Prepared),
             };
@@ -309,7 +329,11 @@ impl Session {
             });
             if verdict.is_some_and(|all| all.target == Target::Primary && !begins(all)) {
                 let verdict = verdict.unwrap_or(next);
-                return Some(Batch { bytes: at, verdict });
+                return Some(Batch {
+                    bytes: at,
+                    verdict,
+                    is_single: false,
+                });
             }
         }
     }
@@ -353,6 +377,13 @@ impl Session {
     fn is_understood(&self, text: &[u8]) -> bool {
         text.is_ascii() || self.client.takes_utf8()
     }
+}
+
+/// Whether a text is one statement, as far as its bytes tell.
+fn is_single(text: &[u8]) -> bool {
+    let text = text.trim_ascii_end();
+    let text = text.strip_suffix(b";").unwrap_or(text);
+    memchr::memchr(b';', text).is_none()
 }
 
 fn begins(verdict: Verdict) -> bool {
@@ -400,6 +431,12 @@ mod tests {
         assert_eq!(both(READ, READ), READ);
         assert_eq!(both(READ, write), write);
         assert_eq!(both(write, READ), write);
+    }
+
+    #[test]
+    fn a_statement_may_end_with_a_semicolon() {
+        assert!(is_single(b"select 1") && is_single(b"select 1 ; \n"));
+        assert!(!is_single(b"select 1; select 2"));
     }
 
     #[test]

@@ -83,6 +83,16 @@ pub enum Kept {
     Weight,
 }
 
+impl Choice {
+    fn on(pool: &Arc<ReplicaPool>, wanted: Lsn, is_known: bool) -> Self {
+        Self::Replica {
+            pool: Arc::clone(pool),
+            wanted,
+            is_known,
+        }
+    }
+}
+
 impl Kept {
     /// As metrics name it.
     pub fn as_str(self) -> &'static str {
@@ -162,14 +172,19 @@ impl Replicas {
         let Some(pool) = known else {
             return Choice::Primary(Kept::NoReplica);
         };
-        let is_known = node.replayed() >= wanted;
-        if !is_known && pool.was_behind() {
-            return Choice::Primary(Kept::Consistency);
+        let has = |pool: &Arc<ReplicaPool>| pool.node.replayed() >= wanted;
+        if has(pool) || !pool.was_behind() {
+            return Choice::on(pool, wanted, has(pool));
         }
-        Choice::Replica {
-            pool: Arc::clone(pool),
-            wanted,
-            is_known,
+        // Another one may have it, whose turn it is not.
+        let is_among = |at: &Address| self.among.as_ref().is_none_or(|all| all.contains(at));
+        let mut others = self.pools.iter().filter(|other| {
+            other.node.is_eligible() && is_among(other.node.address()) && !other.was_behind()
+        });
+        let other = others.clone().find(|other| has(other));
+        match other.or_else(|| others.next()) {
+            Some(other) => Choice::on(other, wanted, has(other)),
+            None => Choice::Primary(Kept::Consistency),
         }
     }
 

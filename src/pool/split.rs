@@ -73,6 +73,7 @@ pub struct Split {
     /// How often definitions had changed when the catalogue was read.
     read_at: AtomicU64,
     is_known: AtomicBool,
+    is_old: AtomicBool,
     is_being_read: AtomicBool,
     counts: [[Counter; REASONS.len()]; 2],
     generation: AtomicU64,
@@ -86,6 +87,7 @@ impl Split {
             catalogue: ArcSwap::from_pointee(Catalogue::unknown()),
             read_at: AtomicU64::new(0),
             is_known: AtomicBool::new(false),
+            is_old: AtomicBool::new(false),
             is_being_read: AtomicBool::new(false),
             counts: TARGETS.map(|target| {
                 REASONS.map(|reason| {
@@ -110,7 +112,13 @@ impl Split {
 
     /// Whether it should be read (again).
     pub fn is_due(&self, changes: u64) -> bool {
-        !self.is_known.load(Relaxed) || self.read_at.load(Relaxed) != changes
+        let is_known = self.is_known.load(Relaxed) && !self.is_old.load(Relaxed);
+        !is_known || self.read_at.load(Relaxed) != changes
+    }
+
+    /// It is to be read again, and holds until then.
+    pub fn age(&self) {
+        self.is_old.store(true, Relaxed);
     }
 
     /// Takes it upon the caller to read it, if nobody else does.
@@ -145,6 +153,7 @@ impl Split {
         self.catalogue.store(Arc::new(catalogue));
         self.read_at.store(changes, Relaxed);
         self.is_known.store(true, Relaxed);
+        self.is_old.store(false, Relaxed);
     }
 
     /// What comes with PostgreSQL, where it is known.
@@ -177,6 +186,9 @@ mod tests {
         assert!(split.is_due(0) && split.catalogue(0).is_none());
         split.learn(Catalogue::unknown(), 0);
         assert!(!split.is_due(0) && split.catalogue(0).is_some());
+        split.age();
+        assert!(split.is_due(0) && split.catalogue(0).is_some());
+        split.learn(Catalogue::unknown(), 0);
         assert!(split.is_due(1) && split.catalogue(1).is_none());
         assert!(split.claim() && !split.claim());
         split.unclaim();

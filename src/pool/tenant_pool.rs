@@ -126,6 +126,13 @@ impl TenantPool {
         self.inside.load().replicas.is_some() && self.split().is_due(self.shapes())
     }
 
+    /// What names in statements are is to be asked again: it is as old as the survey.
+    pub fn age_catalogue(&self) {
+        if let Some(split) = self.split.get() {
+            split.age();
+        }
+    }
+
     /// Who listens for the pool's sessions. Its connection counts against the cluster's budget, not
     /// against `pool_size`.
     pub fn hub(self: &Arc<Self>) -> &Arc<Hub> {

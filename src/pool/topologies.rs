@@ -53,6 +53,7 @@ impl Topologies {
         }
         let runtime = Handle::try_current().ok()?;
         let topology = Topology::new(cluster);
+        topology.begin();
         let watched = watch(
             Arc::clone(&topology),
             cluster.name.clone(),

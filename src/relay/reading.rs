@@ -45,6 +45,8 @@ pub enum Reading {
         wanted: Option<Lsn>,
         /// Whether another server may answer instead.
         is_movable: bool,
+        /// Whether it is one statement: what comes behind its first row can't be refused any more.
+        is_single: bool,
     },
 }
 
@@ -170,6 +172,17 @@ impl Relay<'_> {
         if self.held != Held::Yes {
             return true;
         }
+        let is_single = !matches!(
+            self.reading,
+            Reading::Replica {
+                is_single: false,
+                ..
+            }
+        );
+        if self.client.to_client.unsent() + header.message_bytes > KEPT_BYTES_MAX {
+            self.held = Held::No;
+            return true;
+        }
         match header.tag {
             tag::PARSE_COMPLETE
             | tag::BIND_COMPLETE
@@ -178,11 +191,8 @@ impl Relay<'_> {
             | tag::NO_DATA
             | tag::PARAMETER_DESCRIPTION
             | tag::PARAMETER_STATUS
-            | tag::NOTICE => {
-                if self.client.to_client.unsent() > KEPT_BYTES_MAX {
-                    self.held = Held::No;
-                }
-            }
+            | tag::NOTICE => {}
+            tag::DATA_ROW | tag::COMMAND_COMPLETE | tag::EMPTY_QUERY if !is_single => {}
             tag::ERROR => {
                 if self.client.to_client.unscanned().len() < header.message_bytes
                     && header.message_bytes <= super::from_server::SHORT_BYTES_MAX

@@ -84,8 +84,9 @@ pub(super) struct Heard {
 }
 
 impl Topology {
-    /// Nobody is trusted until all were asked: from [`Topology::watch`]'s beginning.
-    pub(super) fn begin(&self) {
+    /// Nobody is trusted until all were asked: called before anybody uses what will be watched, as the
+    /// configured primary may be an old one.
+    pub fn begin(&self) {
         let mut known = self.known.lock();
         *known = Known::of(self.nodes.len());
         self.publish(&mut known, None);
