@@ -86,6 +86,11 @@ impl Session {
                 match pool.checkout(&self.client.handle).await {
                     Ok(mut checkout) => {
                         let is_sure = is_known && checkout.is_known() || wanted == Lsn::default();
+                        if !is_sure && pool.is_mute() {
+                            checkout.release(&self.pool);
+                            pool.node().ask_soon();
+                            return Ok((self.checkout_primary().await?, Reading::Writes(marks)));
+                        }
                         let reading = Reading::Replica {
                             pool,
                             lent,

@@ -15,7 +15,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::Poll,
     time::{Duration, Instant},
@@ -51,6 +51,9 @@ pub struct ReplicaPool {
     /// Until when it is not asked again, in microseconds since it began.
     behind_until_us: AtomicU64,
     behind_us: AtomicU64,
+    /// The tenant's role may not ask how far a replica is (a hardened database): only what the watch
+    /// knows counts.
+    is_mute: AtomicBool,
 }
 
 /// Where a read goes.
@@ -202,6 +205,7 @@ impl ReplicaPool {
             began: Instant::now(),
             behind_until_us: AtomicU64::new(0),
             behind_us: AtomicU64::new(BEHIND_MIN_US),
+            is_mute: AtomicBool::new(false),
         })
     }
 
@@ -214,8 +218,22 @@ impl ReplicaPool {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Whether a read has found it behind a moment ago.
+    /// Notes that the tenant's role may not ask how far the replica is.
+    pub fn note_mute(&self) {
+        self.is_mute.store(true, Relaxed);
+    }
+
+    /// Whether the tenant's role may not ask that.
+    pub fn is_mute(&self) -> bool {
+        self.is_mute.load(Relaxed)
+    }
+
+    /// Whether a read has found it behind a moment ago, or could not find out.
     fn was_behind(&self) -> bool {
+        if self.is_mute() {
+            self.node.ask_soon();
+            return true;
+        }
         let until = self.behind_until_us.load(Relaxed);
         until != 0 && self.now_us() < until
     }

@@ -243,6 +243,15 @@ impl Relay<'_> {
             }
             // It may not be asked, for one.
             tag::ERROR => {
+                let is_whole = self.client.to_client.unscanned().len() >= header.message_bytes;
+                if !is_whole && header.message_bytes <= super::from_server::SHORT_BYTES_MAX {
+                    let wanted = header.message_bytes;
+                    self.client.to_client.make_room_for_message(wanted);
+                    return false;
+                }
+                if read::error_field(self.body(header), b'C') == Some(b"42501") {
+                    pool.note_mute();
+                }
                 pool.note_position(true);
                 if self.held == Held::Yes {
                     self.held = Held::Spoiled(Moved::Behind);

@@ -136,7 +136,7 @@ impl Topology {
 
     /// Whoever reads [`Node::is_eligible`] sees where it stands before it sees that it is in.
     fn standby(&self, node: &Arc<Node>, heard: &Heard, lag: Duration) {
-        let Answer { standing, lsn } = heard.answer;
+        let Answer { standing, lsn, .. } = heard.answer;
         let rules = &self.cluster.standbys;
         let bytes = self.floor().0.saturating_sub(lsn.0);
         node.figures.lags(bytes, lag);

@@ -190,6 +190,11 @@ impl Node {
             && is_on_timeline()
     }
 
+    /// Has it asked soon how far it is.
+    pub fn ask_soon(&self) {
+        self.wake.notify_one();
+    }
+
     /// Whether it is not kept out; a primary never is.
     pub fn is_answering(&self) -> bool {
         !self.is_out.load(Ordering::SeqCst)

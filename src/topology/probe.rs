@@ -68,6 +68,8 @@ pub(super) struct Answer {
     pub(super) standing: Standing,
     /// A primary's insert position, or what a standby has replayed.
     pub(super) lsn: Lsn,
+    /// What of a primary's WAL is on disk, and so on its way to standbys.
+    pub(super) flushed: Lsn,
 }
 
 /// The primary's position, for those who have written.
@@ -108,6 +110,9 @@ const SYSTEM: &str = "SELECT system_identifier FROM pg_catalog.pg_control_system
 const SAMPLE: &str = "SELECT lsn::pg_catalog.text, pg_catalog.pg_walfile_name(lsn)
     FROM (SELECT pg_catalog.pg_current_wal_insert_lsn() AS lsn OFFSET 0) AS s";
 
+/// Its commit is a record of its own, which is written out with all before it.
+const FLUSH: &str = "SELECT pg_catalog.pg_current_xact_id()";
+
 /// The timeline of the last checkpoint that was replayed, and of the last page that was written out.
 /// Both come late: at the next one.
 const CONTROL: &str = "(SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()),
@@ -125,7 +130,8 @@ fn probe_sql(may_read_control: bool, may_read_receiver: bool) -> String {
     let receiver = if may_read_receiver { RECEIVER } else { UNKNOWN };
     format!(
         "SELECT r, CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn() ELSE lsn END::pg_catalog.text, \
-         CASE WHEN NOT r THEN pg_catalog.pg_walfile_name(lsn) END, t.* \
+         CASE WHEN NOT r THEN pg_catalog.pg_walfile_name(lsn) END, \
+         CASE WHEN NOT r THEN pg_catalog.pg_current_wal_flush_lsn() END::pg_catalog.text, t.* \
          FROM (SELECT r, CASE WHEN NOT r THEN pg_catalog.pg_current_wal_insert_lsn() END AS lsn \
          FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS recovery OFFSET 0) AS s \
          LEFT JOIN LATERAL (SELECT {control}, {receiver} OFFSET 0) AS t ON r"
@@ -134,6 +140,7 @@ fn probe_sql(may_read_control: bool, may_read_receiver: bool) -> String {
 
 type Row = (
     bool,
+    Option<String>,
     Option<String>,
     Option<String>,
     Option<i32>,
@@ -195,6 +202,23 @@ impl<'a> Prober<'a> {
         Ok(sample)
     }
 
+    /// Has the primary write out what it has in memory, by a transaction that commits. Nobody else does
+    /// while the last that was written is of a transaction that goes on.
+    ///
+    /// # Errors
+    /// [`Fault`], after `watch_timeout` at the latest.
+    ///
+    /// # Cancel safety
+    /// The connection is lost.
+    pub(super) async fn flush(&mut self) -> Result<(), Fault> {
+        let deadline = self.deadline();
+        let mut link = self.take_or_connect(deadline).await?;
+        let asked = timeout_at(deadline, sqlx::raw_sql(FLUSH).execute(&mut link.db)).await;
+        asked.map_err(|_elapsed| Fault::Timeout)??;
+        self.link = Some(link);
+        Ok(())
+    }
+
     fn deadline(&self) -> Instant {
         Instant::now() + self.cluster.standbys.watch_timeout
     }
@@ -245,6 +269,8 @@ impl<'a> Prober<'a> {
                 ("search_path", ""),
                 ("default_transaction_isolation", "read committed"),
                 ("idle_session_timeout", "0"),
+                // On disk, and not waiting for a standby.
+                ("synchronous_commit", "local"),
                 ("client_min_messages", "error"),
             ])
             .disable_statement_logging();
@@ -277,7 +303,7 @@ impl<'a> Prober<'a> {
 
 impl Link {
     fn answer(&mut self, row: Row) -> Result<Answer, Fault> {
-        let (is_standby, lsn, file, recovery, checkpoint, receiver) = row;
+        let (is_standby, lsn, file, flushed, recovery, checkpoint, receiver) = row;
         let lsn = lsn.map_or(Ok(Lsn::default()), |lsn| position_of(&lsn))?;
         let known = [recovery, checkpoint, receiver];
         let known = known.into_iter().flatten().map(i32::cast_unsigned);
@@ -296,7 +322,12 @@ impl Link {
         } else {
             self.layout.end(lsn)
         };
-        Ok(Answer { standing, lsn })
+        let flushed = flushed.map_or(Ok(Lsn::default()), |lsn| position_of(&lsn))?;
+        Ok(Answer {
+            standing,
+            lsn,
+            flushed: self.layout.end(flushed),
+        })
     }
 }
 

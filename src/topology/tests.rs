@@ -65,7 +65,11 @@ fn hears(topology: &Topology, at: usize, standing: Standing, lsn: u64) {
     let lsn = Lsn(lsn);
     topology.heard(&Heard {
         at,
-        answer: Answer { standing, lsn },
+        answer: Answer {
+            standing,
+            lsn,
+            flushed: lsn,
+        },
         asked: topology.nodes()[at].begin_probe(),
         may_return: true,
     });
@@ -288,6 +292,7 @@ fn what_the_data_plane_found_is_disproved_only_by_a_later_probe() {
             system: Some(7),
         },
         lsn: Lsn(100),
+        flushed: Lsn::default(),
     };
     topology.heard(&Heard {
         at: 1,

@@ -1,7 +1,7 @@
 //! The tasks that ask the servers.
 
 use super::{
-    Topology,
+    Lsn, Topology,
     known::Heard,
     node::Node,
     position::Asked,
@@ -26,6 +26,9 @@ const PAUSE_WITHOUT_PRIMARY: Duration = Duration::from_millis(500);
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// A server that is ejected again so soon after it came back stays out for a pause that doubles.
 const PROBATION: Duration = Duration::from_secs(10);
+
+/// So many probes find the same WAL in memory before it is had written out.
+const UNFLUSHED_PROBES: u32 = 2;
 
 impl Topology {
     /// Asks all servers for ever, each from a task of its own. Without [`Cluster::watch`] it asks
@@ -63,6 +66,7 @@ impl Topology {
         };
         let mut prober = Prober::new(node.address(), &self.cluster, &watch);
         let mut patience = Patience::default();
+        let mut unflushed = Unflushed::default();
         loop {
             let began = Instant::now();
             let asked = node.begin_probe();
@@ -76,6 +80,12 @@ impl Topology {
                         asked,
                         may_return,
                     });
+                    if answer.standing.is_primary
+                        && unflushed.is_stuck(answer.lsn, answer.flushed)
+                        && let Err(fault) = prober.flush().await
+                    {
+                        tracing::debug!(cluster = %self.cluster.name, %fault, "not written out");
+                    }
                     self.cluster.standbys.watch_interval
                 }
                 Err(fault) => {
@@ -164,7 +174,7 @@ async fn ask(prober: &mut Prober<'_>, node: &Node) -> Result<super::probe::Answe
     match prober.ask().await {
         Err(Fault::Unreachable(_)) if was_connected => {
             // It may have restarted, and be less far.
-            node.set_replayed(super::Lsn::default());
+            node.set_replayed(Lsn::default());
             prober.ask().await
         }
         other => other,
@@ -176,6 +186,28 @@ async fn sampled(prober: &mut Prober<'_>) -> Result<Sample, Fault> {
     match prober.sample().await {
         Err(Fault::Unreachable(_)) if was_connected => prober.sample().await,
         other => other,
+    }
+}
+
+/// WAL that a primary keeps in memory. A position in it is reached by no standby until it is written
+/// out, which the next commit does; and while a transaction goes on that has written, there may be none.
+#[derive(Debug, Default)]
+struct Unflushed {
+    waiting: Lsn,
+    probes: u32,
+}
+
+impl Unflushed {
+    /// Whether a position that an earlier probe saw has not been written out since: then somebody has to
+    /// commit.
+    fn is_stuck(&mut self, inserted: Lsn, flushed: Lsn) -> bool {
+        if flushed >= self.waiting {
+            self.waiting = inserted;
+            self.probes = 0;
+            return false;
+        }
+        self.probes += 1;
+        self.probes >= UNFLUSHED_PROBES
     }
 }
 
@@ -225,4 +257,22 @@ fn doubled(times: u32) -> Duration {
     PAUSE_FIRST
         .saturating_mul(1 << times.min(10))
         .min(PAUSE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_writes_out_is_stuck() {
+        let mut unflushed = Unflushed::default();
+        assert!(!unflushed.is_stuck(Lsn(10), Lsn(8)));
+        assert!(!unflushed.is_stuck(Lsn(10), Lsn(8)));
+        assert!(unflushed.is_stuck(Lsn(10), Lsn(8)));
+        assert!(!unflushed.is_stuck(Lsn(12), Lsn(12)));
+        // Where others commit, what is in memory is always another.
+        for at in 13..20 {
+            assert!(!unflushed.is_stuck(Lsn(at), Lsn(at - 1)));
+        }
+    }
 }

@@ -319,6 +319,25 @@ fn a_planned_change_of_the_primary_of_a_registry_costs_no_client_of_any_proxy_an
     company.office.run(&["audit", "verify"]).succeeded();
 }
 
+/// The functions that tell how far a server is are closed to tenants there.
+#[test]
+fn a_tenant_of_a_hardened_database_reads_on_replicas_all_that_it_wrote() {
+    let servers = Servers::start();
+    let company = Company::new(&servers);
+    let mut client = company.connect(0).login();
+    let asked = client.query("select pg_catalog.pg_last_wal_replay_lsn()");
+    assert_eq!(frames::error(&asked).unwrap().code(), "42501");
+    eventually("it is read from the replica", || {
+        is_read_from_replica(&mut client)
+    });
+    for number in 1..=20 {
+        client.exec(&format!("insert into written values ('{number}')"));
+        let rows = client.value("select count(*) from written");
+        assert_eq!(rows, number.to_string());
+    }
+    eventually("and is again", || is_read_from_replica(&mut client));
+}
+
 #[test]
 fn a_pause_ends_by_itself_and_is_taken_back_when_transactions_stay_open() {
     let servers = Servers::start();

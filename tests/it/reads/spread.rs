@@ -2,7 +2,7 @@
 
 use super::{Stage, shared};
 use crate::harness::{
-    Tenant,
+    Tenant, eventually,
     fleet::{PRIMARY, mark},
 };
 
@@ -66,9 +66,12 @@ fn a_tenant_reads_only_on_its_own_replicas() {
     let fleet = shared();
     let own = vec![toml::Value::from(fleet.endpoint(2).url())];
     let stage = Stage::over(fleet, |tenant| tenant.set("read_replicas", own));
-    let [_, one, two] = answered(&stage, 100);
-    assert_eq!(one, 0);
-    assert!(two > 50, "{two}");
+    // It may be behind for a moment: other tests write as well.
+    eventually("it answers most of them", || {
+        let [_, one, two] = answered(&stage, 100);
+        assert_eq!(one, 0);
+        two > 50
+    });
     let mut admin = fleet.admin(1);
     let place = stage.proxy.place("acme");
     // The one other login may be the watch's.
