@@ -74,7 +74,7 @@ impl Relay<'_> {
             self.client.to_client.drop_unsent();
             return Ok(false);
         }
-        if self.is_unheard() {
+        if self.holds_back() {
             return Ok(false);
         }
         let unsent = self.client.to_client.unsent();
@@ -134,6 +134,11 @@ impl Relay<'_> {
         }
         if !self.look_at_read(header) {
             return Ok(false);
+        }
+        if self.is_farewell(header) {
+            self.server.is_outdated = true;
+            self.client.from_server_rest = Rest::Drop(header.message_bytes);
+            return Ok(true);
         }
         self.note_written(header);
         let verdict = match header.tag {

@@ -120,6 +120,8 @@ pub(super) enum Held {
     No,
     /// All of it, so far.
     Yes,
+    /// All of it, until the next write: what came together is looked at together.
+    Due,
     /// All of it, and it is of no use.
     Spoiled(Moved),
 }
@@ -150,10 +152,18 @@ impl Relay<'_> {
         self.held != Held::No
     }
 
+    /// Whether nothing may be sent to the client now. What is due goes from here on.
+    pub(super) fn holds_back(&mut self) -> bool {
+        if self.held == Held::Due {
+            self.held = Held::No;
+        }
+        self.is_unheard()
+    }
+
     pub(super) fn spoiled(&self) -> Option<Moved> {
         match self.held {
             Held::Spoiled(moved) => Some(moved),
-            Held::No | Held::Yes => None,
+            Held::No | Held::Yes | Held::Due => None,
         }
     }
 
@@ -169,9 +179,11 @@ impl Relay<'_> {
         if self.server.replies.is_injected() {
             return self.look_at_position(header);
         }
-        if self.held != Held::Yes {
-            return true;
-        }
+        let is_due = match self.held {
+            Held::Yes => false,
+            Held::Due => true,
+            Held::No | Held::Spoiled(_) => return true,
+        };
         let is_single = !matches!(
             self.reading,
             Reading::Replica {
@@ -180,10 +192,12 @@ impl Relay<'_> {
             }
         );
         if self.client.to_client.unsent() + header.message_bytes > KEPT_BYTES_MAX {
-            self.held = Held::No;
+            self.held = Held::Due;
             return true;
         }
         match header.tag {
+            // It is answered, whatever comes behind.
+            tag::READY => self.held = Held::No,
             tag::PARSE_COMPLETE
             | tag::BIND_COMPLETE
             | tag::CLOSE_COMPLETE
@@ -202,9 +216,10 @@ impl Relay<'_> {
                         .make_room_for_message(header.message_bytes);
                     return false;
                 }
-                self.held = Moved::by(self.body(header)).map_or(Held::No, Held::Spoiled);
+                self.held = Moved::by(self.body(header)).map_or(Held::Due, Held::Spoiled);
             }
-            _ => self.held = Held::No,
+            _ if is_due => {}
+            _ => self.held = Held::Due,
         }
         true
     }
@@ -260,6 +275,14 @@ impl Relay<'_> {
             _ => {}
         }
         true
+    }
+
+    /// Whether this is what a replica says when it goes, behind an answer that is whole: it is nobody's.
+    pub(super) fn is_farewell(&self, header: Header) -> bool {
+        header.tag == tag::ERROR
+            && matches!(self.reading, Reading::Replica { .. })
+            && self.server.status == TxStatus::Idle
+            && self.server.replies.is_settled()
     }
 
     /// Brings a replica to an end whose answer is of no use. Whether it can be used again.

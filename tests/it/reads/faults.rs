@@ -220,9 +220,9 @@ fn the_primary_restarts_and_is_written_to_again() {
     stage.settled(&mut client);
     let proxy = stage.proxy;
     fleet.catch_up();
+    let mut reader = proxy.connect("acme").login();
     fleet[PRIMARY].stop_fast();
     client.send(&Request::new().query("insert into items values (4, 'waits')"));
-    let mut reader = proxy.connect("acme").login();
     for _ in 0..20 {
         assert_eq!(reader.value("select count(*) from items"), "3");
     }

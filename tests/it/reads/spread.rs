@@ -38,27 +38,29 @@ fn weights_say_how_many_reads_a_replica_gets() {
         let urls = [format!("{one}?weight=4"), format!("{two}?weight=1")];
         proxy.cluster("replicas", urls.map(toml::Value::from).to_vec())
     });
-    let [primary, heavy, light] = answered(&stage, 500);
-    assert!(primary < 50, "{primary}");
-    assert!(light > 0 && heavy > 2 * light, "{heavy} to {light}");
+    // They may be behind for a moment: other tests write as well.
+    eventually("the heavy one answers most of them", || {
+        let [primary, heavy, light] = answered(&stage, 500);
+        primary < 50 && light > 0 && heavy > 2 * light
+    });
 }
 
 #[test]
 fn replicas_of_equal_weight_share_the_reads() {
     let stage = Stage::over(shared(), |tenant| tenant);
-    let [primary, one, two] = answered(&stage, 400);
-    assert!(primary < 50, "{primary}");
-    assert!(one > 100 && two > 100, "{one} and {two}");
+    eventually("they share them", || {
+        let [primary, one, two] = answered(&stage, 400);
+        primary < 50 && one > 100 && two > 100
+    });
 }
 
 #[test]
 fn the_primary_takes_its_share_where_it_has_a_weight() {
     let stage = stage_with(|proxy, _| proxy.cluster("primary_weight", 1));
-    let [primary, one, two] = answered(&stage, 400);
-    assert!(
-        primary > 40 && one > 40 && two > 40,
-        "{primary}, {one}, {two}"
-    );
+    eventually("all three answer", || {
+        let [primary, one, two] = answered(&stage, 400);
+        primary > 40 && one > 40 && two > 40
+    });
 }
 
 #[test]
