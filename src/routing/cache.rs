@@ -10,7 +10,7 @@ const TEXTS_MAX: u64 = 10_000;
 /// A text counts as many bytes at least, so that so many texts fill the cache.
 const TEXT_BYTES_MIN: u32 = 256;
 
-/// The intents of one upstream's texts, by their bytes. Bounded by [`TEXTS_MAX`] short texts or
+/// The intents of one upstream's texts, by their bytes. Bounded by 10,000 short texts or
 /// 2.5 MB of long ones; what is asked for often stays.
 ///
 /// One for each tenant that has replicas, so that nobody pushes out another's.
