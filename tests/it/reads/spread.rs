@@ -84,23 +84,25 @@ fn a_tenant_reads_only_on_its_own_replicas() {
 fn busy_replicas_are_left_to_their_work() {
     let stage = Stage::over(shared(), |tenant| tenant.pool_size(10));
     let mut client = stage.client();
-    stage.settled(&mut client);
-    // Six long reads; three or so on each.
-    let mut busy: Vec<_> = (0..6).map(|_| stage.client()).collect();
-    for client in &mut busy {
-        client.send(&crate::harness::Request::new().query("select pg_sleep(2)"));
-    }
-    let (mark, since) = (mark(), stage.fleet.now());
-    for n in 0..50 {
-        assert_eq!(client.value(&format!("select {n} {mark}")), n.to_string());
-    }
-    let seen = stage.fleet.seen(&since, &mark);
-    let on_primary = seen.iter().filter(|at| **at == PRIMARY).count();
-    // Busy is not sick. They may be behind for a moment: other tests write as well.
-    assert!(on_primary < 25, "{seen:?}");
-    for client in &mut busy {
-        client.until_ready();
-    }
+    // They may be behind for a moment, or held up: other tests use them, too.
+    eventually("busy is not sick", || {
+        stage.settled(&mut client);
+        // Six long reads; three or so on each.
+        let mut busy: Vec<_> = (0..6).map(|_| stage.client()).collect();
+        for client in &mut busy {
+            client.send(&crate::harness::Request::new().query("select pg_sleep(2)"));
+        }
+        let (mark, since) = (mark(), stage.fleet.now());
+        for n in 0..50 {
+            assert_eq!(client.value(&format!("select {n} {mark}")), n.to_string());
+        }
+        let seen = stage.fleet.seen(&since, &mark);
+        let on_primary = seen.iter().filter(|at| **at == PRIMARY).count();
+        for client in &mut busy {
+            client.until_ready();
+        }
+        on_primary < 25
+    });
 }
 
 #[test]
