@@ -43,6 +43,7 @@ pub(super) async fn welcome(
                 target: arrival.wishes.target.unwrap_or_default(),
                 own: None,
                 replay: Vec::new(),
+                replay_from: 0,
                 settings_failures: 0,
             };
             return Ok((Box::new(session), arrival.admitted));

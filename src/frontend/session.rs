@@ -4,6 +4,7 @@ use super::{
     Frontend, Wishes, greeting,
     idle::Wants,
     settle::{Pin, Settled},
+    split::Course,
 };
 use crate::{
     admission::Admitted,
@@ -57,6 +58,8 @@ pub(super) struct Session {
     pub(super) own: Option<Arc<Position>>,
     /// The read that is on a replica, as the client sent it.
     pub(super) replay: Vec<u8>,
+    /// How many of the client's bytes had been looked at before it.
+    pub(super) replay_from: u64,
     pub(super) settings_failures: u32,
 }
 
@@ -66,6 +69,8 @@ pub(super) enum Done {
     Next,
     /// The client's message is still to be answered, by the primary.
     Again,
+    /// So is what it says now, of a transaction that has begun and goes on elsewhere.
+    Elsewhere(Box<Course>),
     /// The session is over.
     Ended(&'static str),
 }
@@ -141,7 +146,7 @@ impl Session {
             }
             self.client.handle.enter(Activity::Waiting);
             let mut course = self.course();
-            // At most twice: what comes back from a replica goes to the primary.
+            // What comes back from a replica goes to the primary; what SET TRANSACTION says, anywhere.
             loop {
                 let (checkout, reading) = match self.checkout(course).await {
                     Ok(lent) => lent,
@@ -157,6 +162,7 @@ impl Session {
                         break;
                     }
                     Done::Again => course = self.return_to_primary(),
+                    Done::Elsewhere(there) => course = *there,
                     Done::Ended(reason) => return reason,
                 }
             }
@@ -201,9 +207,15 @@ impl Session {
         }
         self.pool.catch_up(suspects);
         let mut pin = Pin::default();
+        let mut goes_on = false;
         loop {
             let lease = self.lease(&pin, &reading);
-            let mut relay = Relay::new(&mut self.client, checkout.server(), &self.pool, lease);
+            let (client, server) = (&mut self.client, checkout.server());
+            let mut relay = if std::mem::take(&mut goes_on) {
+                Relay::resume(client, server, &self.pool, lease)
+            } else {
+                Relay::new(client, server, &self.pool, lease)
+            };
             let ended = relay.run().await;
             match ended {
                 Ok(End::Boundary) => self.settings_failures = 0,
@@ -212,6 +224,14 @@ impl Session {
                     self.move_on(checkout, moved, is_usable);
                     return Done::Again;
                 }
+                Ok(End::Elsewhere(batch_bytes)) => {
+                    if let Some(course) = self.course_elsewhere(batch_bytes) {
+                        Box::pin(clean_and_release(checkout, &self.pool)).await;
+                        return Done::Elsewhere(Box::new(course));
+                    }
+                    goes_on = true;
+                    continue;
+                }
                 Err(error) if relay.is_unheard() && error.is_loss() => {
                     checkout.failed();
                     self.move_on(checkout, Moved::Lost, false);
@@ -219,7 +239,9 @@ impl Session {
                 }
                 // The client's statement has not run yet: another server may take it.
                 Err(RelayError::Settings { is_unsent: true })
-                    if self.settings_failures < SETTINGS_TRIES_MAX && pin.is_none() =>
+                    if self.settings_failures < SETTINGS_TRIES_MAX
+                        && pin.is_none()
+                        && !self.client.begun.has_moved() =>
                 {
                     self.settings_failures += 1;
                     self.client.to_client.drop_unscanned();
@@ -272,7 +294,7 @@ impl Session {
         }
         let (farewell, reason) = match &ended {
             Ok(End::ClientLeft(farewell)) => (*farewell, "client left"),
-            Ok(End::Boundary | End::Moved(_)) => return "boundary",
+            Ok(End::Boundary | End::Moved(_) | End::Elsewhere(_)) => return "boundary",
             Err(RelayError::Client(_)) => (Farewell::Gone, "client lost"),
             Err(error) => {
                 count_error("relay", error.fault());

@@ -5,12 +5,12 @@
 
 use super::session::Session;
 use crate::{
-    pool::{Checkout, CheckoutError, Choice, Kept, ReplicaPool, Replicas},
+    pool::{Checkout, CheckoutError, Choice, Kept, ReplicaPool, Replicas, Why},
     relay::{Marks, Moved, Reading},
     routing::{Catalogue, Reason, TEXT_BYTES_MAX, Target, Transaction, Verdict},
     sessions::Activity,
     tenant::{Consistency, PoolMode, ReadTarget, Scope},
-    topology::Lsn,
+    topology::{self, Lsn},
     wire::{HEADER_BYTES, Refusal, peek, read, tag::frontend as tag},
 };
 use std::sync::Arc;
@@ -28,21 +28,28 @@ pub(super) enum Course {
     /// To the primary, as one read.
     Kept,
     /// To a replica.
-    Replica {
-        pool: Arc<ReplicaPool>,
-        /// What it must have replayed.
-        wanted: Lsn,
-        /// Whether it is known to have that.
-        is_known: bool,
-        /// Whether another server may answer instead.
-        is_movable: bool,
-        /// Whether it is one statement.
-        is_single: bool,
-        marks: Marks,
-    },
+    Replica(Aimed),
     /// To nobody: no replica answers.
     Nobody,
 }
+
+/// A replica that is to answer.
+#[derive(Debug)]
+pub(super) struct Aimed {
+    pool: Arc<ReplicaPool>,
+    /// What it must have replayed.
+    wanted: Lsn,
+    /// Whether it is known to have that.
+    is_known: bool,
+    /// Whether another server may answer instead.
+    is_movable: bool,
+    /// Whether it is one statement.
+    is_single: bool,
+    marks: Marks,
+}
+
+/// A lent server, and what the relay is to do about replicas.
+type Lent = (Result<Checkout, CheckoutError>, Reading);
 
 /// What is to be sent as one.
 struct Batch {
@@ -50,9 +57,6 @@ struct Batch {
     verdict: Verdict,
     is_single: bool,
 }
-
-/// Why it goes where it goes, where the texts don't tell.
-type Why = &'static str;
 
 impl Session {
     /// Decides where the next transaction goes.
@@ -65,59 +69,96 @@ impl Session {
 
     /// A lent server for a course, and what the relay is to do about replicas. A replica that can't be
     /// had is no reason to refuse a read.
-    pub(super) async fn checkout(
-        &mut self,
-        course: Course,
-    ) -> Result<(Result<Checkout, CheckoutError>, Reading), Box<Refusal>> {
+    pub(super) async fn checkout(&mut self, course: Course) -> Result<Lent, Box<Refusal>> {
         let reading = match course {
             Course::Only => Reading::Unsplit,
             Course::Primary(marks) => Reading::Writes(marks),
             Course::Kept => Reading::Kept,
             Course::Nobody => return Ok((Err(CheckoutError::NoReplica), Reading::Unsplit)),
-            Course::Replica {
-                pool,
-                wanted,
-                is_known,
-                is_movable,
-                is_single,
-                marks,
-            } => {
-                let lent = pool.node().lend();
-                match pool.checkout(&self.client.handle).await {
-                    Ok(mut checkout) => {
-                        let is_sure = is_known && checkout.is_known() || wanted == Lsn::default();
-                        if !is_sure && pool.is_mute() {
-                            checkout.release(&self.pool);
-                            pool.node().ask_soon();
-                            return Ok((self.checkout_primary().await?, Reading::Writes(marks)));
-                        }
-                        let reading = Reading::Replica {
-                            pool,
-                            lent,
-                            wanted: (!is_sure).then_some(wanted),
-                            is_movable,
-                            is_single,
-                        };
-                        return Ok((Ok(checkout), reading));
-                    }
-                    Err(error @ CheckoutError::Ordered(_)) => {
-                        return Ok((Err(error), Reading::Unsplit));
-                    }
-                    Err(error) if !is_movable => return Ok((Err(error), Reading::Unsplit)),
-                    Err(error) => {
-                        tracing::debug!(tenant = %self.pool.tenant(), %error, "a replica lends no server");
-                        count_retry(Moved::Lost.as_str());
-                        Reading::Writes(marks)
-                    }
-                }
-            }
+            Course::Replica(aimed) => return self.checkout_replica(aimed).await,
         };
         Ok((self.checkout_primary().await?, reading))
     }
 
+    async fn checkout_replica(&mut self, mut aimed: Aimed) -> Result<Lent, Box<Refusal>> {
+        let mut is_second = false;
+        loop {
+            let lent = aimed.pool.node().lend();
+            let error = match aimed.pool.checkout(&self.client.handle).await {
+                Ok(checkout) => return self.lent_by_replica(checkout, (aimed, lent)).await,
+                Err(error) => error,
+            };
+            if !aimed.is_movable || matches!(error, CheckoutError::Ordered(_)) {
+                return Ok((Err(error), Reading::Unsplit));
+            }
+            tracing::debug!(tenant = %self.pool.tenant(), %error, "a replica lends no server");
+            count_retry(Moved::Lost.as_str());
+            let replicas = self.pool.replicas();
+            let other = replicas.as_ref().filter(|_| !is_second);
+            if let Some(other) = other.and_then(|all| self.other_than(&aimed, all)) {
+                (aimed, is_second) = (other, true);
+                continue;
+            }
+            if replicas.is_some_and(|replicas| !replicas.falls_back()) {
+                return Ok((Err(CheckoutError::NoReplica), Reading::Unsplit));
+            }
+            return Ok((self.checkout_primary().await?, Reading::Writes(aimed.marks)));
+        }
+    }
+
+    /// The same read for another replica.
+    fn other_than(&self, aimed: &Aimed, replicas: &Replicas) -> Option<Aimed> {
+        let Choice::Replica {
+            pool,
+            wanted,
+            is_known,
+        } = replicas.choose(self.own.as_deref())
+        else {
+            return None;
+        };
+        let is_other = !Arc::ptr_eq(&pool, &aimed.pool);
+        is_other.then(|| Aimed {
+            pool,
+            wanted,
+            is_known,
+            marks: aimed.marks.clone(),
+            ..*aimed
+        })
+    }
+
+    /// A replica has lent a server; one that is not sure to be far enough, and can't be asked, is no use.
+    async fn lent_by_replica(
+        &mut self,
+        mut checkout: Checkout,
+        (aimed, lent): (Aimed, topology::Lent),
+    ) -> Result<Lent, Box<Refusal>> {
+        let Aimed {
+            pool,
+            wanted,
+            is_known,
+            is_movable,
+            is_single,
+            marks,
+        } = aimed;
+        let is_sure = is_known && checkout.is_known() || wanted == Lsn::default();
+        if !is_sure && pool.is_mute() {
+            checkout.release(&self.pool);
+            pool.node().ask_soon();
+            return Ok((self.checkout_primary().await?, Reading::Writes(marks)));
+        }
+        let reading = Reading::Replica {
+            pool,
+            lent,
+            wanted: (!is_sure).then_some(wanted),
+            is_movable,
+            is_single,
+        };
+        Ok((Ok(checkout), reading))
+    }
+
     /// The read that a replica did not answer goes to the primary, as the client sent it.
     pub(super) fn return_to_primary(&mut self) -> Course {
-        self.client.ask_again(&self.replay);
+        self.client.ask_again(&self.replay, self.replay_from);
         self.client.handle.enter(Activity::Waiting);
         match self.pool.replicas() {
             Some(replicas) => Course::Primary(self.marks_of(&replicas)),
@@ -160,47 +201,117 @@ impl Session {
         }
     }
 
-    fn split(&mut self, replicas: &Replicas) -> Course {
-        let marks = self.marks_of(replicas);
-        if self.target == ReadTarget::Replica && self.mode != PoolMode::Session {
-            self.pool.split().count("replica", "hint");
-            return Self::aim(replicas.any(), marks, None).1;
+    /// A transaction that has begun, and in which nothing has run, goes on elsewhere: what the client
+    /// says of it next, so many bytes, is for a server of this course. `None` when it stays.
+    pub(super) fn course_elsewhere(&mut self, batch_bytes: usize) -> Option<Course> {
+        let course = self.begun_course(batch_bytes);
+        if course.is_some() {
+            self.client.begun.moves();
+            self.client.handle.enter(Activity::Waiting);
+        } else {
+            self.client.begun.forget();
         }
-        let batch = match self.unsplittable() {
-            Some(why) => Err(why),
-            None => self.batch().ok_or("incomplete"),
+        course
+    }
+
+    fn begun_course(&mut self, batch_bytes: usize) -> Option<Course> {
+        let replicas = self.pool.replicas()?;
+        let marks = self.marks_of(&replicas);
+        if !self.client.begun.is_read() {
+            self.count(Target::Primary, Reason::Transaction);
+            return Some(Course::Primary(marks));
+        }
+        if self.unsplittable().is_some() {
+            return None;
+        }
+        let batch = Batch {
+            bytes: batch_bytes,
+            verdict: primary(Reason::Transaction),
+            is_single: true,
         };
-        let (reason, course) = match (batch, self.target) {
-            (Err(why), _) => (why, Course::Primary(marks)),
-            (Ok(_), ReadTarget::Primary) => ("hint", Course::Primary(marks)),
-            (Ok(batch), _) if !self.is_read(batch.verdict) => {
-                (batch.verdict.reason.as_str(), Course::Primary(marks))
-            }
-            (Ok(batch), _) => {
-                let bytes = self.client.to_server.unscanned();
-                let bytes = bytes.get(..batch.bytes).unwrap_or_default();
-                self.replay.clear();
-                self.replay.extend_from_slice(bytes);
-                let is_read = batch.verdict.transaction == Transaction::None;
-                let (kept, course) = Self::aim(
-                    replicas.choose(self.own.as_deref()),
-                    marks.clone(),
-                    Some(&batch),
-                );
-                // A transaction that is on the primary is not looked at any more.
-                let course = match course {
-                    Course::Kept if !is_read => Course::Primary(marks),
-                    course => course,
-                };
-                (kept.unwrap_or(batch.verdict.reason.as_str()), course)
-            }
+        let choice = replicas.choose(self.own.as_deref());
+        let (_, course) = Self::aim(choice, marks, Some(&batch));
+        if !matches!(course, Course::Replica(_)) {
+            return None;
+        }
+        self.keep_for_replay(batch_bytes);
+        self.count(Target::Replica, Reason::Transaction);
+        Some(course)
+    }
+
+    /// Keeps what the client has sent first, in case a replica does not answer it.
+    fn keep_for_replay(&mut self, batch_bytes: usize) {
+        let bytes = self.client.to_server.unscanned();
+        self.replay_from = self.client.to_server.scanned();
+        self.replay.clear();
+        self.replay
+            .extend_from_slice(bytes.get(..batch_bytes).unwrap_or_default());
+    }
+
+    /// Remembers a transaction that begins, as long as nothing runs in it.
+    fn note_beginning(&mut self, batch: &Batch) {
+        if let Transaction::Begin(mode) = batch.verdict.transaction {
+            let reads_by_default = self.reads_by_default();
+            let bytes = self.client.to_server.unscanned();
+            let bytes = bytes.get(..batch.bytes).unwrap_or_default();
+            self.client.begun.begin(bytes, mode, reads_by_default);
+        }
+    }
+
+    fn count(&self, target: Target, reason: Reason) {
+        self.pool.split().count(target, Why::Text(reason));
+    }
+
+    fn reads_by_default(&self) -> bool {
+        let own = self.client.settings.value("default_transaction_read_only");
+        let is_on = own.map(|value| value.eq_ignore_ascii_case("on"));
+        is_on.unwrap_or(self.client.handle.scope == Scope::ReadOnly)
+    }
+
+    fn split(&mut self, replicas: &Replicas) -> Course {
+        self.client.begun.forget();
+        let marks = self.marks_of(replicas);
+        let (why, course) = if self.target == ReadTarget::Replica && self.mode != PoolMode::Session
+        {
+            let (kept, course) = Self::aim(replicas.any(), marks, None);
+            (kept.unwrap_or(Why::Hint), course)
+        } else {
+            self.course_of_batch(replicas, marks)
         };
         let target = match course {
-            Course::Replica { .. } => "replica",
-            _ => "primary",
+            Course::Replica(_) => Target::Replica,
+            _ => Target::Primary,
         };
-        self.pool.split().count(target, reason);
+        self.pool.split().count(target, why);
         course
+    }
+
+    fn course_of_batch(&mut self, replicas: &Replicas, marks: Marks) -> (Why, Course) {
+        if let Some(why) = self.unsplittable() {
+            return (why, Course::Primary(marks));
+        }
+        let Some(batch) = self.batch() else {
+            return (Why::Incomplete, Course::Primary(marks));
+        };
+        if self.target == ReadTarget::Primary {
+            return (Why::Hint, Course::Primary(marks));
+        }
+        self.note_beginning(&batch);
+        let reason = Why::Text(batch.verdict.reason);
+        if !self.is_read(batch.verdict) {
+            return (reason, Course::Primary(marks));
+        }
+        self.keep_for_replay(batch.bytes);
+        let choice = replicas.choose(self.own.as_deref());
+        let (kept, course) = Self::aim(choice, marks.clone(), Some(&batch));
+        let why = kept.unwrap_or(reason);
+        match course {
+            // A transaction that is on the primary may turn out to write.
+            Course::Kept if batch.verdict.transaction != Transaction::None => {
+                (why, Course::Primary(marks))
+            }
+            course => (why, course),
+        }
     }
 
     /// Without a batch it stays where it goes, whatever becomes of it.
@@ -211,7 +322,7 @@ impl Session {
                 wanted,
                 is_known,
             } => {
-                let course = Course::Replica {
+                let aimed = Aimed {
                     pool,
                     wanted,
                     is_known,
@@ -219,10 +330,10 @@ impl Session {
                     is_single: batch.is_none_or(|batch| batch.is_single),
                     marks,
                 };
-                (None, course)
+                (None, Course::Replica(aimed))
             }
-            Choice::Primary(kept) => (Some(kept.as_str()), Course::Kept),
-            Choice::Nobody => (Some(Kept::NoReplica.as_str()), Course::Nobody),
+            Choice::Primary(kept) => (Some(Why::Kept(kept)), Course::Kept),
+            Choice::Nobody => (Some(Why::Kept(Kept::NoReplica)), Course::Nobody),
         }
     }
 
@@ -231,14 +342,14 @@ impl Session {
         let settings = &self.client.settings;
         let isolation = settings.value("default_transaction_isolation");
         if self.mode == PoolMode::Session {
-            Some("session_mode")
+            Some(Why::SessionMode)
         } else if self.client.subscription.is_some() {
             // What it is told must not be taken back with an answer.
-            Some("pinned")
+            Some(Why::Pinned)
         } else if isolation.is_some_and(|level| level.eq_ignore_ascii_case("serializable")) {
-            Some("transaction")
+            Some(Why::Text(Reason::Transaction))
         } else if !self.client.to_client.is_sent() {
-            Some("incomplete")
+            Some(Why::Incomplete)
         } else {
             None
         }
@@ -249,12 +360,8 @@ impl Session {
         match verdict.transaction {
             Transaction::None => verdict.target == Target::Replica,
             Transaction::Begin(mode) => {
-                let by_default = || {
-                    let own = self.client.settings.value("default_transaction_read_only");
-                    let is_on = own.map(|value| value.eq_ignore_ascii_case("on"));
-                    is_on.unwrap_or(self.client.handle.scope == Scope::ReadOnly)
-                };
-                mode.serializable != Some(true) && mode.read_only.unwrap_or_else(by_default)
+                mode.serializable != Some(true)
+                    && mode.read_only.unwrap_or_else(|| self.reads_by_default())
             }
             _ => false,
         }

@@ -34,6 +34,8 @@ pub struct Flow {
     sent: usize,
     /// TLS took bytes that may not have reached the socket.
     unflushed: bool,
+    /// Bytes that were looked at, ever.
+    scanned: u64,
 }
 
 impl Flow {
@@ -45,6 +47,7 @@ impl Flow {
             outbox: Vec::new(),
             sent: 0,
             unflushed: false,
+            scanned: 0,
         }
     }
 
@@ -56,12 +59,18 @@ impl Flow {
             outbox: Vec::new(),
             sent: 0,
             unflushed: false,
+            scanned: 0,
         }
     }
 
     /// The bytes that were read and not yet looked at.
     pub fn unscanned(&self) -> &[u8] {
         self.inbox.bytes().get(self.approved..).unwrap_or_default()
+    }
+
+    /// How many bytes were approved, skipped or rewritten so far, but for those that were put back.
+    pub fn scanned(&self) -> u64 {
+        self.scanned
     }
 
     /// Approves the next `count` unscanned bytes.
@@ -71,12 +80,14 @@ impl Flow {
             "approved more than was read"
         );
         self.approved = (self.approved + count).min(self.inbox.len());
+        self.scanned += count as u64;
     }
 
     /// Drops the next `count` unscanned bytes.
     pub fn skip(&mut self, count: usize) {
         self.settle();
         self.inbox.consume(count);
+        self.scanned += count as u64;
     }
 
     /// Puts bytes in front of the unscanned ones.
@@ -98,6 +109,7 @@ impl Flow {
         let front = self.inbox.bytes().get(..count).unwrap_or_default();
         rewrite(front, &mut self.outbox);
         self.inbox.consume(count);
+        self.scanned += count as u64;
     }
 
     fn settle(&mut self) {
@@ -233,6 +245,7 @@ impl Flow {
     /// Puts bytes back in front of what was not looked at, as if they had been read just now.
     pub fn put_back(&mut self, bytes: &[u8]) {
         self.settle();
+        self.scanned = self.scanned.saturating_sub(bytes.len() as u64);
         let behind = self.inbox.bytes().to_vec();
         self.inbox.consume(behind.len());
         self.inbox.append(bytes);
@@ -286,6 +299,19 @@ mod tests {
         assert_eq!(flow.unscanned(), b"gh");
         assert_eq!(flow.unsent(), 7);
         assert_eq!(sent(&mut flow), b"ab12c3f");
+    }
+
+    #[test]
+    fn what_was_looked_at_is_counted_until_it_is_put_back() {
+        let mut flow = holding(b"abcdefgh");
+        flow.approve(1);
+        flow.skip(2);
+        flow.rewrite_front(3, |front, out| out.extend_from_slice(front));
+        flow.insert(b"12");
+        assert_eq!(flow.scanned(), 6);
+        flow.drop_unsent();
+        flow.put_back(b"abcdef");
+        assert_eq!((flow.scanned(), flow.unscanned()), (0, &b"abcdefgh"[..]));
     }
 
     #[test]

@@ -27,7 +27,10 @@ pub enum CheckoutError {
     Ordered(Order),
     /// Nobody is the cluster's primary, and none has come within `failover_hold`.
     #[error("the cluster has no primary")]
-    NoPrimary,
+    NoPrimary {
+        /// Whether the operator has paused the cluster.
+        is_paused: bool,
+    },
     /// No replica answers, and the primary may not help out.
     #[error("no replica answers")]
     NoReplica,
@@ -50,7 +53,12 @@ impl CheckoutError {
             .with_detail("All pool_size server connections of the tenant are in use."),
             Self::Upstream(error) => error.refusal(),
             Self::Ordered(order) => order.refusal(),
-            Self::NoPrimary => Refusal::error(
+            Self::NoPrimary { is_paused: true } => Refusal::error(
+                SqlState::NOT_NOW,
+                "the tenant's PostgreSQL cluster is paused at the moment",
+            )
+            .with_detail("It has not been resumed within failover_hold; try again later."),
+            Self::NoPrimary { is_paused: false } => Refusal::error(
                 SqlState::NOT_NOW,
                 "the tenant's PostgreSQL cluster has no primary at the moment",
             )

@@ -142,7 +142,7 @@ impl TenantPool {
                     let hold = self.config().reads.failover_hold;
                     if now.duration_since(since) >= hold {
                         count_hold("expired");
-                        return Err(CheckoutError::NoPrimary);
+                        return Err(self.no_primary());
                     }
                     let pause = FAILOVER_RETRY.min(hold);
                     drop(tokio::time::timeout(pause, self.replaced.notified()).await);
@@ -162,6 +162,11 @@ impl TenantPool {
             asked = Arc::clone(&inside);
             answer = inside.servers.timeout_get(&Timeouts::default()).await;
         }
+    }
+
+    fn no_primary(&self) -> CheckoutError {
+        let is_paused = self.inside.load().route.cluster.is_paused;
+        CheckoutError::NoPrimary { is_paused }
     }
 
     /// Waits for a primary, as long as the tenant's `failover_hold` is.
@@ -204,7 +209,7 @@ impl TenantPool {
             }
             () = tokio::time::sleep(limit) => {
                 count_hold("expired");
-                Err(CheckoutError::NoPrimary)
+                Err(self.no_primary())
             }
         }
     }

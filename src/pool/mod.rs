@@ -31,6 +31,6 @@ pub use known::PinPlace;
 pub use lanes::Lanes;
 pub use pools::Pools;
 pub use replicas::{Choice, Kept, ReplicaPool, Replicas};
-pub use split::Split;
+pub use split::{Split, Why};
 pub use tenant_pool::{Occupancy, TenantPool};
 pub use topologies::Lost;

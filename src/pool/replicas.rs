@@ -97,6 +97,9 @@ impl Choice {
 }
 
 impl Kept {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Consistency, Self::NoReplica, Self::Weight];
+
     /// As metrics name it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -127,6 +130,11 @@ impl Replicas {
     /// What the tenant has written.
     pub fn position(&self) -> &Arc<Position> {
         &self.position
+    }
+
+    /// Whether the primary answers reads that no replica can take.
+    pub fn falls_back(&self) -> bool {
+        self.fallback
     }
 
     /// What the tenant's reads must see.

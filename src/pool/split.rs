@@ -1,7 +1,8 @@
 //! What a pool knows of its tenant's statements, where reads are split: what texts ask for, and what
 //! the names in them are.
 
-use crate::routing::{Builtins, Catalogue, Intents, Sight};
+use super::replicas::Kept;
+use crate::routing::{Builtins, Catalogue, Intents, Reason, Sight, Target};
 use arc_swap::{ArcSwap, Guard};
 use metrics::Counter;
 use moka::sync::Cache;
@@ -13,47 +14,45 @@ use std::sync::{
 /// What comes with PostgreSQL, of as many versions (and rights to see it) as are remembered.
 const BUILTINS_MAX: u64 = 64;
 
-/// Where transactions go.
-const TARGETS: [&str; 2] = ["primary", "replica"];
+/// What only the session knows, as metrics name it.
+const OWN: [&str; 4] = ["hint", "pinned", "incomplete", "session_mode"];
 
-/// Why: what [`crate::routing::Reason`] says, and what only the session knows.
-const REASONS: [&str; 35] = [
-    "read",
-    "write",
-    "definition",
-    "locking",
-    "into",
-    "transaction",
-    "session",
-    "cursor",
-    "prepared",
-    "copy",
-    "code",
-    "channel",
-    "lock",
-    "several",
-    "temporary",
-    "volatile",
-    "untrusted",
-    "unknown_function",
-    "operator",
-    "type",
-    "relation",
-    "construct",
-    "too_long",
-    "syntax",
-    "backslash",
-    "encoding",
-    "empty",
-    "no_catalogue",
-    "consistency",
-    "no_replica",
-    "weight",
-    "hint",
-    "pinned",
-    "incomplete",
-    "session_mode",
-];
+/// Why a transaction goes where it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Its texts say so.
+    Text(Reason),
+    /// It is a read, and the replicas say so.
+    Kept(Kept),
+    /// The client has asked for it.
+    Hint,
+    /// What the session is told must not be taken back with an answer.
+    Pinned,
+    /// It isn't here whole.
+    Incomplete,
+    /// The session keeps its server.
+    SessionMode,
+}
+
+impl Why {
+    fn index(self) -> usize {
+        let own = Reason::ALL.len() + Kept::ALL.len();
+        match self {
+            Self::Text(reason) => reason as usize - 1,
+            Self::Kept(kept) => Reason::ALL.len() + kept as usize,
+            Self::Hint => own,
+            Self::Pinned => own + 1,
+            Self::Incomplete => own + 2,
+            Self::SessionMode => own + 3,
+        }
+    }
+
+    fn names() -> impl Iterator<Item = &'static str> {
+        let texts = Reason::ALL.iter().map(|one| one.as_str());
+        let kept = Kept::ALL.iter().map(|one| one.as_str());
+        texts.chain(kept).chain(OWN)
+    }
+}
 
 /// What comes with PostgreSQL, by a server's version and what may be seen of it. All pools share it.
 #[derive(Debug, Clone)]
@@ -75,7 +74,8 @@ pub struct Split {
     is_known: AtomicBool,
     is_old: AtomicBool,
     is_being_read: AtomicBool,
-    counts: [[Counter; REASONS.len()]; 2],
+    /// For the primary, for replicas.
+    counts: [Box<[Counter]>; 2],
     generation: AtomicU64,
     builtins: KnownBuiltins,
 }
@@ -89,10 +89,11 @@ impl Split {
             is_known: AtomicBool::new(false),
             is_old: AtomicBool::new(false),
             is_being_read: AtomicBool::new(false),
-            counts: TARGETS.map(|target| {
-                REASONS.map(|reason| {
+            counts: ["primary", "replica"].map(|target| {
+                let counters = Why::names().map(|reason| {
                     metrics::counter!("pgusher_routed_total", "target" => target, "reason" => reason)
-                })
+                });
+                counters.collect()
             }),
             generation: AtomicU64::new(0),
             builtins,
@@ -132,13 +133,14 @@ impl Split {
     }
 
     /// Counts where a transaction went, and why.
-    pub fn count(&self, target: &str, reason: &str) {
-        let at = |all: &[&str], wanted: &str| all.iter().position(|one| *one == wanted);
-        let counter = at(&TARGETS, target)
-            .and_then(|target| self.counts.get(target))
-            .zip(at(&REASONS, reason))
-            .and_then(|(counts, reason)| counts.get(reason));
-        if let Some(counter) = counter {
+    #[inline]
+    pub fn count(&self, target: Target, why: Why) {
+        let [primary, replica] = &self.counts;
+        let counts = match target {
+            Target::Primary => primary,
+            Target::Replica => replica,
+        };
+        if let Some(counter) = counts.get(why.index()) {
             counter.increment(1);
         }
     }
@@ -171,13 +173,19 @@ impl Split {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routing::Reason;
 
     #[test]
-    fn every_reason_is_counted() {
+    fn every_reason_is_counted_under_its_name() {
+        let names: Vec<_> = Why::names().collect();
+        assert_eq!(names.len(), Why::SessionMode.index() + 1);
         for reason in Reason::ALL {
-            assert!(REASONS.contains(&reason.as_str()), "{reason:?}");
+            assert_eq!(names[Why::Text(reason).index()], reason.as_str());
         }
+        for kept in Kept::ALL {
+            assert_eq!(names[Why::Kept(kept).index()], kept.as_str());
+        }
+        assert_eq!(names[Why::Hint.index()], "hint");
+        assert_eq!(names[Why::SessionMode.index()], "session_mode");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A logged-in client's own side: its stream, its bytes under way, its names and settings.
 
-use super::{Names, Rest, Unnamed};
+use super::{Begun, Names, Rest, Unnamed};
 use crate::{
     net::{Flow, Stream},
     notify::{Hub, Subscription},
@@ -55,6 +55,8 @@ pub struct Client {
     pub(super) takes_numbers: bool,
     /// It has asked for the last number that a sequence gave it.
     pub asks_for_numbers: bool,
+    /// Its transaction, while nothing has run in it; only where reads are split.
+    pub begun: Box<Begun>,
     /// How others see it.
     pub handle: Arc<SessionHandle>,
     /// What is left of the message that it is sending.
@@ -92,6 +94,7 @@ impl Client {
             has_reset: false,
             takes_numbers: false,
             asks_for_numbers: false,
+            begun: Box::default(),
             handle,
             rest: Rest::None,
             from_server_rest: Rest::None,
@@ -116,14 +119,18 @@ impl Client {
     }
 
     /// Has what it sent answered by another server, as if it had just come: it has been told nothing.
-    pub fn ask_again(&mut self, sent: &[u8]) {
+    /// `sent` was next when so many bytes had been looked at; what of it still is, stays as it is.
+    pub fn ask_again(&mut self, sent: &[u8], scanned_before: u64) {
         self.to_client.drop_unsent();
         self.to_client.drop_unscanned();
         self.from_server_rest = Rest::None;
         self.to_server.drop_unsent();
-        self.to_server.put_back(sent);
+        let scanned = self.to_server.scanned().saturating_sub(scanned_before);
+        let scanned = usize::try_from(scanned).unwrap_or(usize::MAX);
+        self.to_server.put_back(sent.get(..scanned).unwrap_or(sent));
         self.rest = Rest::None;
         self.unnamed.settle();
+        self.begun.ask_again();
     }
 
     /// Whether a message of its server's is half with it: nothing else can be told then.

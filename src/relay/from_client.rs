@@ -128,7 +128,11 @@ impl Relay<'_> {
         if self.lending.barrier && self.server.replies.is_empty() {
             self.lending.barrier = false;
         }
-        self.barrier || self.lending.barrier || is_long || self.others.is_waiting()
+        self.barrier
+            || self.lending.barrier
+            || is_long
+            || self.others.is_waiting()
+            || self.elsewhere.is_some()
     }
 
     /// Passes what is left of the last message; whether all of it is through.
@@ -138,6 +142,9 @@ impl Relay<'_> {
     }
 
     fn client_message(&mut self, header: Header) -> Result<Step, RelayError> {
+        if let Some(step) = self.reconsider(header) {
+            return Ok(step);
+        }
         let shared = self.mode != PoolMode::Session;
         if !shared && matches!(header.tag, tag::QUERY | tag::PARSE) {
             if self.pool.uses_slots() && !self.has(header.message_bytes.min(SMALL_BYTES)) {

@@ -13,6 +13,7 @@
 //! When the client leaves in the middle, `depart` brings the server to an end that can be
 //! trusted, or gives it up.
 
+mod begun;
 mod client;
 mod depart;
 mod from_client;
@@ -33,6 +34,7 @@ mod traces;
 mod unnamed;
 mod unnamed_requests;
 
+pub use begun::Begun;
 pub use client::Client;
 pub use depart::Farewell;
 pub use names::Names;
@@ -104,6 +106,9 @@ pub enum End {
     ClientLeft(Farewell),
     /// The client has been told nothing, and the answer is of no use: another server is to give it.
     Moved(Moved),
+    /// The transaction has begun and belongs to another server, says what the client has sent next: so
+    /// many bytes.
+    Elsewhere(usize),
 }
 
 /// Why a relay can't go on. The server is closed in every case but the client's own fault.
@@ -238,6 +243,8 @@ pub struct Relay<'a> {
     prepared_max: usize,
     reading: &'a Reading,
     held: reading::Held,
+    /// The batch that says that another server is to have the transaction, in bytes.
+    elsewhere: Option<usize>,
     server_explained: bool,
     client_is_gone: bool,
     /// What the server runs was cancelled: only the deadline counts now.
@@ -335,6 +342,7 @@ impl<'a> Relay<'a> {
         }
         relay.apply_settings();
         relay.begin_reading();
+        relay.begin_elsewhere();
         let path = relay.client.settings.value("search_path");
         if path.is_some_and(|path| path.contains("pg_temp")) {
             relay.server.suspicion |= Suspicion::TEMP;
@@ -358,6 +366,7 @@ impl<'a> Relay<'a> {
             prepared_max: lease.prepared_max,
             reading: lease.reading,
             held: reading::Held::No,
+            elsewhere: None,
             server_explained: false,
             client_is_gone: false,
             is_cancelled: false,
@@ -458,6 +467,9 @@ impl<'a> Relay<'a> {
             }
             if let Some(moved) = self.spoiled() {
                 return Poll::Ready(Ok(End::Moved(moved)));
+            }
+            if let Some(end) = self.goes_elsewhere() {
+                return Poll::Ready(Ok(end));
             }
             if self.is_at_boundary() {
                 return Poll::Ready(Ok(End::Boundary));

@@ -171,6 +171,7 @@ impl Relay<'_> {
     #[inline]
     pub(super) fn close_batch(&mut self) {
         self.barrier |= self.reading.is_one_at_a_time();
+        self.sent_batch();
     }
 
     /// Looks at a message of a replica's before anything becomes of it. `false` when more of it must be

@@ -1,7 +1,10 @@
 //! A transaction is on one server from its begin to its end.
 
-use super::{Stage, reads_in_recovery, shared};
-use crate::harness::{eventually, frames};
+use super::{Stage, plain_tags, reads_in_recovery, shared};
+use crate::harness::{
+    Request, eventually,
+    frames::{self, firsts},
+};
 
 #[test]
 fn a_transaction_that_may_write_stays_on_the_primary() {
@@ -129,28 +132,128 @@ fn what_no_standby_can_do_is_done_all_the_same() {
 }
 
 #[test]
-fn a_read_only_transaction_on_a_replica_cannot_become_a_writing_one() {
+fn a_transaction_that_says_after_its_begin_that_it_reads_runs_on_a_replica() {
+    let stage = Stage::over(shared(), |tenant| tenant);
+    let mut client = stage.furnished();
+    for (begin, set) in [
+        ("begin", "set transaction read only"),
+        (
+            "START TRANSACTION -- a comment",
+            " Set Transaction\tRead Only;",
+        ),
+        (
+            "begin isolation level repeatable read",
+            "set transaction_read_only = on",
+        ),
+        ("begin", "set local transaction_read_only to 'yes'"),
+        (
+            "begin",
+            "set transaction isolation level repeatable read, read only",
+        ),
+    ] {
+        eventually(&format!("{begin}; {set}"), || {
+            client.exec(begin);
+            assert_eq!(frames::tags(&client.query(set)), "CZ");
+            assert_eq!(client.status, 'T');
+            let is_there = client.value("select pg_is_in_recovery()") == "t";
+            assert_eq!(client.value("show transaction_read_only"), "on");
+            let level = client.value("show transaction_isolation");
+            let is_repeatable = begin.contains("repeatable") || set.contains("repeatable");
+            assert_eq!(level == "repeatable read", is_repeatable, "{level}");
+            assert_eq!(client.value("select count(*) from items"), "3");
+            let refused = client.fails("insert into items values (4, 'four')");
+            assert_eq!(refused.code(), "25006");
+            client.exec("rollback");
+            is_there
+        });
+    }
+    client.exec("insert into items values (4, 'four')");
+    assert_eq!(client.value("select count(*) from items"), "4");
+}
+
+#[test]
+fn the_same_in_the_extended_protocol() {
+    let stage = Stage::over(shared(), |tenant| tenant);
+    let mut client = stage.furnished();
+    eventually("on a replica", || {
+        client.ask(&Request::new().run("begin", &[]).sync());
+        let set = Request::new().run("set transaction read only", &[]).sync();
+        let frames = client.ask(&set);
+        assert_eq!(plain_tags(&frames), "12CZ");
+        let told = client.ask(&Request::new().run("select pg_is_in_recovery()", &[]).sync());
+        client.ask(&Request::new().run("commit", &[]).sync());
+        firsts(&told) == ["t"]
+    });
+}
+
+#[test]
+fn a_transaction_that_has_done_anything_stays_where_it_is() {
+    let stage = Stage::over(shared(), |tenant| tenant);
+    let mut client = stage.furnished();
+    stage.settled(&mut client);
+    for first in ["select 1", "set local work_mem = '7MB'", "savepoint s"] {
+        client.exec("begin");
+        client.exec(first);
+        client.exec("set transaction read only");
+        assert_eq!(client.value("select pg_is_in_recovery()"), "f", "{first}");
+        client.exec("commit");
+    }
+    // Sent ahead, it is not waited for.
+    let ahead = Request::new()
+        .query("begin")
+        .query("set transaction read only")
+        .query("select count(*) from items")
+        .query("commit");
+    client.send(&ahead);
+    let frames: Vec<_> = (0..4).flat_map(|_| client.until_ready()).collect();
+    assert_eq!(firsts(&frames), ["3"], "{frames:?}");
+    // What fails is an error like others.
+    client.exec("begin");
+    assert_eq!(client.fails("set transaction sideways").code(), "42601");
+    assert_eq!(client.fails("set transaction read only").code(), "25P02");
+    client.exec("rollback");
+    client.exec("set transaction read only");
+    client.exec("delete from items where id = 1");
+    assert_eq!(client.value("select count(*) from items"), "2");
+}
+
+#[test]
+fn a_transaction_that_is_to_write_after_all_goes_to_the_primary() {
     let stage = Stage::over(shared(), |tenant| tenant);
     let mut client = stage.furnished();
     eventually("on a replica", || {
         reads_in_recovery(&mut client, "begin read only")
     });
     for id in 10..15 {
-        client.exec("begin read only");
-        let frames = client.query("set transaction read write");
-        // PostgreSQL's own words there; on the primary it may.
-        if frames::error(&frames).is_some() {
-            assert_eq!(
-                (frames::code(&frames).as_str(), client.status),
-                ("0A000", 'E')
-            );
-            client.exec("rollback");
-            client.exec("begin");
-        }
+        client.exec("begin isolation level repeatable read read only");
+        client.exec("set transaction read write");
+        assert_eq!(
+            client.value("show transaction_isolation"),
+            "repeatable read"
+        );
         client.exec(&format!("insert into items values ({id}, 'new')"));
         client.exec("commit");
     }
     assert_eq!(client.value("select count(*) from items"), "8");
+    // What would fail there is not begun there.
+    client.exec("begin read write");
+    client.exec("set transaction read only");
+    assert_eq!(client.value("select pg_is_in_recovery()"), "f");
+    client.exec("commit");
+    // There and back, and no further.
+    client.exec("begin");
+    for mode in ["read only", "read write", "read only", "read write"] {
+        client.exec(&format!("set transaction {mode}"));
+    }
+    assert_eq!(client.value("select pg_is_in_recovery()"), "f");
+    client.exec("delete from items where id > 3");
+    client.exec("commit");
+    assert_eq!(client.value("select count(*) from items"), "3");
+    // What no standby has.
+    client.exec("begin read only");
+    client.exec("set transaction isolation level serializable");
+    assert_eq!(client.value("select count(*) from items"), "3");
+    client.exec("commit");
 }
 
 #[test]
@@ -192,6 +295,6 @@ fn messages_of_several_statements_stay_together() {
         client.exec("rollback");
         let frames = client.query("select 1; insert into items values (1, 'again'); select 2");
         assert_eq!(frames::code(&frames), "23505");
-        assert_eq!(frames::firsts(&frames), ["1"]);
+        assert_eq!(firsts(&frames), ["1"]);
     }
 }
