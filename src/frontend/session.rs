@@ -175,6 +175,10 @@ impl Session {
             CheckoutError::Ordered(order) if *order != Order::CancelWait => {
                 Done::Ended(self.end(&order.refusal(), "told to end"))
             }
+            // It takes itself to be in a transaction.
+            error if self.client.begun.has_moved() => {
+                Done::Ended(self.end(&error.refusal(), "no server"))
+            }
             error => {
                 self.client.handle.enter(Activity::Idle);
                 self.client.handle.obeyed_cancel();
@@ -220,8 +224,10 @@ impl Session {
             match ended {
                 Ok(End::Boundary) => self.settings_failures = 0,
                 Ok(End::Moved(moved)) => {
-                    let is_usable = Box::pin(relay.abandon()).await;
-                    self.move_on(checkout, moved, is_usable);
+                    if Box::pin(relay.abandon()).await {
+                        Box::pin(clean_and_release(checkout, &self.pool)).await;
+                    }
+                    self.note_moved(moved);
                     return Done::Again;
                 }
                 Ok(End::Elsewhere(batch_bytes)) => {
@@ -234,7 +240,7 @@ impl Session {
                 }
                 Err(error) if relay.is_unheard() && error.is_loss() => {
                     checkout.failed();
-                    self.move_on(checkout, Moved::Lost, false);
+                    self.note_moved(Moved::Lost);
                     return Done::Again;
                 }
                 // The client's statement has not run yet: another server may take it.

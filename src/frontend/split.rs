@@ -183,12 +183,9 @@ impl Session {
     }
 
     /// What a replica did not answer is taken from it.
-    pub(super) fn move_on(&mut self, checkout: Checkout, moved: Moved, is_usable: bool) {
+    pub(super) fn note_moved(&self, moved: Moved) {
         count_retry(moved.as_str());
         tracing::debug!(tenant = %self.pool.tenant(), reason = moved.as_str(), "a read goes on to the primary");
-        if is_usable {
-            checkout.release(&self.pool);
-        }
     }
 
     fn marks_of(&mut self, replicas: &Replicas) -> Marks {

@@ -286,7 +286,8 @@ impl Relay<'_> {
             && self.server.replies.is_settled()
     }
 
-    /// Brings a replica to an end whose answer is of no use. Whether it can be used again.
+    /// Brings a replica to an end whose answer is of no use. Whether it can be used again; a transaction
+    /// may still be open on it.
     ///
     /// # Cancel safety
     /// Not cancel safe: close the server when the future is dropped.
@@ -295,7 +296,7 @@ impl Relay<'_> {
         self.held = Held::No;
         let settled = tokio::time::timeout(SETTLE_TIMEOUT, self.run_to_settled()).await;
         if matches!(settled, Ok(Ok(()))) {
-            return self.server.status == TxStatus::Idle;
+            return true;
         }
         let identity = Arc::clone(self.server.identity());
         tokio::spawn(async move {
