@@ -38,7 +38,8 @@ const MODULES: [(&str, &[&str]); 26] = [
     (
         "relay",
         &[
-            "tenant", "wire", "sql", "net", "topology", "upstream", "notify", "sessions", "pool",
+            "tenant", "wire", "sql", "net", "topology", "routing", "upstream", "notify",
+            "sessions", "pool",
         ],
     ),
     (

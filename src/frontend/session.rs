@@ -264,25 +264,33 @@ impl Session {
                 self.client.handle.enter(Activity::Idle);
                 return Done::Next;
             }
-            match Box::pin(self.settle(&mut checkout, &mut pin)).await {
+            match Box::pin(self.look_after(checkout, &mut pin)).await {
                 // What follows is not looked at.
-                Settled::Kept => reading = self.pinned_reading(reading),
-                Settled::Free => {
-                    if checkout.server().is_clean() {
-                        checkout.release(&self.pool);
-                    } else {
-                        Box::pin(clean_and_release(checkout, &self.pool)).await;
-                    }
-                    self.client.handle.enter(Activity::Idle);
-                    return Done::Next;
+                Ok(kept) => (checkout, reading) = (kept, self.pinned_reading(reading)),
+                Err(done) => return done,
+            }
+        }
+    }
+
+    /// Looks for what a transaction has left on its server; the server, where the session keeps it.
+    async fn look_after(
+        &mut self,
+        mut checkout: Checkout,
+        pin: &mut Pin,
+    ) -> Result<Checkout, Done> {
+        match self.settle(&mut checkout, pin).await {
+            Settled::Kept => Ok(checkout),
+            Settled::Free => {
+                clean_and_release(checkout, &self.pool).await;
+                self.client.handle.enter(Activity::Idle);
+                Err(Done::Next)
+            }
+            Settled::Refused(refusal) => {
+                checkout.server().is_dirty = true;
+                if !pin.is_indelible() {
+                    clean_and_release(checkout, &self.pool).await;
                 }
-                Settled::Refused(refusal) => {
-                    checkout.server().is_dirty = true;
-                    if !pin.is_indelible() {
-                        Box::pin(clean_and_release(checkout, &self.pool)).await;
-                    }
-                    return Done::Ended(self.end(&refusal, "state that can't be kept"));
-                }
+                Err(Done::Ended(self.end(&refusal, "state that can't be kept")))
             }
         }
     }
