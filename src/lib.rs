@@ -25,4 +25,5 @@ pub mod tenant;
 pub mod tls;
 pub mod topology;
 pub mod upstream;
+pub mod usage;
 pub mod wire;

@@ -11,12 +11,13 @@ use std::{fmt, fs, path::Path};
 
 /// Every module and what it may use, lower ones first: nothing may be used that stands below it in
 /// this table. A new dependency is a decision, and is written down here.
-const MODULES: [(&str, &[&str]); 26] = [
+const MODULES: [(&str, &[&str]); 27] = [
     // Who is served, and the protocol: words without I/O.
     ("tenant", &[]),
     ("wire", &[]),
     ("sql", &[]),
     ("routing", &["sql"]),
+    ("usage", &["tenant"]),
     // The data plane.
     ("net", &[]),
     ("tls", &["tenant", "net"]),
@@ -26,7 +27,7 @@ const MODULES: [(&str, &[&str]); 26] = [
         &["tenant", "wire", "sql", "routing", "net", "tls"],
     ),
     ("notify", &["wire", "upstream"]),
-    ("sessions", &["tenant", "wire", "net", "upstream"]),
+    ("sessions", &["tenant", "wire", "usage", "net", "upstream"]),
     (
         "pool",
         &[
@@ -38,7 +39,7 @@ const MODULES: [(&str, &[&str]); 26] = [
     (
         "relay",
         &[
-            "tenant", "wire", "sql", "net", "topology", "routing", "upstream", "notify",
+            "tenant", "wire", "sql", "usage", "net", "topology", "routing", "upstream", "notify",
             "sessions", "pool",
         ],
     ),
@@ -48,6 +49,7 @@ const MODULES: [(&str, &[&str]); 26] = [
             "tenant",
             "wire",
             "routing",
+            "usage",
             "net",
             "tls",
             "topology",
@@ -67,7 +69,7 @@ const MODULES: [(&str, &[&str]); 26] = [
     // The control plane.
     (
         "registry",
-        &["tenant", "sql", "config", "crypto", "telemetry"],
+        &["tenant", "sql", "usage", "config", "crypto", "telemetry"],
     ),
     ("provisioning", &["tenant", "sql"]),
     (
@@ -137,11 +139,12 @@ const MODULES: [(&str, &[&str]); 26] = [
 ];
 
 /// What relays bytes. It gets everything by value from `app`: it knows no file and no operator.
-const DATA_PLANE: [&str; 14] = [
+const DATA_PLANE: [&str; 15] = [
     "net",
     "wire",
     "sql",
     "routing",
+    "usage",
     "tls",
     "topology",
     "upstream",

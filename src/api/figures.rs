@@ -8,17 +8,20 @@ use super::{
     live::LiveTenant,
     problem::{Problem, Problems},
 };
-use crate::control::{Counts, EventView, Health, Listed, Plan, TenantView, plan};
+use crate::control::{Counts, EventView, Health, Listed, Plan, TenantView, UsageBy, UsedIn, plan};
 use crate::tenant::Limits;
 use axum::{Json, extract::State};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// What is said of what nobody counts.
 const NOT_COUNTED: &str = "this is not counted yet";
 const OF_THIS_PROCESS: &str = "of this process alone, now";
+const OF_THE_MONTH: &str =
+    "of this month in UTC, as the proxies have written it; more is not refused";
+const MEASURED: &str = "as measured last; more is not refused";
 
 pub(super) fn routes() -> OpenApiRouter<Look> {
     OpenApiRouter::new()
@@ -133,13 +136,23 @@ async fn quota(
     let live = look.live.tenant(&at.tenant);
     let users = u64::try_from(counts.users).unwrap_or(0);
     let plan = plan(&view.plan);
-    let monthly = |of: fn(&Plan) -> u64| (plan.as_ref().map(of), None);
+    let month = look.control.month(&actor, &at.tenant).await?;
+    let of_plan = |of: fn(&Plan) -> u64| plan.as_ref().map(of);
+    let counted = |name, both: (Option<u64>, Option<u64>), note| {
+        let quota = Quota::new(name, both);
+        let note = quota.note.or(Some(note));
+        Quota { note, ..quota }
+    };
+    let queries = (of_plan(|plan| plan.api_calls_per_month), month.queries);
+    let transactions = of_plan(|plan| plan.transactions_per_month);
+    let transactions = (transactions, month.transactions);
+    let storage = (of_plan(|plan| plan.storage_bytes), month.storage_bytes);
     let mut quotas = connections(&view, live);
     quotas.extend([
-        Quota::new("users", (plan.map(|plan| plan.users), Some(users))),
-        Quota::new("api_calls", monthly(|plan| plan.api_calls_per_month)),
-        Quota::new("transactions", monthly(|plan| plan.transactions_per_month)),
-        Quota::new("storage_bytes", monthly(|plan| plan.storage_bytes)),
+        Quota::new("users", (of_plan(|plan| plan.users), Some(users))),
+        counted("api_calls", queries, OF_THE_MONTH),
+        counted("transactions", transactions, OF_THE_MONTH),
+        counted("storage_bytes", storage, MEASURED),
     ]);
     let plan = view.plan;
     Ok(Json(Quotas { plan, quotas }))
@@ -178,26 +191,59 @@ struct Usage {
     transactions: Option<u64>,
     /// Bytes of storage.
     storage_bytes: Option<u64>,
+    /// What was used by days or hours (UTC); `null` where the query has no `by`.
+    parts: Option<Vec<UsedIn>>,
     /// What is missing, and why.
     note: &'static str,
 }
 
+/// Which parts of what was used.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct UsageQuery {
+    /// How long the parts are; without it, none are told.
+    #[param(inline)]
+    by: Option<UsageBy>,
+    /// From the hour of this time; by days this month, by hours 24 hours where it is not given.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    from: Option<OffsetDateTime>,
+    /// Up to this time; now where it is not given.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    to: Option<OffsetDateTime>,
+}
+
 /// What a tenant uses
 #[utoipa::path(get, path = "/api/tenants/{id}/usage", tag = "figures", operation_id = "get_usage",
-    params(("id" = String, Path, description = "The tenant")),
+    params(("id" = String, Path, description = "The tenant"), UsageQuery),
     responses((status = 200, description = "As it is now", body = Usage), Problems))]
 async fn usage(
     State(look): State<Look>,
     Caller(actor): Caller,
     at: At,
+    Given(query): Given<UsageQuery>,
 ) -> Result<Json<Usage>, Problem> {
     look.control.tenant(&actor, &at.tenant).await?;
+    let now = OffsetDateTime::now_utc();
+    let parts = match query.by {
+        Some(by) => {
+            let span = (
+                query.from.unwrap_or_else(|| by.since(now)),
+                query.to.unwrap_or(now),
+            );
+            let usage = look.control.usage(&actor, &at.tenant, span, by).await?;
+            Some(usage.parts)
+        }
+        None => None,
+    };
+    let month = look.control.month(&actor, &at.tenant).await?;
     Ok(Json(Usage {
         now: look.live.tenant(&at.tenant),
-        api_calls: None,
-        transactions: None,
-        storage_bytes: None,
-        note: "what is null is not counted yet; \"now\" is of this process alone",
+        api_calls: month.queries,
+        transactions: month.transactions,
+        storage_bytes: month.storage_bytes,
+        parts,
+        note: "what is null is not known; \"now\" is of this process alone; the month is that of UTC, as the proxies have written it",
     }))
 }
 
@@ -232,15 +278,16 @@ async fn analytics(
     at: At,
 ) -> Result<Json<Analytics>, Problem> {
     let view = look.control.tenant(&actor, &at.tenant).await?;
+    let month = look.control.month(&actor, &at.tenant).await?;
     Ok(Json(Analytics {
         counts: look.control.counts(&actor, &at.tenant).await?,
         status: view.status,
         plan: view.plan,
         active_users_30d: None,
-        api_calls: None,
-        transactions: None,
-        storage_bytes: None,
-        note: "what is null is not counted yet",
+        api_calls: month.queries,
+        transactions: month.transactions,
+        storage_bytes: month.storage_bytes,
+        note: "what is null is not known",
     }))
 }
 

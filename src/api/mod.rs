@@ -11,6 +11,10 @@ mod access;
 )]
 mod entries;
 mod extract;
+#[expect(
+    unused_qualifications,
+    reason = "the macro of utoipa names what it is given in full"
+)]
 mod figures;
 mod guard;
 mod live;

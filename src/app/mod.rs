@@ -276,10 +276,9 @@ impl App {
         let follow =
             follow::follow_registry(Arc::clone(&self.directory), Arc::clone(&self.frontend));
         tokio::spawn(ended.clone().run_until_cancelled_owned(follow));
-        let uses = self
-            .control
-            .clone()
-            .map(|control| uses::Recorder::start(control, Arc::clone(&self.frontend)));
+        let uses = self.control.clone().map(|control| {
+            uses::Recorder::start(control, Arc::clone(&self.frontend), self.config.usage)
+        });
         self.look_after_tenants(&ended);
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -305,6 +304,11 @@ impl App {
             let sweeping = control.clone().sweep_every(pause);
             let until = self.until_retired(ended);
             tokio::spawn(until.run_until_cancelled_owned(sweeping));
+        }
+        if let Some(pause) = self.config.usage.storage_interval {
+            let measuring = control.clone().measure_storage_every(pause);
+            let until = self.until_retired(ended);
+            tokio::spawn(until.run_until_cancelled_owned(measuring));
         }
         if let Some(pause) = registry.lock_watch_interval {
             let officer = Arc::new(locks::LockOfficer {

@@ -1,7 +1,11 @@
-//! Uses of API keys find their way into the registry.
+//! Uses of API keys, and what tenants use, find their way into the registry.
 
 use crate::{
-    control::Control, frontend::Frontend, registry::write_uses, sessions::SessionHandle,
+    config::Usage,
+    control::Control,
+    frontend::Frontend,
+    registry::{Keeping, write_usage, write_uses},
+    sessions::SessionHandle,
     tenant::KeyUses,
 };
 use std::{sync::Arc, time::Duration};
@@ -15,24 +19,35 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// uses its key.
 const SESSIONS_INTERVAL: Duration = Duration::from_mins(5);
 
-/// Has uses written until it is ended or dropped.
+/// Has both written until it is ended or dropped.
 pub(super) struct Recorder {
     end: DropGuard,
     writing: JoinHandle<()>,
+    metering: Option<JoinHandle<()>>,
 }
 
 impl Recorder {
     /// In tasks of the current runtime.
-    pub(super) fn start(control: Control, frontend: Arc<Frontend>) -> Self {
+    pub(super) fn start(control: Control, frontend: Arc<Frontend>, usage: Usage) -> Self {
         let end = CancellationToken::new();
         let pool = control.registry.pool.clone();
         let writing = write_uses(pool, Arc::clone(&control.uses), end.clone());
         let writing = tokio::spawn(writing);
+        let metering = usage.flush_interval.map(|flush_interval| {
+            let keeping = Keeping {
+                flush_interval,
+                retention: usage.retention,
+            };
+            let pool = control.registry.pool.clone();
+            let book = Arc::clone(&frontend.sessions.usage);
+            tokio::spawn(write_usage(pool, book, keeping, end.clone()))
+        });
         let noting = note_sessions(control, frontend);
         tokio::spawn(end.clone().run_until_cancelled_owned(noting));
         Self {
             end: end.drop_guard(),
             writing,
+            metering,
         }
     }
 
@@ -41,6 +56,11 @@ impl Recorder {
         drop(self.end);
         if let Err(error) = self.writing.await {
             tracing::error!(%error, "uses of API keys could not be written");
+        }
+        if let Some(metering) = self.metering
+            && let Err(error) = metering.await
+        {
+            tracing::error!(%error, "what tenants use could not be written");
         }
     }
 }

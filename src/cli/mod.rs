@@ -21,6 +21,7 @@ mod tenant;
 mod tenant_args;
 mod token;
 mod tuning;
+mod usage;
 
 use crate::{
     app,

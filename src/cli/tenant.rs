@@ -6,7 +6,7 @@ use super::{
         Common, CreateArgs, DeleteArgs, HistoryArgs, ListArgs, OneArgs, ResizeArgs, ShowArgs,
         SweepArgs, TenantCommand,
     },
-    tuning,
+    tuning, usage,
 };
 use crate::{
     control::{
@@ -68,6 +68,7 @@ pub(super) fn run(command: TenantCommand, io: &mut Io<'_>) -> anyhow::Result<()>
             created(&made?, args.common.json, io)
         }
         TenantCommand::Sweep(args) => sweep(&args, io),
+        TenantCommand::Usage(args) => usage::run(&args, io),
     }
 }
 

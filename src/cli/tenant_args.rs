@@ -3,7 +3,10 @@
 use super::ConfigFile;
 use clap::{Args, Subcommand};
 use std::{path::PathBuf, time::Duration};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{
+    Date, OffsetDateTime,
+    format_description::well_known::{Iso8601, Rfc3339},
+};
 
 const CREATE_HELP: &str = "\
 Examples:
@@ -44,6 +47,16 @@ Examples:
   pgusher tenant show acme --at 2026-03-01T12:00:00Z   as it was then, by its events
   pgusher tenant show acme --at 2h                     as it was two hours ago";
 
+const USAGE_HELP: &str = "\
+Examples:
+  pgusher tenant usage acme                            this month, by days
+  pgusher tenant usage acme --by hour                  the last 24 hours
+  pgusher tenant usage acme --from 2026-03-01 --to 2026-04-01 --csv
+
+Days and hours are those of UTC. Proxies write what they have counted every few seconds (flush_interval in
+proxy.toml); several are summed. The peak of clients is the highest of one proxy. Rows are those that
+PostgreSQL's command tags tell. Times of --json and --csv are microseconds.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum TenantCommand {
     /// Make a tenant, and print the URLs of its database
@@ -76,6 +89,9 @@ pub(super) enum TenantCommand {
     ResumeProvisioning(OneArgs),
     /// Go on with whatever ended early, and remove what is due; running proxies do so by themselves
     Sweep(SweepArgs),
+    /// What a tenant used: statements, rows, bytes, time of servers, errors, storage
+    #[command(after_help = USAGE_HELP)]
+    Usage(UsageArgs),
 }
 
 #[derive(Debug, Args)]
@@ -218,6 +234,43 @@ pub(super) struct HistoryArgs {
 pub(super) struct SweepArgs {
     #[command(flatten)]
     pub(super) common: Common,
+}
+
+/// How long the parts are that use is told by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Part {
+    Day,
+    Hour,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UsageArgs {
+    /// The tenant; also one that is gone
+    pub(super) id: String,
+    /// From then (2026-03-01, 2026-03-01T12:00:00Z), or so long ago (2h); default: this month, or 24 hours
+    #[arg(long, value_name = "TIME", value_parser = day_or_moment)]
+    pub(super) from: Option<OffsetDateTime>,
+    /// Until then; default: now
+    #[arg(long, value_name = "TIME", value_parser = day_or_moment)]
+    pub(super) to: Option<OffsetDateTime>,
+    /// How long the parts are
+    #[arg(long, value_enum, default_value = "day")]
+    pub(super) by: Part,
+    /// Measure its storage now, before that
+    #[arg(long)]
+    pub(super) measure: bool,
+    /// Print CSV
+    #[arg(long, conflicts_with = "json")]
+    pub(super) csv: bool,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// A day's beginning in UTC, a time, or how long ago it was.
+fn day_or_moment(text: &str) -> Result<OffsetDateTime, String> {
+    let day = Date::parse(text, &Iso8601::DATE).ok();
+    let day = day.filter(|_| text.len() == "2026-03-01".len());
+    day.map_or_else(|| moment(text), |day| Ok(day.midnight().assume_utc()))
 }
 
 /// A time, or how long ago it was.

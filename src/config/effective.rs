@@ -40,6 +40,11 @@ fn file(config: &Config) -> raw::File {
             tls_key,
         },
         registry: config.registry.as_ref().map(registry).unwrap_or_default(),
+        usage: raw::Usage {
+            flush_interval: Some(Period(config.usage.flush_interval.unwrap_or_default())),
+            storage_interval: Some(Period(config.usage.storage_interval.unwrap_or_default())),
+            retention_days: Some(config.usage.retention.unwrap_or_default().as_secs() / 86400),
+        },
         secrets: config.master_key.as_ref().map(secrets).unwrap_or_default(),
         templates: raw::Templates {
             directory: config.templates.clone(),

@@ -50,6 +50,8 @@ pub struct Config {
     pub admin: Admin,
     /// The system of record; `None`: this file is all there is.
     pub registry: Option<Registry>,
+    /// How what tenants use is kept, where there is a registry.
+    pub usage: Usage,
     /// Where the master keys come from. There is one when there is a registry.
     pub master_key: Option<KeySource>,
     /// The directory of the tenants' SQL templates.
@@ -224,6 +226,17 @@ pub struct Registry {
     pub lock_watch_penalty: Duration,
 }
 
+/// How what tenants use is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// How often it is written to the registry, 100 ms to 10 minutes; `None`: never.
+    pub flush_interval: Option<Duration>,
+    /// How often tenants' storage is measured, 1 s to 1 day; `None`: never.
+    pub storage_interval: Option<Duration>,
+    /// How long its hours are kept, 32 days or more; `None`: for ever.
+    pub retention: Option<Duration>,
+}
+
 impl Config {
     /// Reads and checks a file. Warnings go to the log.
     ///
@@ -327,6 +340,7 @@ impl Config {
             ("admin.listen", self.admin.listen != old.admin.listen),
             ("registry", self.registry != old.registry),
             ("secrets", self.master_key != old.master_key),
+            ("usage", self.usage != old.usage),
         ];
         let changed = differs.into_iter().filter(|(_, differs)| *differs);
         changed.map(|(key, _)| key).collect()

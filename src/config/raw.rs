@@ -18,6 +18,7 @@ pub(crate) struct File {
     pub(crate) proxy: Proxy,
     pub(crate) admin: Admin,
     pub(crate) registry: Registry,
+    pub(crate) usage: Usage,
     pub(crate) secrets: Secrets,
     pub(crate) templates: Templates,
     pub(crate) clusters: Vec<Cluster>,
@@ -76,6 +77,15 @@ pub(crate) struct Registry {
     pub(crate) sweep_interval: Option<Period>,
     pub(crate) lock_watch_interval: Option<Period>,
     pub(crate) lock_watch_penalty: Option<Period>,
+}
+
+/// `[usage]`
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Usage {
+    pub(crate) flush_interval: Option<Period>,
+    pub(crate) storage_interval: Option<Period>,
+    pub(crate) retention_days: Option<u64>,
 }
 
 /// `[secrets]`

@@ -76,7 +76,7 @@ fn every_key_of_the_reference_exists_when_uncommented() {
     };
     let none: [String; 0] = [];
     assert_eq!(missing(&written["proxy"], &[]), none);
-    for table in ["admin", "registry", "secrets", "templates"] {
+    for table in ["admin", "registry", "usage", "secrets", "templates"] {
         assert_eq!(missing(&written[table], &[]), none, "{table}");
     }
     assert_eq!(missing(&written["clusters"][0], &[]), none);
@@ -650,6 +650,37 @@ fn a_registry_needs_a_master_key_from_one_place() {
     assert!(errors("[registry]\nsnapshot = \"s\"\n").contains("registry.snapshot"));
     let missing = "[templates]\ndirectory = \"no/such/dir\"\n";
     assert!(errors(missing).contains("no/such/dir"));
+}
+
+#[test]
+fn usage_is_kept_as_it_says() {
+    let usage = |text: &str| parse(&format!("[usage]\n{text}\n")).map(|config| config.usage);
+    let day = Duration::from_hours(24);
+    let default = usage("").unwrap();
+    assert_eq!(default.flush_interval, Some(Duration::from_secs(10)));
+    assert_eq!(default.retention, Some(400 * day));
+    assert_eq!(default.storage_interval, Some(Duration::from_hours(1)));
+    let off = "flush_interval = \"0s\"\nstorage_interval = \"0s\"\nretention_days = 0";
+    let off = usage(off).unwrap();
+    assert_eq!(off.storage_interval, None);
+    assert_eq!((off.flush_interval, off.retention), (None, None));
+    for (wrong, told) in [
+        (
+            "flush_interval = \"10ms\"",
+            "usage.flush_interval: \"10ms\" is not allowed; use \"100ms\" to \"10m\"",
+        ),
+        (
+            "flush_interval = \"1h\"",
+            "usage.flush_interval: \"1h\" is not allowed",
+        ),
+        (
+            "retention_days = 7",
+            "usage.retention_days: 7 is not allowed; use 32 to 36500",
+        ),
+    ] {
+        let errors = usage(wrong).unwrap_err().join("\n");
+        assert!(errors.contains(told), "{errors}");
+    }
 }
 
 #[test]

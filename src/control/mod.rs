@@ -30,12 +30,14 @@ mod probe;
 mod secret;
 mod secrets;
 mod standbys;
+mod storage;
 mod sweep;
 mod sweeper;
 mod templates;
 mod tenants;
 mod tokens;
 mod turn;
+mod usage;
 mod verifier;
 mod view;
 
@@ -63,6 +65,7 @@ pub use templates::{
     FailedTenant, MigratedTenant, Migration, MigrationOutcome, Progress, Protection,
 };
 pub use tokens::{CreatedToken, NewToken, TokenView};
+pub use usage::{Month, UsageBy, UsageView, Used, UsedIn};
 pub use verifier::verifier;
 pub use view::{
     ClusterView, EventView, KeyView, Listed, Page, TenantView, cluster_record, key_record,
@@ -84,6 +87,8 @@ pub struct Control {
     pub proxy: String,
     /// Uses of API keys, counted together with those of the data plane where there is one.
     pub uses: Arc<KeyUses>,
+    /// Whether what tenants use is written to the registry.
+    pub is_metered: bool,
     turns: Arc<Semaphore>,
 }
 
@@ -113,6 +118,7 @@ impl Control {
             templates: config.templates.clone(),
             proxy,
             uses: Arc::default(),
+            is_metered: config.usage.flush_interval.is_some(),
             turns: Arc::new(Semaphore::new(turn::TURNS)),
         }
     }

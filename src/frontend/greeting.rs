@@ -11,6 +11,7 @@ use crate::{
     relay::Client,
     sessions::{Activity, SessionHandle},
     upstream::{AskError, Said, Settings, UpstreamError, Welcome},
+    usage::Figures,
     wire::{Refusal, SqlState, backend},
 };
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub(super) async fn welcome(
                 own: None,
                 replay: Vec::new(),
                 replay_from: 0,
+                counted: Figures::default(),
                 settings_failures: 0,
             };
             return Ok((Box::new(session), arrival.admitted));

@@ -5,7 +5,8 @@ use crate::{
     net::SMALL_BYTES,
     relay::Rest,
     routing::TEXT_BYTES_MAX,
-    sessions::{Counters, Order},
+    sessions::Order,
+    usage::Counters,
     wire::{Header, Refusal, backend, peek, tag::frontend as tag},
 };
 use std::task::{Context, Poll, ready};

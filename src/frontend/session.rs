@@ -15,6 +15,7 @@ use crate::{
     tenant::{PoolMode, ReadTarget},
     topology::Position,
     upstream::Settings,
+    usage::Figures,
     wire::Refusal,
 };
 use std::{future::Future as _, pin::pin, sync::Arc, task::Poll, time::Duration};
@@ -60,6 +61,8 @@ pub(super) struct Session {
     pub(super) replay: Vec<u8>,
     /// How many of the client's bytes had been looked at before it.
     pub(super) replay_from: u64,
+    /// What was counted when it went there: what is asked again elsewhere is counted there.
+    pub(super) counted: Figures,
     pub(super) settings_failures: u32,
 }
 
@@ -183,7 +186,9 @@ impl Session {
                 self.client.handle.enter(Activity::Idle);
                 self.client.handle.obeyed_cancel();
                 count_error("checkout", "target");
-                self.refuse(&error.refusal());
+                let refusal = error.refusal();
+                self.count_refusal(&refusal);
+                self.refuse(&refusal);
                 Done::Next
             }
         }
@@ -314,6 +319,7 @@ impl Session {
                 count_error("relay", error.fault());
                 tracing::debug!(tenant = %self.pool.tenant(), %error, "relay ended");
                 if let Some(refusal) = error.refusal() {
+                    self.count_refusal(&refusal);
                     self.client.to_client.drop_unscanned();
                     // Within a message an error can't be told.
                     if !self.client.is_within_message() {
@@ -345,7 +351,14 @@ impl Session {
         reason
     }
 
+    /// An error of our own is an error of the tenant's sessions, too.
+    fn count_refusal(&self, refusal: &Refusal) {
+        let code = refusal.sqlstate.0.as_bytes();
+        self.client.handle.counters.count_error(code);
+    }
+
     fn end(&mut self, refusal: &Refusal, reason: &'static str) -> &'static str {
+        self.count_refusal(refusal);
         self.client
             .to_client
             .insert(&refusal.clone().into_fatal().encode());

@@ -153,6 +153,7 @@ impl Session {
             is_movable,
             is_single,
         };
+        self.counted = self.client.handle.counters.figures();
         Ok((Ok(checkout), reading))
     }
 
@@ -184,6 +185,7 @@ impl Session {
 
     /// What a replica did not answer is taken from it.
     pub(super) fn note_moved(&self, moved: Moved) {
+        self.client.handle.counters.rewind(&self.counted);
         count_retry(moved.as_str());
         tracing::debug!(tenant = %self.pool.tenant(), reason = moved.as_str(), "a read goes on to the primary");
     }

@@ -104,6 +104,11 @@ impl Checkout {
             "a session used another tenant's pool"
         );
         session.hold(identity);
+        // The moment is known already: the pool has asked the clock.
+        let metrics = Object::metrics(&object);
+        session
+            .counters
+            .lent(metrics.recycled.unwrap_or(metrics.created));
         Self {
             object: Some(object),
             session: Arc::clone(session),
@@ -186,7 +191,9 @@ impl Checkout {
         if !server.is_clean() {
             return;
         }
-        server.returned_at = Instant::now();
+        let now = Instant::now();
+        server.returned_at = now;
+        self.session.counters.returned(now);
         if self.pooled().lent.is_some() {
             if let Some(object) = self.object.take() {
                 SlotPool::give_back(Object::take(object));
@@ -216,6 +223,7 @@ impl Drop for Checkout {
     fn drop(&mut self) {
         if let Some(object) = self.object.take() {
             self.session.let_go();
+            self.session.counters.returned(Instant::now());
             drop(Object::take(object));
         }
     }

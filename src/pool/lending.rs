@@ -53,7 +53,10 @@ impl TenantPool {
         // Most of the time a server is idle, and this first poll is all that happens.
         let mut inside = self.inside.load();
         if inside.has_no_primary() {
-            Box::pin(self.hold(session)).await?;
+            let waited = Instant::now();
+            let held = Box::pin(self.hold(session)).await;
+            session.counters.waited(waited.elapsed());
+            held?;
             inside = self.inside.load();
         }
         let timeouts = Timeouts {
@@ -97,10 +100,13 @@ impl TenantPool {
                 error => error,
             })
         });
-        let Some(object) = waiting.await? else {
+        let object = waiting.await;
+        let waited = waited.elapsed();
+        session.counters.waited(waited);
+        let Some(object) = object? else {
             return Ok(None);
         };
-        metrics::histogram!("pgusher_checkout_wait_seconds").record(waited.elapsed());
+        metrics::histogram!("pgusher_checkout_wait_seconds").record(waited);
         Ok(Some(Checkout::new(
             object,
             session,

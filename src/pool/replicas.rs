@@ -280,6 +280,7 @@ impl ReplicaPool {
         let answer = match polled {
             Poll::Ready(answer) => answer,
             Poll::Pending => {
+                let waited = Instant::now();
                 let waiting = async {
                     loop {
                         match tokio::time::timeout(LOOK_INTERVAL, get.as_mut()).await {
@@ -289,11 +290,13 @@ impl ReplicaPool {
                         }
                     }
                 };
-                tokio::select! {
+                let answer = tokio::select! {
                     biased;
-                    order = session.ordered() => return Err(CheckoutError::Ordered(order)),
-                    answer = Box::pin(waiting) => answer,
-                }
+                    order = session.ordered() => Err(CheckoutError::Ordered(order)),
+                    answer = Box::pin(waiting) => Ok(answer),
+                };
+                session.counters.waited(waited.elapsed());
+                answer?
             }
         };
         let object = answer.map_err(|error| match error {

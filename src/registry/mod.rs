@@ -23,7 +23,9 @@ mod pauses;
 mod rows;
 mod slot_keys;
 mod snapshot;
+mod storage;
 mod tenants;
+mod usage;
 mod uses;
 
 pub use assemble::{
@@ -42,10 +44,12 @@ pub use events::{EventRow, begun_with_templates, last_event_at, newest_events, o
 pub use keys::{KeyEnd, end_key, insert_key, keys, keys_after, lock_key};
 pub use rows::{ClusterRow, KeyRow, SlotKeyRow, TenantRow};
 pub use slot_keys::slot_key;
+pub use storage::write_storage;
 pub use tenants::{
     TenantSeed, change_tenant, delete_tenant, insert_tenant, lock_tenant, set_tenant_passwords,
     tenant, tenants, tenants_roles, tenants_with_other_holes, unfinished_tenants,
 };
+pub use usage::{Keeping, write_usage};
 pub use uses::write_uses;
 
 use crate::{config, crypto::Keyring};

@@ -3,9 +3,10 @@
 use super::{Farewell, Relay, RelayError, Rest, lending::uses_in, refuse, traces};
 use crate::{
     net::SMALL_BYTES,
-    sessions::{Activity, Counters},
+    sessions::Activity,
     tenant::PoolMode,
     upstream::{Change, Closing, Expect, Making, Reply, Suspicion, TxStatus},
+    usage::Counters,
     wire::{HEADER_BYTES, Header, Refusal, frontend, peek, read, tag::frontend as tag},
 };
 use std::{

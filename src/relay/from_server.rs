@@ -1,11 +1,12 @@
 //! What a server answers: held against the queue, forwarded in place.
 
-use super::{Relay, RelayError, Rest, listening::Fence, refuse, shapes, tags};
+use super::{Reading, Relay, RelayError, Rest, listening::Fence, refuse, shapes, tags};
 use crate::{
     net::SMALL_BYTES,
-    sessions::{Activity, Counters},
+    sessions::Activity,
     tenant::PoolMode,
     upstream::{Lost, Settings, Suspicion, TxStatus, Verdict},
+    usage::Counters,
     wire::{HEADER_BYTES, Header, Refusal, SqlState, frontend, peek, read, tag::backend as tag},
 };
 use std::task::{Context, Poll};
@@ -270,6 +271,9 @@ impl Relay<'_> {
             if verdict == Verdict::Forward {
                 (self.notifies, self.fence) = (false, Fence::None);
                 handle.end_transaction();
+                if matches!(self.reading, Reading::Replica { .. }) {
+                    Counters::add(&handle.counters.replica_transactions, 1);
+                }
                 let is_old = handle.now_ms() >= self.asked_ms + PINNED_ASK_INTERVAL_MS;
                 if !self.pinned.is_empty() && is_old {
                     self.server.suspicion |= self.pinned;
@@ -321,6 +325,7 @@ impl Relay<'_> {
         let named = self.server.replies.named().cloned();
         let lent = self.server.replies.lent_alone().cloned();
         let verdict = self.server.replies.observe(tag::ERROR);
+        self.count_error(header, &verdict);
         if let Some(lent) = lent {
             let body = self.body(header).to_vec();
             self.note_not_lent(lent, &body);
@@ -368,6 +373,19 @@ impl Relay<'_> {
         reworded.map_or(Verdict::Forward, |message| Verdict::Replace(message.into()))
     }
 
+    /// Counts what the client is told, once.
+    fn count_error(&self, header: Header, verdict: &Verdict) {
+        let told = match verdict {
+            Verdict::Replace(instead) => instead.get(HEADER_BYTES..).unwrap_or_default(),
+            Verdict::Forward => self.body(header),
+            Verdict::Swallow | Verdict::Unexpected => return,
+        };
+        if self.spoiled().is_none() && !self.client_is_gone {
+            let code = read::error_field(told, b'C').unwrap_or_default();
+            self.client.handle.counters.count_error(code);
+        }
+    }
+
     /// What a transaction did to functions counts from its end on; and what was done to them while it
     /// ran, its texts were not looked at for.
     fn note_functions(&mut self) {
@@ -385,6 +403,7 @@ impl Relay<'_> {
             return;
         }
         let tag = self.body(header);
+        self.client.handle.counters.count_rows(tag);
         let is_plain = self.resets.is_empty() || PLAIN.iter().any(|word| tag.starts_with(word));
         // Leaving a transaction undoes what was set in it.
         let may_change_settings = CHANGES.iter().any(|word| tag.starts_with(word));

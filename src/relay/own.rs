@@ -6,9 +6,13 @@
 
 use super::Relay;
 use crate::{
+    sessions::SessionHandle,
     upstream::{Expect, Settings, TxStatus},
     wire::frontend,
 };
+use serde_json::{Map, Value, json};
+
+const OF_THIS_PROCESS: &str = "of this process of pgusher alone";
 
 impl Relay<'_> {
     /// Tells the server the session's own facts, where a question for one may be next. `false` when
@@ -45,8 +49,30 @@ impl Relay<'_> {
             ("pgusher.pool_mode", self.mode.to_string()),
             ("pgusher.pin", pin.join(", ")),
             ("pgusher.target", self.target.as_str().to_owned()),
+            ("pgusher.usage", usage(handle)),
         ];
         let facts = tenant.facts(handle.scope).into_iter().chain(now);
         Settings::new(facts.map(|(name, value)| (name.into(), value.into())))
     }
+}
+
+/// What the tenant uses in this process, as JSON.
+fn usage(handle: &SessionHandle) -> String {
+    let Some(meter) = handle.meter() else {
+        return String::new();
+    };
+    let total = meter.total(handle.key.pid);
+    let figures = total.amount.figures.named();
+    let figures = figures.map(|(name, value)| (name.to_owned(), json!(value)));
+    let errors = total.amount.errors.iter();
+    let errors = errors.map(|(code, count)| (code.to_string(), json!(count)));
+    let since = humantime::format_rfc3339_seconds(total.since).to_string();
+    let mut told: Map<String, Value> = figures.collect();
+    told.insert("errors".to_owned(), Value::Object(errors.collect()));
+    told.insert("connections".to_owned(), json!(total.connections));
+    let peak = total.amount.connections_peak;
+    told.insert("connections_peak".to_owned(), json!(peak));
+    told.insert("since".to_owned(), json!(since));
+    told.insert("note".to_owned(), json!(OF_THIS_PROCESS));
+    Value::Object(told).to_string()
 }

@@ -4,6 +4,7 @@ use crate::{
     net::Peer,
     tenant::{Address, KeyId, Scope, Status, Tenant, Timeouts},
     upstream::{CancelInFlight, Identity},
+    usage::{Counters, Meter},
     wire::{CancelKey, Refusal, SqlState},
 };
 use arc_swap::ArcSwap;
@@ -11,7 +12,7 @@ use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -155,27 +156,6 @@ pub struct State {
     pub since_ms: u64,
 }
 
-/// Plain additions by the session's own task; anyone may read them.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Transactions that ended.
-    pub transactions: AtomicU64,
-    /// Statements: Query, Execute and FunctionCall messages.
-    pub queries: AtomicU64,
-    /// Bytes from the client.
-    pub client_bytes: AtomicU64,
-    /// Bytes from the server.
-    pub server_bytes: AtomicU64,
-}
-
-impl Counters {
-    /// Adds. Only the session's own task does, so no locked instruction is needed.
-    #[inline]
-    pub fn add(counter: &AtomicU64, count: u64) {
-        counter.store(counter.load(Relaxed).wrapping_add(count), Relaxed);
-    }
-}
-
 /// The server that a session holds.
 #[derive(Debug, Default)]
 struct Held {
@@ -212,7 +192,9 @@ pub struct SessionHandle {
     /// Where the client is.
     pub peer: Peer,
     /// What it did.
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
+    /// Where that is gathered, from its entry on.
+    pub(super) meter: OnceLock<Arc<Meter>>,
     server: Mutex<Held>,
     order: AtomicU8,
     is_query_overdue: AtomicBool,
@@ -240,7 +222,8 @@ impl SessionHandle {
             key_id,
             scope,
             peer,
-            counters: Counters::default(),
+            counters: Arc::default(),
+            meter: OnceLock::new(),
             server: Mutex::default(),
             order: AtomicU8::new(0),
             is_query_overdue: AtomicBool::new(false),
@@ -252,6 +235,11 @@ impl SessionHandle {
         };
         handle.enter(Activity::Idle);
         handle
+    }
+
+    /// What its tenant uses in this process; `None` before its entry.
+    pub fn meter(&self) -> Option<&Arc<Meter>> {
+        self.meter.get()
     }
 
     /// Gives an order. A stronger one that stands stays.

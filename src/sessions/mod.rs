@@ -12,6 +12,6 @@ mod registry;
 pub mod watchdog;
 
 pub use cancel::{CancelOutcome, cancel};
-pub use handle::{Activity, Counters, Order, SessionHandle, State};
+pub use handle::{Activity, Order, SessionHandle, State};
 pub use predecessors::{CancelDoor, PREDECESSORS_MAX, Predecessors};
 pub use registry::{Sessions, Totals};

@@ -1,7 +1,11 @@
 //! All sessions by process id.
 
-use super::{Counters, Order, SessionHandle};
-use crate::{tenant::TenantId, wire::CancelKey};
+use super::{Order, SessionHandle};
+use crate::{
+    tenant::TenantId,
+    usage::{Book, Counters},
+    wire::CancelKey,
+};
 use parking_lot::Mutex;
 use rand::Rng as _;
 use std::{
@@ -41,6 +45,8 @@ impl Totals {
 
 /// All sessions.
 pub struct Sessions {
+    /// What their tenants use.
+    pub usage: Arc<Book>,
     by_pid: Mutex<HashMap<u32, Arc<SessionHandle>>>,
     ended: Mutex<Totals>,
     clock: Arc<AtomicU64>,
@@ -50,6 +56,7 @@ pub struct Sessions {
 impl Default for Sessions {
     fn default() -> Self {
         Self {
+            usage: Arc::default(),
             by_pid: Mutex::default(),
             ended: Mutex::default(),
             clock: Arc::default(),
@@ -93,6 +100,10 @@ impl Sessions {
             secret: secret.into(),
         }));
         by_pid.insert(pid, Arc::clone(&handle));
+        drop(by_pid);
+        let tenant = &handle.tenant.load().id;
+        let meter = self.usage.begin(tenant, pid, &handle.counters);
+        handle.meter.get_or_init(|| meter);
         handle
     }
 
@@ -101,6 +112,9 @@ impl Sessions {
         let removed = self.by_pid.lock().remove(&handle.key.pid);
         debug_assert!(removed.is_some(), "a session leaves once");
         self.ended.lock().add(&handle.counters);
+        if let Some(meter) = handle.meter() {
+            meter.end(handle.key.pid);
+        }
     }
 
     /// The session with this cancel key, if there is one.

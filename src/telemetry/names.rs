@@ -47,6 +47,8 @@ pub const CONFIG_RELOADS_TOTAL: &str = "pgusher_config_reloads_total";
 pub const RESTARTS_TOTAL: &str = "pgusher_restarts_total";
 /// Gauge: 1 while the registry answers, else 0.
 pub const REGISTRY_UP: &str = "pgusher_registry_up";
+/// Counter: batches of what tenants use, for the registry; label [`RESULT`].
+pub const USAGE_BATCHES_TOTAL: &str = "pgusher_usage_batches_total";
 /// Counter: sessions that were ended because they held up other tenants with a lock.
 pub const LOCK_TRESPASSES_TOTAL: &str = "pgusher_lock_trespasses_total";
 /// Gauge, always 1: label [`VERSION`].
@@ -139,6 +141,11 @@ pub fn describe() {
         LISTENERS_LAGGED_TOTAL,
         "Sessions that were ended because they did not take their notifications."
     );
+    describe_process();
+}
+
+/// Those that tell of the process, and not of what it relays.
+fn describe_process() {
     describe_counter!(CONFIG_RELOADS_TOTAL, "Reloads of proxy.toml, by result.");
     describe_counter!(
         RESTARTS_TOTAL,
@@ -147,6 +154,10 @@ pub fn describe() {
     describe_counter!(
         LOCK_TRESPASSES_TOTAL,
         "Sessions ended because they held up other tenants with a lock."
+    );
+    describe_counter!(
+        USAGE_BATCHES_TOTAL,
+        "Batches of what tenants use, for the registry, by result; one that failed is tried again."
     );
     describe_gauge!(REGISTRY_UP, "1 while the registry answers, else 0.");
     describe_gauge!(BUILD_INFO, "1, with the version as a label.");

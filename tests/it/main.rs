@@ -105,4 +105,5 @@ mod timeouts;
 mod tools;
 mod topology;
 mod upstream;
+mod usage;
 mod verification;

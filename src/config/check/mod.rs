@@ -7,6 +7,7 @@ mod proxy;
 mod registry;
 mod standbys;
 mod tenant;
+mod usage;
 
 use super::{
     Config,
@@ -98,6 +99,7 @@ impl Check<'_> {
         let proxy = self.proxy(file.proxy);
         let admin = self.admin(file.admin);
         let registry = self.registry(&file.registry);
+        let usage = self.usage(&file.usage);
         let master_key =
             self.master_key(&file.secrets, registry.as_ref().is_ok_and(Option::is_some));
         let templates = self.templates(&file.templates);
@@ -116,6 +118,7 @@ impl Check<'_> {
             proxy: proxy?,
             admin: admin?,
             registry: registry?,
+            usage: usage?,
             master_key: master_key?,
             templates: templates?,
             clusters,

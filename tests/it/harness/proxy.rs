@@ -227,6 +227,12 @@ impl Builder {
         self
     }
 
+    /// Sets a field of `[usage]`.
+    pub fn set_usage(mut self, name: &str, value: impl Into<toml::Value>) -> Self {
+        self.file.usage.insert(name.into(), value.into());
+        self
+    }
+
     /// With one more cluster.
     pub fn another_cluster(mut self, name: &str, primary: &str) -> Self {
         let pairs = [("name", name), ("primary", primary)];

@@ -158,6 +158,8 @@ pub struct ProxyFile {
     pub admin: Table,
     /// `[registry]`.
     pub registry: Table,
+    /// `[usage]`.
+    pub usage: Table,
     /// `[secrets]`.
     pub secrets: Table,
     /// The first `[[clusters]]` entry.
@@ -178,6 +180,7 @@ impl ProxyFile {
             proxy: Table::new(),
             admin: Table::new(),
             registry: Table::new(),
+            usage: Table::new(),
             secrets: Table::new(),
             cluster,
             other_clusters: Vec::new(),
@@ -191,6 +194,7 @@ impl ProxyFile {
             proxy: Table::new(),
             admin: Table::new(),
             registry: Table::new(),
+            usage: Table::new(),
             secrets: Table::new(),
             cluster: Table::new(),
             other_clusters: Vec::new(),
@@ -228,7 +232,12 @@ impl ProxyFile {
         if !self.admin.is_empty() {
             file.insert("admin".into(), self.admin.clone().into());
         }
-        for (name, table) in [("registry", &self.registry), ("secrets", &self.secrets)] {
+        let tables = [
+            ("registry", &self.registry),
+            ("usage", &self.usage),
+            ("secrets", &self.secrets),
+        ];
+        for (name, table) in tables {
             if !table.is_empty() {
                 file.insert(name.into(), table.clone().into());
             }

@@ -13,6 +13,7 @@ mod spread;
 mod state;
 mod statements;
 mod transactions;
+mod usage;
 
 use crate::{
     harness::{

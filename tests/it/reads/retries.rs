@@ -11,7 +11,7 @@ use crate::harness::{
 
 /// A client whose tenant has the views `…_v0` to `…_v3`, known to be reads, that write from now on; and what
 /// their names begin with. (A name without a schema is taken for any of that name.)
-fn deceived<'a>() -> (Stage<'a>, Client, String) {
+pub(super) fn deceived<'a>() -> (Stage<'a>, Client, String) {
     let stage = Stage::over(shared(), |tenant| tenant);
     let mut client = stage.furnished();
     client.exec("create sequence seq");

@@ -1,0 +1,257 @@
+//! What one tenant uses in this process.
+
+use super::{Counters, Errors, Figures};
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+/// Sums of all sessions are not made more often than this for those who only look.
+const GATHER_PAUSE: Duration = Duration::from_secs(1);
+
+/// What was used in some time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Figures.
+    pub figures: Figures,
+    /// Errors that clients were told.
+    pub errors: Errors,
+    /// Most clients at the same time.
+    pub connections_peak: u64,
+}
+
+impl Amount {
+    /// Puts two together; the higher peak is the peak.
+    pub fn add(&mut self, more: &Self) {
+        self.figures.add(&more.figures);
+        self.errors.add(&more.errors);
+        self.connections_peak = self.connections_peak.max(more.connections_peak);
+    }
+}
+
+/// What was used here so far.
+#[derive(Debug, Clone)]
+pub struct Total {
+    /// Since when.
+    pub since: SystemTime,
+    /// How much.
+    pub amount: Amount,
+    /// Sessions that are open now.
+    pub connections: u64,
+}
+
+/// A session that is open, and what of it is in the sums.
+#[derive(Debug)]
+struct Open {
+    counters: Arc<Counters>,
+    seen: Figures,
+    seen_errors: Errors,
+}
+
+#[derive(Debug)]
+struct State {
+    since: SystemTime,
+    gathered: Instant,
+    open: HashMap<u32, Open>,
+    /// Since the start.
+    total: Amount,
+    /// Not taken yet.
+    fresh: Amount,
+    /// The hour and the peak that were told last.
+    told: Option<(i64, u64)>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            since: SystemTime::now(),
+            gathered: Instant::now(),
+            open: HashMap::new(),
+            total: Amount::default(),
+            fresh: Amount::default(),
+            told: None,
+        }
+    }
+}
+
+impl State {
+    /// Adds to the sums what a session has done since it was looked at.
+    fn gather(open: &mut Open, total: &mut Amount, fresh: &mut Amount) {
+        let now = open.counters.figures();
+        let more = now.above(&open.seen);
+        // What was taken back is not counted again when it is done again.
+        open.seen.add(&more);
+        let errors = open.counters.errors().above(&open.seen_errors);
+        open.seen_errors.add(&errors);
+        total.figures.add(&more);
+        fresh.figures.add(&more);
+        for (code, count) in errors.iter() {
+            // Who makes up new ones makes no more of them than the total has.
+            let code = total.errors.count(code, count);
+            fresh.errors.count(code, count);
+        }
+    }
+
+    fn gather_all(&mut self) {
+        self.gathered = Instant::now();
+        for open in self.open.values_mut() {
+            Self::gather(open, &mut self.total, &mut self.fresh);
+        }
+    }
+}
+
+/// What one tenant uses in this process. Locked at a login, at a logout and when it is asked; never
+/// for a message.
+#[derive(Debug, Default)]
+pub struct Meter(Mutex<State>);
+
+impl Meter {
+    /// Counts a session in, by the process id that its client was given.
+    pub(super) fn begin(&self, session: u32, counters: Arc<Counters>) {
+        let mut state = self.0.lock();
+        let open = Open {
+            counters,
+            seen: Figures::default(),
+            seen_errors: Errors::default(),
+        };
+        state.open.insert(session, open);
+        let open = state.open.len() as u64;
+        state.total.connections_peak = state.total.connections_peak.max(open);
+        state.fresh.connections_peak = state.fresh.connections_peak.max(open);
+    }
+
+    /// Counts a session out, with what it has done. A second time changes nothing.
+    pub fn end(&self, session: u32) {
+        let mut guard = self.0.lock();
+        let state = &mut *guard;
+        if let Some(mut open) = state.open.remove(&session) {
+            State::gather(&mut open, &mut state.total, &mut state.fresh);
+        }
+    }
+
+    /// What was used since this was asked last, for this hour; `None`: nothing that was not told.
+    pub(super) fn take(&self, hour: i64) -> Option<Amount> {
+        let mut state = self.0.lock();
+        state.gather_all();
+        let open = state.open.len() as u64;
+        let mut amount = std::mem::take(&mut state.fresh);
+        amount.connections_peak = amount.connections_peak.max(open);
+        state.fresh.connections_peak = open;
+        let told = state.told.filter(|(at, _)| *at == hour);
+        let told = told.map_or(0, |(_, peak)| peak);
+        state.told = Some((hour, told.max(amount.connections_peak)));
+        let is_old = amount.connections_peak <= told;
+        let is_nothing = amount.figures.is_zero() && amount.errors.is_empty() && is_old;
+        (!is_nothing).then_some(amount)
+    }
+
+    /// What was used since the first login here: by this session up to now, by the others up to a
+    /// second ago.
+    pub fn total(&self, session: u32) -> Total {
+        let mut guard = self.0.lock();
+        let state = &mut *guard;
+        if state.gathered.elapsed() >= GATHER_PAUSE {
+            state.gather_all();
+        } else if let Some(open) = state.open.get_mut(&session) {
+            State::gather(open, &mut state.total, &mut state.fresh);
+        }
+        Total {
+            since: state.since,
+            amount: state.total.clone(),
+            connections: state.open.len() as u64,
+        }
+    }
+
+    /// Whether nobody is there and nothing is left to take.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.0.lock();
+        let fresh = &state.fresh;
+        state.open.is_empty() && fresh.figures.is_zero() && fresh.errors.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usage::SqlStateCode;
+
+    fn with(queries: u64) -> Arc<Counters> {
+        let counters = Counters::default();
+        Counters::add(&counters.queries, queries);
+        Arc::new(counters)
+    }
+
+    #[test]
+    fn an_open_session_is_counted_before_it_ends_and_no_part_of_it_twice() {
+        let meter = Meter::default();
+        let counters = with(3);
+        meter.begin(1, Arc::clone(&counters));
+        let amount = meter.take(7).unwrap();
+        assert_eq!((amount.figures.queries, amount.connections_peak), (3, 1));
+        assert_eq!(meter.take(7), None);
+        Counters::add(&counters.queries, 2);
+        counters.count_error(b"42P01");
+        meter.end(1);
+        meter.end(1);
+        let amount = meter.take(7).unwrap();
+        assert_eq!(amount.figures.queries, 2);
+        let errors: Vec<_> = amount.errors.iter().collect();
+        assert_eq!(errors, [(SqlStateCode::read(b"42P01"), 1)]);
+        assert_eq!(meter.take(7), None);
+        let total = meter.total(1);
+        assert_eq!((total.amount.figures.queries, total.connections), (5, 0));
+    }
+
+    #[test]
+    fn what_is_taken_back_and_done_again_is_counted_once() {
+        let meter = Meter::default();
+        let counters = with(3);
+        meter.begin(1, Arc::clone(&counters));
+        let before = counters.figures();
+        Counters::add(&counters.queries, 1);
+        assert_eq!(meter.take(7).unwrap().figures.queries, 4);
+        counters.rewind(&before);
+        assert_eq!(meter.take(7), None);
+        Counters::add(&counters.queries, 1);
+        assert_eq!(meter.take(7), None);
+        assert_eq!(meter.total(1).amount.figures.queries, 4);
+    }
+
+    #[test]
+    fn a_tenant_that_makes_up_errors_makes_no_more_kinds_than_there_may_be() {
+        let meter = Meter::default();
+        let mut kinds = std::collections::BTreeSet::new();
+        let mut sum = 0;
+        for session in 0..100 {
+            let counters = with(0);
+            for number in 0..5 {
+                counters.count_error(format!("X{session:03}{number}").as_bytes());
+            }
+            meter.begin(session, counters);
+            meter.end(session);
+            let errors = meter.take(7).unwrap().errors;
+            sum += errors.iter().map(|(_, count)| count).sum::<u64>();
+            kinds.extend(errors.iter().map(|(code, _)| code));
+        }
+        assert_eq!((kinds.len(), sum), (crate::usage::ERROR_KINDS_MAX + 1, 500));
+    }
+
+    #[test]
+    fn each_hour_has_its_peak() {
+        let meter = Meter::default();
+        meter.begin(1, with(0));
+        meter.begin(2, with(0));
+        meter.end(1);
+        assert_eq!(meter.take(7).unwrap().connections_peak, 2);
+        assert_eq!(meter.take(7), None);
+        assert_eq!(meter.take(8).unwrap().connections_peak, 1);
+        assert_eq!(meter.take(8), None);
+        meter.end(2);
+        // It was there when the hour began.
+        assert_eq!(meter.take(9).unwrap().connections_peak, 1);
+        assert_eq!(meter.take(10), None);
+        assert!(meter.is_idle());
+    }
+}
