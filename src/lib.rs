@@ -11,6 +11,7 @@ pub mod crypto;
 pub mod demo;
 pub mod frontend;
 pub mod import;
+pub mod limits;
 pub mod net;
 pub mod notify;
 pub mod pool;

@@ -11,7 +11,7 @@ use std::{fmt, fs, path::Path};
 
 /// Every module and what it may use, lower ones first: nothing may be used that stands below it in
 /// this table. A new dependency is a decision, and is written down here.
-const MODULES: [(&str, &[&str]); 27] = [
+const MODULES: [(&str, &[&str]); 28] = [
     // Who is served, and the protocol: words without I/O.
     ("tenant", &[]),
     ("wire", &[]),
@@ -27,7 +27,11 @@ const MODULES: [(&str, &[&str]); 27] = [
         &["tenant", "wire", "sql", "routing", "net", "tls"],
     ),
     ("notify", &["wire", "upstream"]),
-    ("sessions", &["tenant", "wire", "usage", "net", "upstream"]),
+    ("limits", &["tenant", "wire"]),
+    (
+        "sessions",
+        &["tenant", "wire", "usage", "limits", "net", "upstream"],
+    ),
     (
         "pool",
         &[
@@ -35,7 +39,7 @@ const MODULES: [(&str, &[&str]); 27] = [
         ],
     ),
     ("auth", &["tenant", "wire", "net"]),
-    ("admission", &["tenant", "wire", "net", "auth"]),
+    ("admission", &["tenant", "wire", "limits", "net", "auth"]),
     (
         "relay",
         &[
@@ -139,7 +143,8 @@ const MODULES: [(&str, &[&str]); 27] = [
 ];
 
 /// What relays bytes. It gets everything by value from `app`: it knows no file and no operator.
-const DATA_PLANE: [&str; 15] = [
+const DATA_PLANE: [&str; 16] = [
+    "limits",
     "net",
     "wire",
     "sql",

@@ -1,12 +1,14 @@
 //! A tenant, its cluster and one of its sessions.
 
 use pgusher::{
+    limits::Limiters,
     net::{BufferPool, Peer},
     pool::{Pools, TenantPool},
     sessions::SessionHandle,
     tenant::{
-        Address, ApiKey, Cluster, ClusterName, KeyId, Limits, Login, Placement, PoolMode, Reads,
-        Scope, ScramVerifier, Standbys, Status, Tenant, TenantId, Tier, Timeouts, UpstreamTls,
+        Address, ApiKey, Caps, Cluster, ClusterName, KeyId, Limits, Login, Placement, PoolMode,
+        Reads, Scope, ScramVerifier, Standbys, Status, Tenant, TenantId, Tier, Timeouts,
+        UpstreamTls,
     },
     wire::CancelKey,
 };
@@ -24,6 +26,7 @@ pub fn tenant(verifiers: Vec<ScramVerifier>) -> Arc<Tenant> {
             expires: None,
             max_client_connections: None,
             rate_limit_per_hour: None,
+            caps: Caps::default(),
             is_recorded: false,
         })
     });
@@ -77,12 +80,13 @@ pub fn pool(tenant: &Arc<Tenant>, port: u16) -> Arc<TenantPool> {
 
 /// A session of the tenant.
 pub fn session(tenant: &Arc<Tenant>) -> Arc<SessionHandle> {
+    let key = KeyId::new("k").unwrap();
     Arc::new(SessionHandle::new(
         cancel_key(),
         Arc::clone(tenant),
-        (KeyId::new("k").unwrap(), Scope::ReadWrite),
+        (key.clone(), Scope::ReadWrite),
         Peer::Unix,
-        Arc::default(),
+        (Arc::default(), Limiters::default().of(tenant, &key)),
     ))
 }
 

@@ -3,6 +3,7 @@
 use super::Bars;
 use crate::{
     auth::Authenticated,
+    limits::{Limiters, Restraints},
     net::Peer,
     tenant::{KeyId, KeyUses, TenantId, TooOften},
     wire::{Refusal, SqlState},
@@ -136,6 +137,7 @@ pub struct Admission {
     keys: Mutex<HashMap<(TenantId, KeyId), Count>>,
     uses: Arc<KeyUses>,
     bars: Bars,
+    limiters: Limiters,
 }
 
 impl Admission {
@@ -148,7 +150,13 @@ impl Admission {
             keys: Mutex::default(),
             uses,
             bars: Bars::default(),
+            limiters: Limiters::default(),
         }
+    }
+
+    /// What restrains who has proved itself.
+    pub fn restraints(&self, client: &Authenticated) -> Arc<Restraints> {
+        self.limiters.of(client.tenant(), &client.key().id)
     }
 
     /// Who trespasses again is barred, each time for twice as long.

@@ -193,6 +193,10 @@ struct Pool {
     max_client_connections: Option<i32>,
     /// Servers that sessions may keep.
     max_pinned_servers: Option<i32>,
+    /// Transactions that run at the same time, in each proxy.
+    max_concurrent_queries: Option<i32>,
+    /// Clients that wait for that at the same time.
+    max_waiting: Option<i32>,
 }
 
 impl From<TenantView> for Pool {
@@ -203,6 +207,8 @@ impl From<TenantView> for Pool {
             min_pool_size: view.min_pool_size,
             max_client_connections: view.max_client_connections,
             max_pinned_servers: view.max_pinned_servers,
+            max_concurrent_queries: view.max_concurrent_queries,
+            max_waiting: view.max_waiting,
         }
     }
 }

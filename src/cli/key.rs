@@ -101,6 +101,18 @@ pub(super) struct CreateArgs {
     /// Clients that use it at the same time
     #[arg(long, requires = "tenant", value_name = "N")]
     max_client_connections: Option<i32>,
+    /// Transactions of its clients that run at the same time, in each proxy
+    #[arg(long, requires = "tenant", value_name = "N")]
+    max_concurrent_queries: Option<i32>,
+    /// Transactions of its clients in a second, in each proxy
+    #[arg(long, requires = "tenant", value_name = "N")]
+    transactions_per_second: Option<i32>,
+    /// Bytes of its clients in a second, in both directions, in each proxy
+    #[arg(long, requires = "tenant", value_name = "N")]
+    bytes_per_second: Option<i64>,
+    /// Logins with it in a second, in each proxy
+    #[arg(long, requires = "tenant", value_name = "N")]
+    logins_per_second: Option<i32>,
     #[command(flatten)]
     config: ConfigFile,
 }
@@ -190,6 +202,10 @@ fn create_for(tenant: String, args: CreateArgs, io: &mut Io<'_>) -> anyhow::Resu
         allow: args.allow,
         rate_limit_per_hour: args.rate_limit_per_hour,
         max_client_connections: args.max_client_connections,
+        max_concurrent_queries: args.max_concurrent_queries,
+        transactions_per_second: args.transactions_per_second,
+        bytes_per_second: args.bytes_per_second,
+        logins_per_second: args.logins_per_second,
         not_before: None,
         expires_at: args.expires,
     };

@@ -196,6 +196,8 @@ fn resize(args: ResizeArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
         ("pool_mode", args.pool_mode),
         ("max_client_connections", args.max_client_connections),
         ("max_pinned_servers", args.max_pinned_servers),
+        ("max_concurrent_queries", args.max_concurrent_queries),
+        ("max_waiting", args.max_waiting),
     ];
     let pairs = pairs.into_iter();
     let pairs = pairs.filter_map(|(key, value)| Some(format!("{key}={}", value?)));
@@ -209,6 +211,8 @@ fn resize(args: ResizeArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
         min_pool_size,
         max_client_connections,
         max_pinned_servers,
+        max_concurrent_queries,
+        max_waiting,
         ..
     } = tuning::change(&pairs)?;
     let change = PoolChange {
@@ -217,6 +221,8 @@ fn resize(args: ResizeArgs, io: &mut Io<'_>) -> anyhow::Result<()> {
         min_pool_size,
         max_client_connections,
         max_pinned_servers,
+        max_concurrent_queries,
+        max_waiting,
     };
     let id = args.id;
     let done = control::run(&args.common.config, |control, actor| async move {

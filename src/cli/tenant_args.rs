@@ -190,6 +190,12 @@ pub(super) struct ResizeArgs {
     /// Servers that sessions may keep
     #[arg(long, value_name = "N|default")]
     pub(super) max_pinned_servers: Option<String>,
+    /// Transactions that run at the same time, in each proxy; 0 is no limit
+    #[arg(long, value_name = "N|default")]
+    pub(super) max_concurrent_queries: Option<String>,
+    /// Clients that wait for that at the same time
+    #[arg(long, value_name = "N|default")]
+    pub(super) max_waiting: Option<String>,
     #[command(flatten)]
     pub(super) common: Common,
 }

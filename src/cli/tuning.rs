@@ -18,7 +18,7 @@ enum Form {
     Json,
 }
 
-const FIELDS: [(&str, Form); 28] = [
+const FIELDS: [(&str, Form); 33] = [
     ("name", Form::Text),
     ("owner_email", Form::Text),
     ("plan", Form::Text),
@@ -29,6 +29,11 @@ const FIELDS: [(&str, Form); 28] = [
     ("max_client_connections", Form::Number),
     ("max_pinned_servers", Form::Number),
     ("max_prepared_statements", Form::Number),
+    ("max_concurrent_queries", Form::Number),
+    ("max_waiting", Form::Number),
+    ("transactions_per_second", Form::Number),
+    ("bytes_per_second", Form::Number),
+    ("logins_per_second", Form::Number),
     ("server_idle_timeout", Form::Time),
     ("server_lifetime", Form::Time),
     ("server_check_delay", Form::Time),

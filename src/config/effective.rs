@@ -6,9 +6,12 @@ use super::{
     url,
 };
 use crate::crypto::KeySource;
-use crate::tenant::{ApiKey, Cluster, Limits, Login, Reads, Secret, Tenant, Timeouts, UpstreamTls};
+use crate::tenant::{
+    ApiKey, Caps, Cluster, Limits, Login, Reads, Secret, Tenant, Timeouts, UpstreamTls,
+};
 use ipnet::IpNet;
 use std::{
+    num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
     time::{Duration, SystemTime},
 };
@@ -179,6 +182,8 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
         min_pool_size,
         max_prepared_statements,
         max_pinned_servers,
+        max_waiting,
+        caps,
     } = tenant.limits;
     let Timeouts {
         server_idle,
@@ -190,6 +195,7 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
         idle_transaction,
         client_idle,
     } = tenant.timeouts;
+    let caps = Numbers::of(&caps);
     let Reads {
         split,
         consistency,
@@ -214,6 +220,11 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
         pool_size: Some(pool_size.into()),
         min_pool_size: Some(min_pool_size.into()),
         max_client_connections: Some(max_client_connections.into()),
+        max_concurrent_queries: Some(caps.max_concurrent_queries.unwrap_or_default()),
+        max_waiting: max_waiting.map(u64::from),
+        transactions_per_second: Some(caps.transactions_per_second.unwrap_or_default()),
+        bytes_per_second: Some(caps.bytes_per_second.unwrap_or_default()),
+        logins_per_second: Some(caps.logins_per_second.unwrap_or_default()),
         server_idle_timeout: limit(server_idle),
         server_lifetime: limit(server_lifetime),
         server_check_delay: limit(server_check_delay),
@@ -233,7 +244,32 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
     }
 }
 
+/// As they are written.
+#[expect(
+    clippy::struct_field_names,
+    reason = "a field is named as in proxy.toml"
+)]
+struct Numbers {
+    max_concurrent_queries: Option<u64>,
+    transactions_per_second: Option<u64>,
+    bytes_per_second: Option<u64>,
+    logins_per_second: Option<u64>,
+}
+
+impl Numbers {
+    fn of(caps: &Caps) -> Self {
+        let wide = |limit: Option<NonZeroU32>| limit.map(|limit| limit.get().into());
+        Self {
+            max_concurrent_queries: wide(caps.max_concurrent_queries),
+            transactions_per_second: wide(caps.transactions_per_second),
+            bytes_per_second: caps.bytes_per_second.map(NonZeroU64::get),
+            logins_per_second: wide(caps.logins_per_second),
+        }
+    }
+}
+
 fn key(key: &ApiKey) -> raw::Key {
+    let caps = Numbers::of(&key.caps);
     raw::Key {
         id: Some(key.id.to_string()),
         verifier: Some(redacted()),
@@ -243,6 +279,10 @@ fn key(key: &ApiKey) -> raw::Key {
         expires: key.expires.map(time),
         max_client_connections: key.max_client_connections.map(u64::from),
         rate_limit_per_hour: key.rate_limit_per_hour.map(|limit| limit.get().into()),
+        max_concurrent_queries: caps.max_concurrent_queries,
+        transactions_per_second: caps.transactions_per_second,
+        bytes_per_second: caps.bytes_per_second,
+        logins_per_second: caps.logins_per_second,
     }
 }
 

@@ -202,6 +202,11 @@ tenant_tables! {
         pool_size: u64,
         min_pool_size: u64,
         max_client_connections: u64,
+        max_concurrent_queries: u64,
+        max_waiting: u64,
+        transactions_per_second: u64,
+        bytes_per_second: u64,
+        logins_per_second: u64,
         server_idle_timeout: Period,
         server_lifetime: Period,
         server_check_delay: Period,
@@ -233,6 +238,10 @@ pub(crate) struct Key {
     pub(crate) expires: Option<String>,
     pub(crate) max_client_connections: Option<u64>,
     pub(crate) rate_limit_per_hour: Option<u64>,
+    pub(crate) max_concurrent_queries: Option<u64>,
+    pub(crate) transactions_per_second: Option<u64>,
+    pub(crate) bytes_per_second: Option<u64>,
+    pub(crate) logins_per_second: Option<u64>,
 }
 
 /// Declares the words of a key, and which value of the vocabulary each stands for.

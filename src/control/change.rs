@@ -19,12 +19,17 @@ const METADATA_BYTES_MAX: usize = 64 * 1024;
 pub(super) const TIME_MAX: i64 = 365 * 24 * 3_600_000;
 
 /// Where one of these changes, the tenant's limits change.
-pub(super) const LIMITS: [&str; 6] = [
+pub(super) const LIMITS: [&str; 11] = [
     "pool_size",
     "min_pool_size",
     "max_client_connections",
     "max_pinned_servers",
     "max_prepared_statements",
+    "max_concurrent_queries",
+    "max_waiting",
+    "transactions_per_second",
+    "bytes_per_second",
+    "logins_per_second",
     "plan",
 ];
 
@@ -60,6 +65,18 @@ pub struct TenantChange {
     pub max_pinned_servers: Patch<i32>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub max_prepared_statements: Patch<i32>,
+    /// Transactions that run at the same time; 0 is no limit, as in the next ones but `max_waiting`.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub max_concurrent_queries: Patch<i32>,
+    /// Clients that wait for that; 0 is nobody.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub max_waiting: Patch<i32>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub transactions_per_second: Patch<i32>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub bytes_per_second: Patch<i64>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub logins_per_second: Patch<i32>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub server_idle_timeout: Patch<i64>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
@@ -118,6 +135,10 @@ pub struct PoolChange {
     pub max_client_connections: Patch<i32>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub max_pinned_servers: Patch<i32>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub max_concurrent_queries: Patch<i32>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub max_waiting: Patch<i32>,
 }
 
 impl From<PoolChange> for TenantChange {
@@ -128,6 +149,8 @@ impl From<PoolChange> for TenantChange {
             min_pool_size: change.min_pool_size,
             max_client_connections: change.max_client_connections,
             max_pinned_servers: change.max_pinned_servers,
+            max_concurrent_queries: change.max_concurrent_queries,
+            max_waiting: change.max_waiting,
             ..Self::default()
         }
     }
@@ -217,6 +240,16 @@ impl TenantChange {
             self.max_prepared_statements,
             statements,
         )?;
+        for (field, value) in [
+            ("max_concurrent_queries", self.max_concurrent_queries),
+            ("max_waiting", self.max_waiting),
+            ("transactions_per_second", self.transactions_per_second),
+            ("logins_per_second", self.logins_per_second),
+        ] {
+            number(field, value, &(0..=1_000_000))?;
+        }
+        let bytes = &(0..=1_000_000_000_000);
+        number("bytes_per_second", self.bytes_per_second, bytes)?;
         for (field, value) in self.times() {
             number(field, value, &(0..=TIME_MAX))?;
         }

@@ -1,7 +1,7 @@
 //! A key to be made, and whether it can be.
 
 use super::ControlError;
-use crate::tenant::Scope;
+use crate::tenant::{Caps, Scope};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -30,6 +30,14 @@ pub struct NewKey {
     pub rate_limit_per_hour: Option<i32>,
     /// Clients that use it at the same time.
     pub max_client_connections: Option<i32>,
+    /// Transactions of its clients that run at the same time, in each proxy; more wait.
+    pub max_concurrent_queries: Option<i32>,
+    /// Transactions of its clients in a second, in each proxy; more wait a little, then 53400.
+    pub transactions_per_second: Option<i32>,
+    /// Bytes of its clients in a second, in both directions, in each proxy.
+    pub bytes_per_second: Option<i64>,
+    /// Logins with it in a second, in each proxy; more wait a little, then 53400.
+    pub logins_per_second: Option<i32>,
     /// Not valid before.
     #[serde(with = "time::serde::rfc3339::option")]
     pub not_before: Option<OffsetDateTime>,
@@ -88,6 +96,31 @@ impl NewKey {
         for (field, value) in numbers {
             if value.is_some_and(|value| value < 1) {
                 return wrong(field, "it must be at least 1".to_owned());
+            }
+        }
+        let count = i64::from(Caps::COUNT_MAX);
+        let most = i64::try_from(Caps::BYTES_MAX).unwrap_or(i64::MAX);
+        let caps = [
+            (
+                "max_concurrent_queries",
+                self.max_concurrent_queries.map(i64::from),
+                count,
+            ),
+            (
+                "transactions_per_second",
+                self.transactions_per_second.map(i64::from),
+                count,
+            ),
+            ("bytes_per_second", self.bytes_per_second, most),
+            (
+                "logins_per_second",
+                self.logins_per_second.map(i64::from),
+                count,
+            ),
+        ];
+        for (field, value, most) in caps {
+            if value.is_some_and(|value| !(1..=most).contains(&value)) {
+                return wrong(field, format!("it must be 1 to {most}"));
             }
         }
         if self.expires_at.is_some_and(|expires| expires <= now) {

@@ -172,11 +172,20 @@ fn kinds(changes: Changes, kind: Option<&str>) -> Vec<(&str, Changes)> {
         .collect()
 }
 
+/// Limits that are none where they are 0.
+const NONE_AT_0: [&str; 4] = [
+    "max_concurrent_queries",
+    "transactions_per_second",
+    "bytes_per_second",
+    "logins_per_second",
+];
+
 /// Whether limits went up or down; a mixture is a new configuration.
 fn direction(limits: &Map<String, Value>) -> &'static str {
     let steps = limits.iter().filter_map(|(field, change)| {
         let [before, after] = ["before", "after"].map(|side| {
             let value = change.get(side).and_then(Value::as_i64);
+            let value = value.filter(|value| *value > 0 || !NONE_AT_0.contains(&field.as_str()));
             value.or_else(|| default_limit(field))
         });
         let (before, after) = (before?, after?);
@@ -199,6 +208,7 @@ fn default_limit(field: &str) -> Option<i64> {
         "max_client_connections" => limits.max_client_connections,
         "max_prepared_statements" => limits.max_prepared_statements,
         "max_pinned_servers" => limits.max_pinned_servers,
+        _ if field == "max_waiting" || NONE_AT_0.contains(&field) => return Some(i64::MAX),
         _ => return None,
     };
     Some(value.into())
@@ -254,6 +264,12 @@ mod tests {
         assert_eq!(told(json!({"pool_size": change(2, 1)})), ["ScaledDown"]);
         let both = json!({"pool_size": change(2, 1), "name": change(1, 2)});
         assert_eq!(told(both), ["ScaledDown", "ConfigUpdated"]);
+        assert_eq!(
+            told(json!({"max_concurrent_queries": change(0, 5)})),
+            ["ScaledDown"]
+        );
+        let none = json!({"before": 5, "after": null});
+        assert_eq!(told(json!({"bytes_per_second": none})), ["ScaledUp"]);
         let mixed = json!({"pool_size": change(2, 1), "max_client_connections": change(5, 6)});
         assert_eq!(told(mixed), ["ConfigUpdated"]);
     }

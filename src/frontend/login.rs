@@ -165,6 +165,11 @@ async fn admit(
     wishes
         .check(&tenant)
         .map_err(|error| Rejected::new(error.refusal(), "parameters"))?;
+    let turn = frontend.admission.restraints(&authenticated).login();
+    let wait = turn.map_err(|refusal| Rejected::new(refusal.into_fatal(), "too_many"))?;
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
     let admitted = frontend
         .admission
         .admit(entered, authenticated)

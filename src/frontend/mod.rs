@@ -8,6 +8,7 @@ mod channels;
 mod greeting;
 mod handshake;
 mod idle;
+mod limits;
 mod listener;
 mod login;
 mod parameters;

@@ -18,7 +18,7 @@ use crate::{
     usage::Figures,
     wire::Refusal,
 };
-use std::{future::Future as _, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::io::AsyncWriteExt as _;
 
 /// How long a server may take to be reset.
@@ -31,7 +31,7 @@ const SETTINGS_TRIES_MAX: u32 = 2;
 pub(super) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a session ends that does not take its notifications.
-const TOO_SLOW: &str = "notifications not taken";
+pub(super) const TOO_SLOW: &str = "notifications not taken";
 
 /// A client that has just been admitted. Boxed on its way: what is awaited for a client's whole
 /// session should be small.
@@ -87,6 +87,7 @@ pub(super) async fn begin(frontend: Arc<Frontend>, arrival: Box<Arrival>) {
         Ok((mut session, admitted)) => {
             handle.enter(Activity::Idle);
             let reason = session.run().await;
+            session.client.pass = None;
             Box::pin(session.say_farewell()).await;
             (reason, Some(admitted))
         }
@@ -104,12 +105,13 @@ async fn enter(frontend: &Frontend, arrival: &Arrival) -> Arc<SessionHandle> {
     let handle = frontend.sessions.enter(arrival.minor, |cancel_key| {
         let opened_by = (key.id.clone(), key.scope);
         let clock = frontend.sessions.clock();
+        let restraints = frontend.admission.restraints(authenticated);
         SessionHandle::new(
             cancel_key,
             Arc::clone(tenant),
             opened_by,
             arrival.peer,
-            clock,
+            (clock, restraints),
         )
     });
     if let Ok(now) = frontend.directory.tenant(tenant.id.as_str()).await {
@@ -148,6 +150,13 @@ impl Session {
                 Wants::Ordered(order) => return self.end(&order.refusal(), "told to end"),
             }
             self.client.handle.enter(Activity::Waiting);
+            if self.client.handle.restraints.is_on() {
+                match Box::pin(self.take_pass()).await {
+                    None => {}
+                    Some(Done::Ended(reason)) => return reason,
+                    Some(_) => continue,
+                }
+            }
             let mut course = self.course();
             // What comes back from a replica goes to the primary; what SET TRANSACTION says, anywhere.
             loop {
@@ -162,6 +171,7 @@ impl Session {
                 match done {
                     Done::Next => {
                         self.forget_read();
+                        self.client.pass = None;
                         break;
                     }
                     Done::Again => course = self.return_to_primary(),
@@ -173,7 +183,7 @@ impl Session {
     }
 
     /// The client gets no server.
-    fn not_served(&mut self, error: &CheckoutError) -> Done {
+    pub(super) fn not_served(&mut self, error: &CheckoutError) -> Done {
         match error {
             CheckoutError::Ordered(order) if *order != Order::CancelWait => {
                 Done::Ended(self.end(&order.refusal(), "told to end"))
@@ -192,18 +202,6 @@ impl Session {
                 Done::Next
             }
         }
-    }
-
-    /// Waits for a server of the primary as long as the client takes its notifications.
-    pub(super) async fn checkout_primary(
-        &self,
-    ) -> Result<Result<Checkout, CheckoutError>, Box<Refusal>> {
-        let mut checkout = pin!(self.pool.checkout(&self.client.handle));
-        std::future::poll_fn(|cx| match self.client.keeps_up(cx) {
-            Ok(()) => checkout.as_mut().poll(cx).map(Ok),
-            Err(refusal) => Poll::Ready(Err(refusal)),
-        })
-        .await
     }
 
     /// One transaction; in session mode, all of them.
@@ -284,7 +282,11 @@ impl Session {
         pin: &mut Pin,
     ) -> Result<Checkout, Done> {
         match self.settle(&mut checkout, pin).await {
-            Settled::Kept => Ok(checkout),
+            Settled::Kept => {
+                // It goes on without a checkout: the relay takes the next one.
+                self.client.pass = None;
+                Ok(checkout)
+            }
             Settled::Free => {
                 clean_and_release(checkout, &self.pool).await;
                 self.client.handle.enter(Activity::Idle);
@@ -357,7 +359,7 @@ impl Session {
         self.client.handle.counters.count_error(code);
     }
 
-    fn end(&mut self, refusal: &Refusal, reason: &'static str) -> &'static str {
+    pub(super) fn end(&mut self, refusal: &Refusal, reason: &'static str) -> &'static str {
         self.count_refusal(refusal);
         self.client
             .to_client
@@ -390,7 +392,7 @@ fn needs_own_server(settings: &Settings) -> bool {
         .any(|(name, _)| !common.iter().any(|c| c.eq_ignore_ascii_case(name)))
 }
 
-fn count_error(stage: &'static str, fault: &'static str) {
+pub(super) fn count_error(stage: &'static str, fault: &'static str) {
     metrics::counter!("pgusher_errors_total", "stage" => stage, "fault" => fault).increment(1);
 }
 

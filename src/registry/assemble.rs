@@ -9,12 +9,12 @@ use crate::{
     config::replica_url,
     crypto::{Keyring, Purpose, Sealed},
     tenant::{
-        ApiKey, ClusterName, KeyId, Limits, Login, Pinning, Placement, PoolMode, Reads, Scope,
-        Secret, SlotKey, Slots, Status, Tenant, TenantId, Tier, Timeouts,
+        ApiKey, Caps, ClusterName, KeyId, Limits, Login, Pinning, Placement, PoolMode, Reads,
+        Scope, Secret, SlotKey, Slots, Status, Tenant, TenantId, Tier, Timeouts,
     },
 };
 use std::{
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroU64},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -242,7 +242,26 @@ fn limits(row: &TenantRow) -> Result<Limits, RegistryError> {
             row.max_pinned_servers,
             Limits::pinned_of(pool_size),
         )?,
+        max_waiting: row
+            .max_waiting
+            .map(|max| number("max_waiting", Some(max), 0))
+            .transpose()?,
+        caps: Caps {
+            max_concurrent_queries: count(row.max_concurrent_queries),
+            transactions_per_second: count(row.transactions_per_second),
+            bytes_per_second: bytes(row.bytes_per_second),
+            logins_per_second: count(row.logins_per_second),
+        },
     })
+}
+
+/// A limit that is checked where it is written; 0 is none.
+fn count(value: Option<i32>) -> Option<NonZeroU32> {
+    u32::try_from(value?).ok().and_then(NonZeroU32::new)
+}
+
+fn bytes(value: Option<i64>) -> Option<NonZeroU64> {
+    u64::try_from(value?).ok().and_then(NonZeroU64::new)
 }
 
 fn milliseconds(value: i64) -> Duration {
@@ -334,6 +353,12 @@ fn api_key(row: &KeyRow) -> Result<ApiKey, RegistryError> {
             .rate_limit_per_hour
             .map(|limit| u32::try_from(limit).ok().and_then(NonZeroU32::new))
             .map(|limit| limit.unwrap_or(NonZeroU32::MIN)),
+        caps: Caps {
+            max_concurrent_queries: count(row.max_concurrent_queries),
+            transactions_per_second: count(row.transactions_per_second),
+            bytes_per_second: bytes(row.bytes_per_second),
+            logins_per_second: count(row.logins_per_second),
+        },
         is_recorded: true,
     })
 }

@@ -11,8 +11,9 @@ use time::OffsetDateTime;
 pub async fn insert_key(db: &mut PgConnection, key: &KeyRow) -> Result<(), RegistryError> {
     sqlx::query(
         "INSERT INTO pgusher.api_key (id, tenant, name, sha256, verifier, scope, permissions, allow,
-             rate_limit_per_hour, max_client_connections, not_before, expires_at, status, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+             rate_limit_per_hour, max_client_connections, not_before, expires_at, status, created_at,
+             max_concurrent_queries, transactions_per_second, bytes_per_second, logins_per_second)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
     )
     .bind(&key.id)
     .bind(&key.tenant)
@@ -28,6 +29,10 @@ pub async fn insert_key(db: &mut PgConnection, key: &KeyRow) -> Result<(), Regis
     .bind(key.expires_at)
     .bind(&key.status)
     .bind(key.created_at)
+    .bind(key.max_concurrent_queries)
+    .bind(key.transactions_per_second)
+    .bind(key.bytes_per_second)
+    .bind(key.logins_per_second)
     .execute(db)
     .await?;
     Ok(())

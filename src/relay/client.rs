@@ -4,7 +4,7 @@ use super::{Begun, Names, Rest, Unnamed};
 use crate::{
     net::{Flow, Stream},
     notify::{Hub, Subscription},
-    sessions::SessionHandle,
+    sessions::{Pass, SessionHandle},
     upstream::{Settings, Welcome},
 };
 use std::sync::Arc;
@@ -57,6 +57,10 @@ pub struct Client {
     pub asks_for_numbers: bool,
     /// Its transaction, while nothing has run in it; only where reads are split.
     pub begun: Box<Begun>,
+    /// The right to run a transaction, where that is limited.
+    pub pass: Option<Pass>,
+    /// What is left of a batch that was refused: up to its Sync.
+    pub(super) skips_batch: bool,
     /// How others see it.
     pub handle: Arc<SessionHandle>,
     /// What is left of the message that it is sending.
@@ -95,6 +99,8 @@ impl Client {
             takes_numbers: false,
             asks_for_numbers: false,
             begun: Box::default(),
+            pass: None,
+            skips_batch: false,
             handle,
             rest: Rest::None,
             from_server_rest: Rest::None,

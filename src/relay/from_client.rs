@@ -42,7 +42,9 @@ impl Relay<'_> {
             if !is_starved && !self.must_wait() && self.left.is_none() {
                 continue;
             }
-            let may_read = is_starved && self.left.is_none() && !self.client_is_gone;
+            // Who waits for its turn may leave.
+            let may_read =
+                (is_starved || self.toll.is_some()) && self.left.is_none() && !self.client_is_gone;
             if !may_read || !self.client.to_server.has_room() {
                 return Ok(progress);
             }
@@ -73,6 +75,9 @@ impl Relay<'_> {
             let Some(header) = peek(self.client.to_server.unscanned())? else {
                 return Ok(true);
             };
+            if self.is_kept() && self.owes_toll(header) {
+                return Ok(false);
+            }
             if self.restores_settings() {
                 return Ok(false);
             }
@@ -129,7 +134,8 @@ impl Relay<'_> {
         if self.lending.barrier && self.server.replies.is_empty() {
             self.lending.barrier = false;
         }
-        self.barrier
+        self.toll.is_some()
+            || self.barrier
             || self.lending.barrier
             || is_long
             || self.others.is_waiting()

@@ -30,6 +30,7 @@ mod sets;
 mod shapes;
 mod statements;
 mod tags;
+mod toll;
 mod traces;
 mod unnamed;
 mod unnamed_requests;
@@ -40,6 +41,7 @@ pub use depart::Farewell;
 pub use names::Names;
 pub use reading::{Marks, Moved, Reading};
 pub use refuse::{no_listening, not_allowed, not_on_replica, too_many};
+pub use toll::LongWait;
 pub use traces::suspects_with as suspects;
 pub use unnamed::Unnamed;
 
@@ -295,6 +297,8 @@ pub struct Relay<'a> {
     fence: listening::Fence,
     /// The wait for what others have sent through the server.
     others: listening::Fence,
+    /// The wait for the right to run the next transaction.
+    toll: Option<Box<toll::Toll>>,
     /// Channels on which the server has told the client's own notifications that the hub brings.
     told: Vec<Box<[u8]>>,
 }
@@ -394,6 +398,7 @@ impl<'a> Relay<'a> {
             notifies: false,
             fence: listening::Fence::None,
             others: listening::Fence::None,
+            toll: None,
             told: Vec::new(),
         }
     }
@@ -462,6 +467,7 @@ impl<'a> Relay<'a> {
             progress |= self.pump_server(cx)?;
             progress |= self.poll_fence(cx);
             progress |= self.hear(cx)?;
+            progress |= self.poll_toll(cx)?;
             if let Some(farewell) = self.left {
                 return Poll::Ready(Ok(End::ClientLeft(farewell)));
             }

@@ -39,6 +39,11 @@ pub async fn cancel(sessions: &Sessions, key: &CancelKey) -> CancelOutcome {
     let Some(handle) = sessions.find(key) else {
         return CancelOutcome::Unknown;
     };
+    // It may hold a server that runs nothing meanwhile.
+    if handle.awaited.is_any() {
+        handle.give(Order::CancelWait);
+        return CancelOutcome::NotRunning;
+    }
     let Some(in_flight) = handle.begin_cancel() else {
         if handle.state().activity == super::Activity::Waiting {
             handle.give(Order::CancelWait);

@@ -1,6 +1,8 @@
 //! One session, seen from outside its task.
 
+use super::pass::Charged;
 use crate::{
+    limits::{Awaited, Restraints},
     net::Peer,
     tenant::{Address, KeyId, Scope, Status, Tenant, Timeouts},
     upstream::{CancelInFlight, Identity},
@@ -195,6 +197,11 @@ pub struct SessionHandle {
     pub counters: Arc<Counters>,
     /// Where that is gathered, from its entry on.
     pub(super) meter: OnceLock<Arc<Meter>>,
+    /// What limits its transactions.
+    pub restraints: Arc<Restraints>,
+    /// What it waits for before a transaction.
+    pub awaited: Awaited,
+    pub(super) charged: Charged,
     server: Mutex<Held>,
     order: AtomicU8,
     is_query_overdue: AtomicBool,
@@ -213,7 +220,7 @@ impl SessionHandle {
         tenant: Arc<Tenant>,
         (key_id, scope): (KeyId, Scope),
         peer: Peer,
-        clock: Arc<AtomicU64>,
+        (clock, restraints): (Arc<AtomicU64>, Arc<Restraints>),
     ) -> Self {
         let key_ends_ms = key_ends_ms(&tenant, &key_id);
         let handle = Self {
@@ -224,6 +231,9 @@ impl SessionHandle {
             peer,
             counters: Arc::default(),
             meter: OnceLock::new(),
+            restraints,
+            awaited: Awaited::default(),
+            charged: Charged::default(),
             server: Mutex::default(),
             order: AtomicU8::new(0),
             is_query_overdue: AtomicBool::new(false),
@@ -262,6 +272,7 @@ impl SessionHandle {
             Some(new) if Arc::ptr_eq(&old, &new) => {}
             Some(new) if old.keeps_session(&new, &self.key_id) => {
                 let end = key_ends_ms(&new, &self.key_id);
+                self.restraints.follow(&new);
                 self.tenant.store(new);
                 self.key_ends_ms.store(end, Relaxed);
             }

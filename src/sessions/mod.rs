@@ -7,11 +7,13 @@
 
 mod cancel;
 mod handle;
+mod pass;
 mod predecessors;
 mod registry;
 pub mod watchdog;
 
 pub use cancel::{CancelOutcome, cancel};
 pub use handle::{Activity, Order, SessionHandle, State};
+pub use pass::Pass;
 pub use predecessors::{CancelDoor, PREDECESSORS_MAX, Predecessors};
 pub use registry::{Sessions, Totals};

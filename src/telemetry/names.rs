@@ -51,6 +51,9 @@ pub const REGISTRY_UP: &str = "pgusher_registry_up";
 pub const USAGE_BATCHES_TOTAL: &str = "pgusher_usage_batches_total";
 /// Counter: sessions that were ended because they held up other tenants with a lock.
 pub const LOCK_TRESPASSES_TOTAL: &str = "pgusher_lock_trespasses_total";
+/// Counter: transactions and logins that waited for a limit of their tenant or key, or were refused;
+/// labels `limit` and [`RESULT`].
+pub const LIMITED_TOTAL: &str = "pgusher_limited_total";
 /// Gauge, always 1: label [`VERSION`].
 pub const BUILD_INFO: &str = "pgusher_build_info";
 
@@ -158,6 +161,10 @@ fn describe_process() {
     describe_counter!(
         USAGE_BATCHES_TOTAL,
         "Batches of what tenants use, for the registry, by result; one that failed is tried again."
+    );
+    describe_counter!(
+        LIMITED_TOTAL,
+        "Transactions and logins that waited for a limit of their tenant or key, or were refused."
     );
     describe_gauge!(REGISTRY_UP, "1 while the registry answers, else 0.");
     describe_gauge!(BUILD_INFO, "1, with the version as a label.");

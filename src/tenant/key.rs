@@ -1,6 +1,6 @@
 //! API keys: what opens a tenant, for whom, until when.
 
-use super::{KeyId, Secret};
+use super::{Caps, KeyId, Secret};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ipnet::IpNet;
 use std::{fmt, net::IpAddr, num::NonZeroU32, str::FromStr, time::SystemTime};
@@ -161,6 +161,8 @@ pub struct ApiKey {
     pub max_client_connections: Option<u32>,
     /// New connections in an hour, in each process.
     pub rate_limit_per_hour: Option<NonZeroU32>,
+    /// What its clients together may do; their tenant's hold beside it.
+    pub caps: Caps,
     /// Whether the registry has it: when it was used last is written there.
     pub is_recorded: bool,
 }
@@ -205,6 +207,7 @@ mod tests {
             expires: None,
             max_client_connections: None,
             rate_limit_per_hour: None,
+            caps: Caps::default(),
             is_recorded: false,
         }
     }

@@ -1,7 +1,11 @@
 //! What a tenant may use.
 
 use super::{Address, UnknownName};
-use std::{str::FromStr, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    str::FromStr,
+    time::Duration,
+};
 
 /// Counts. Each is a maximum; none is "unlimited".
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +21,11 @@ pub struct Limits {
     /// Servers that sessions in transaction mode may keep because of state that can't be carried;
     /// one more session that would need to ends with 53400.
     pub max_pinned_servers: u32,
+    /// Clients that wait for `max_concurrent_queries` at the same time, of all keys together; one more is
+    /// refused with 53300. `None`: all that there are.
+    pub max_waiting: Option<u32>,
+    /// What all its keys together may do.
+    pub caps: Caps,
 }
 
 impl Limits {
@@ -35,7 +44,38 @@ impl Default for Limits {
             min_pool_size: 0,
             max_prepared_statements: 500,
             max_pinned_servers: Self::pinned_of(20),
+            max_waiting: None,
+            caps: Caps::default(),
         }
+    }
+}
+
+/// What a tenant, or one of its keys, may do at the same time and in a second, in each process. `None` is
+/// no limit. A second's worth goes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Caps {
+    /// Transactions that run at the same time; more wait, then 53300.
+    pub max_concurrent_queries: Option<NonZeroU32>,
+    /// Transactions that begin in a second; more wait for up to a second, then 53400.
+    pub transactions_per_second: Option<NonZeroU32>,
+    /// Bytes in a second, in both directions together. What was too much has the next transactions wait,
+    /// then 53400.
+    pub bytes_per_second: Option<NonZeroU64>,
+    /// Logins in a second; more wait for up to a second, then 53400.
+    pub logins_per_second: Option<NonZeroU32>,
+}
+
+impl Caps {
+    /// The largest of the numbers.
+    pub const COUNT_MAX: u32 = 1_000_000;
+    /// The most bytes in a second.
+    pub const BYTES_MAX: u64 = 1_000_000_000_000;
+
+    /// Whether it limits transactions in any way.
+    pub fn restrains_transactions(&self) -> bool {
+        self.max_concurrent_queries.is_some()
+            || self.transactions_per_second.is_some()
+            || self.bytes_per_second.is_some()
     }
 }
 

@@ -20,7 +20,7 @@ pub use cluster::{Address, Cluster, Replica, Standbys, UpstreamTls, Watch};
 pub use directory::{Directory, DirectoryError, Lookup};
 pub use id::{ClusterName, IdError, KeyId, TenantId};
 pub use key::{ApiKey, KeyRefusal, Scope, ScramVerifier, VerifierError};
-pub use limits::{Consistency, Limits, ReadTarget, Reads, Timeouts};
+pub use limits::{Caps, Consistency, Limits, ReadTarget, Reads, Timeouts};
 pub use place::{Login, Pinning, Placement, PoolMode, Tier, UnknownName};
 pub use record::{Status, Tenant};
 pub use secret::Secret;

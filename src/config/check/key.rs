@@ -1,6 +1,6 @@
 //! The API keys of a tenant.
 
-use super::{Check, Checked};
+use super::{Check, Checked, caps::GivenCaps};
 use crate::{
     config::{error::Fault, location::At, raw},
     tenant::{ApiKey, KeyId, Scope, ScramVerifier},
@@ -80,6 +80,8 @@ impl Check<'_> {
             }
             None => None,
         };
+        let caps = GivenCaps::from(key);
+        self.caps(at, &caps);
         Ok(ApiKey {
             id: id?,
             verifier: verifier?,
@@ -89,6 +91,7 @@ impl Check<'_> {
             expires: expires?,
             max_client_connections,
             rate_limit_per_hour,
+            caps: caps.caps(),
             is_recorded: false,
         })
     }

@@ -1,5 +1,6 @@
 //! From what is written to what is true. Goes on after an error, so that all are told at once.
 
+mod caps;
 mod cluster;
 mod key;
 mod login;

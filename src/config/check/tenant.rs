@@ -1,6 +1,6 @@
 //! `[defaults]` and `[[tenants]]`.
 
-use super::{Check, Checked, Noted};
+use super::{Check, Checked, Noted, caps::GivenCaps};
 use crate::{
     config::{error::Fault, location::At, raw},
     sql::quoted_name,
@@ -192,9 +192,11 @@ impl Check<'_> {
                 1..=100_000,
             ),
             ("max_pinned_servers", tuning.max_pinned_servers, 1..=10_000),
+            ("max_waiting", tuning.max_waiting, 0..=1_000_000),
         ] {
             self.number(at.key(key), value, 0, bounds).ok();
         }
+        self.caps(at, &tuning.into());
         if let Some(name) = &tuning.tenant_setting
             && !name.contains('.')
         {
@@ -285,6 +287,8 @@ fn limits(tuning: &raw::Tuning) -> Limits {
             default.max_prepared_statements,
         ),
         max_pinned_servers: number(tuning.max_pinned_servers, Limits::pinned_of(pool_size)),
+        max_waiting: tuning.max_waiting.map(|max| number(Some(max), 0)),
+        caps: GivenCaps::from(tuning).caps(),
     }
 }
 

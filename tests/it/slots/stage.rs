@@ -155,6 +155,7 @@ pub fn tenant(id: &str, key: &SlotKey) -> Tenant {
             expires: None,
             max_client_connections: None,
             rate_limit_per_hour: None,
+            caps: pgusher::tenant::Caps::default(),
             is_recorded: false,
         })
     };

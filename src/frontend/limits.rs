@@ -1,0 +1,126 @@
+//! What a session waits for before a transaction: its turn, where its tenant or key is limited, and a
+//! server. A client that waits for long is told what for.
+
+use super::session::{Done, Session, count_error};
+use crate::{
+    pool::{Checkout, CheckoutError, TenantPool},
+    relay::{Client, LongWait},
+    sessions::{Activity, Counters, Order, Pass, SessionHandle},
+    wire::Refusal,
+};
+use std::{
+    future::Future as _,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+/// Why a client does not get its turn.
+enum Untaken {
+    /// It is told why.
+    Refused(Box<Refusal>),
+    /// It did not take its notifications.
+    Lagged(Box<Refusal>),
+    /// The session was told to.
+    Ordered(Order),
+    /// The client has left.
+    Left,
+}
+
+impl Session {
+    /// Takes the right to run the next transaction; else what has become of that.
+    pub(super) async fn take_pass(&mut self) -> Option<Done> {
+        let handle = Arc::clone(&self.client.handle);
+        let mut taking = pin!(Pass::take(Arc::clone(&handle)));
+        let mut wait = LongWait::default();
+        let client = &mut self.client;
+        let taken = std::future::poll_fn(|cx| {
+            if let Err(refusal) = client.keeps_up(cx) {
+                return Poll::Ready(Err(Untaken::Lagged(refusal)));
+            }
+            if let Poll::Ready(taken) = taking.as_mut().poll(cx) {
+                return Poll::Ready(taken.map_err(Untaken::Refused));
+            }
+            handle.listen(cx);
+            // Who waits holds no server.
+            handle.forget_lost_server();
+            if let Some(order) = handle.order() {
+                return Poll::Ready(Err(Untaken::Ordered(order)));
+            }
+            if has_left(client, cx) {
+                return Poll::Ready(Err(Untaken::Left));
+            }
+            wait.poll(client, cx, |client| explain(&client.handle));
+            Poll::Pending
+        });
+        let untaken = match taken.await {
+            Ok(pass) => {
+                self.client.pass = Some(pass);
+                return None;
+            }
+            Err(untaken) => untaken,
+        };
+        Some(match untaken {
+            Untaken::Refused(refusal) => {
+                self.client.handle.enter(Activity::Idle);
+                self.client.handle.obeyed_cancel();
+                count_error("limits", "tenant");
+                self.refuse(&refusal);
+                Done::Next
+            }
+            Untaken::Lagged(refusal) => Done::Ended(self.end(&refusal, super::session::TOO_SLOW)),
+            Untaken::Ordered(order) => self.not_served(&CheckoutError::Ordered(order)),
+            Untaken::Left => Done::Ended("client left"),
+        })
+    }
+
+    /// Waits for a server of the primary as long as the client takes its notifications.
+    pub(super) async fn checkout_primary(
+        &mut self,
+    ) -> Result<Result<Checkout, CheckoutError>, Box<Refusal>> {
+        let handle = Arc::clone(&self.client.handle);
+        let (client, pool) = (&mut self.client, &self.pool);
+        let mut checkout = pin!(pool.checkout(&handle));
+        let mut wait = LongWait::default();
+        std::future::poll_fn(|cx| {
+            if let Err(refusal) = client.keeps_up(cx) {
+                return Poll::Ready(Err(refusal));
+            }
+            if let Poll::Ready(lent) = checkout.as_mut().poll(cx) {
+                return Poll::Ready(Ok(lent));
+            }
+            wait.poll(client, cx, |_| Some(waits_for_server(pool)));
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+fn explain(handle: &SessionHandle) -> Option<String> {
+    handle.restraints.explain(&handle.awaited)
+}
+
+/// What keeps a client from getting a server.
+fn waits_for_server(pool: &TenantPool) -> String {
+    let size = pool.config().limits.pool_size;
+    if pool.occupancy().active >= size as usize {
+        return format!(
+            "still waiting for a server connection: pool_size of the tenant, {size}, is reached; others' transactions must end first"
+        );
+    }
+    "still waiting for a server connection: max_server_connections of the tenant's cluster is reached, or it has no primary at the moment".to_owned()
+}
+
+/// Takes what the client sends meanwhile, as much as there is room for; whether it is gone.
+fn has_left(client: &mut Client, cx: &mut Context<'_>) -> bool {
+    while client.to_server.has_room() {
+        match client.to_server.poll_fill(&mut client.stream, cx) {
+            Poll::Ready(Ok(0) | Err(_)) => return true,
+            Poll::Ready(Ok(count)) => {
+                Counters::add(&client.handle.counters.client_bytes, count as u64);
+            }
+            Poll::Pending => return false,
+        }
+    }
+    false
+}

@@ -1,0 +1,15 @@
+//! What a tenant, and each of its keys, may do at the same time and in a second ([`Caps`]).
+//!
+//! A transaction takes a place in two gates before it gets a server, its key's and its tenant's, in this
+//! order; where one is full it waits in a queue. Before that, rates have it wait a little, or refuse it.
+//! What cannot be known before, bytes, is charged afterwards. Nothing is counted where nothing is limited.
+//!
+//! [`Caps`]: crate::tenant::Caps
+
+mod gate;
+mod meter;
+mod refusals;
+mod restraints;
+
+pub use gate::Slot;
+pub use restraints::{Awaited, Limiters, Restraints, Slots};

@@ -1,0 +1,361 @@
+//! The gates and meters of a tenant and of its keys.
+
+use super::{
+    gate::{Entry, Gate, Slot},
+    meter::Meter,
+    refusals::{self, Limit, Whose},
+};
+use crate::{
+    tenant::{Caps, KeyId, KeyName, Tenant, TenantId},
+    wire::Refusal,
+};
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+/// A client that is early waits at most so long; one that would wait longer is refused.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What one holder of limits does.
+#[derive(Debug, Default)]
+struct Limiter {
+    gate: Arc<Gate>,
+    transactions: Meter,
+    bytes: Meter,
+    logins: Meter,
+    /// Clients in the queues of a tenant and its keys; of a tenant.
+    waiting: AtomicU32,
+    max_waiting: AtomicU32,
+}
+
+impl Limiter {
+    fn follow(&self, caps: &Caps, now: Duration) {
+        self.gate.set(caps.max_concurrent_queries.map(u32::from));
+        let wide = |limit: Option<std::num::NonZeroU32>| limit.map(|limit| u64::from(limit.get()));
+        self.transactions
+            .set(wide(caps.transactions_per_second), now);
+        self.bytes
+            .set(caps.bytes_per_second.map(std::num::NonZeroU64::get), now);
+        self.logins.set(wide(caps.logins_per_second), now);
+    }
+
+    /// Whether forgetting it changes nothing.
+    fn is_idle(&self, now: Duration) -> bool {
+        let meters = [&self.transactions, &self.bytes, &self.logins];
+        self.gate.is_empty() && meters.iter().all(|meter| meter.is_paid(now))
+    }
+}
+
+/// What a session waits for.
+#[derive(Debug, Default)]
+pub struct Awaited(AtomicU8);
+
+impl Awaited {
+    /// Nothing.
+    const NOTHING: u8 = 0;
+    /// A rate.
+    const TIME: u8 = 1;
+    /// A place in a gate.
+    const KEY: u8 = 2;
+    const TENANT: u8 = 3;
+
+    /// Whether it waits for anything.
+    pub fn is_any(&self) -> bool {
+        self.0.load(Relaxed) != Self::NOTHING
+    }
+
+    fn await_for(&self, what: u8) -> Awaiting<'_> {
+        self.0.store(what, Relaxed);
+        Awaiting(self)
+    }
+}
+
+/// Nothing is awaited when this is dropped.
+struct Awaiting<'a>(&'a Awaited);
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(Awaited::NOTHING, Relaxed);
+    }
+}
+
+/// The places of a transaction that runs.
+#[must_use = "the places are free again when this is dropped"]
+#[derive(Debug)]
+pub struct Slots {
+    _key: Option<Slot>,
+    _tenant: Option<Slot>,
+}
+
+/// What restrains the sessions of one key: its own limits and its tenant's.
+#[derive(Debug)]
+pub struct Restraints {
+    key_id: KeyId,
+    key: Limiter,
+    tenant: Arc<Limiter>,
+    /// Whether a transaction is limited in any way.
+    is_on: AtomicBool,
+    /// How often that has begun.
+    times_on: AtomicU32,
+    started: Instant,
+}
+
+impl Restraints {
+    fn new(key_id: KeyId, tenant: Arc<Limiter>, started: Instant) -> Self {
+        Self {
+            key_id,
+            key: Limiter::default(),
+            tenant,
+            is_on: AtomicBool::new(false),
+            times_on: AtomicU32::new(0),
+            started,
+        }
+    }
+
+    /// Whether a transaction is limited in any way.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.is_on.load(Relaxed)
+    }
+
+    /// How often that has begun: what was done before is charged to nobody.
+    pub fn times_on(&self) -> u32 {
+        self.times_on.load(Relaxed)
+    }
+
+    /// Takes the limits of a tenant and its key over. They hold at once: who waits goes on where there is
+    /// room now, and who runs stays.
+    pub fn follow(&self, tenant: &Tenant) {
+        let now = self.now();
+        let limits = &tenant.limits;
+        let key = tenant.keys.iter().find(|key| key.id == self.key_id);
+        let caps = key.map(|key| key.caps).unwrap_or_default();
+        let max_waiting = limits.max_waiting.unwrap_or(u32::MAX);
+        self.tenant.max_waiting.store(max_waiting, Relaxed);
+        self.tenant.follow(&limits.caps, now);
+        self.key.follow(&caps, now);
+        let is_on = limits.caps.restrains_transactions() || caps.restrains_transactions();
+        if !self.is_on.swap(is_on, Relaxed) && is_on {
+            self.times_on.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn limiters(&self) -> [(Whose, &Limiter); 2] {
+        [(Whose::Key, &self.key), (Whose::Tenant, &self.tenant)]
+    }
+
+    /// Counts a login; how long it has to wait.
+    ///
+    /// # Errors
+    /// 53400, when that were too long; it is not counted then.
+    pub fn login(&self) -> Result<Duration, Box<Refusal>> {
+        self.take(Limit::Logins, 1, |limiter| &limiter.logins)
+    }
+
+    /// Takes so much of the key's and the tenant's; the longer of the two waits.
+    fn take(
+        &self,
+        limit: Limit,
+        amount: u64,
+        meter: impl Fn(&Limiter) -> &Meter,
+    ) -> Result<Duration, Box<Refusal>> {
+        let now = self.now();
+        let mut longest = Duration::ZERO;
+        for (whose, limiter) in self.limiters() {
+            match meter(limiter).take(amount, now, PATIENCE) {
+                Ok(wait) => longest = longest.max(wait),
+                Err(wait) => {
+                    if whose == Whose::Tenant {
+                        meter(&self.key).give_back(amount);
+                    }
+                    let value = meter(limiter).limit().unwrap_or_default();
+                    return Err(Box::new(refusals::too_early(limit, whose, value, wait)));
+                }
+            }
+        }
+        if !longest.is_zero() {
+            limit.waited();
+        }
+        Ok(longest)
+    }
+
+    /// Lets a transaction begin: waits until rates allow it, and until there are places for it.
+    ///
+    /// # Errors
+    /// 53400 when a rate had it wait for longer than a second; 53300 when too many wait already, or no
+    /// place became free within `wait_max`.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: the place in the queue is given up.
+    pub async fn admit(
+        &self,
+        wait_max: Duration,
+        awaited: &Awaited,
+    ) -> Result<Slots, Box<Refusal>> {
+        // What was used before comes first: it takes nothing.
+        let debt = self.take(Limit::Bytes, 0, |limiter| &limiter.bytes)?;
+        let early = self.take(Limit::Transactions, 1, |limiter| &limiter.transactions)?;
+        let wait = debt.max(early);
+        if !wait.is_zero() {
+            let _awaiting = awaited.await_for(Awaited::TIME);
+            tokio::time::sleep(wait).await;
+        }
+        let mut since = None;
+        let key = self.place(Whose::Key, (&mut since, wait_max), awaited);
+        let key = key.await?;
+        let tenant = self.place(Whose::Tenant, (&mut since, wait_max), awaited);
+        Ok(Slots {
+            _tenant: tenant.await?,
+            _key: key,
+        })
+    }
+
+    async fn place(
+        &self,
+        whose: Whose,
+        (since, wait_max): (&mut Option<Instant>, Duration),
+        awaited: &Awaited,
+    ) -> Result<Option<Slot>, Box<Refusal>> {
+        let (gate, what) = match whose {
+            Whose::Key => (&self.key.gate, Awaited::KEY),
+            Whose::Tenant => (&self.tenant.gate, Awaited::TENANT),
+        };
+        let turn = match gate.enter() {
+            Entry::Free => return Ok(None),
+            Entry::Slot(slot) => return Ok(Some(slot)),
+            Entry::Turn(turn) => turn,
+        };
+        let Some(_seat) = Seat::take(&self.tenant) else {
+            let limit = self.tenant.max_waiting.load(Relaxed);
+            let refusal = refusals::no_turn(limit, (whose, gate.limit()));
+            return Err(Box::new(refusal));
+        };
+        Limit::ConcurrentQueries.waited();
+        let _awaiting = awaited.await_for(what);
+        let left = wait_max.saturating_sub(since.get_or_insert_with(Instant::now).elapsed());
+        match tokio::time::timeout(left, turn).await {
+            Ok(slot) => Ok(Some(slot)),
+            Err(_elapsed) => {
+                let limit = gate.limit().unwrap_or_default();
+                Err(Box::new(refusals::no_place(whose, limit, wait_max)))
+            }
+        }
+    }
+
+    /// Charges what a transaction has used beyond what it took before.
+    pub fn charge(&self, transactions: u64, bytes: u64) {
+        let now = self.now();
+        for (_, limiter) in self.limiters() {
+            limiter.transactions.charge(transactions, now);
+            limiter.bytes.charge(bytes, now);
+        }
+    }
+
+    /// What to tell a client that waits for that; `None` when it does not wait for others.
+    pub fn explain(&self, awaited: &Awaited) -> Option<String> {
+        let (whose, limiter): (_, &Limiter) = match awaited.0.load(Relaxed) {
+            Awaited::KEY => (Whose::Key, &self.key),
+            Awaited::TENANT => (Whose::Tenant, &self.tenant),
+            _ => return None,
+        };
+        Some(refusals::waiting(whose, limiter.gate.limit()?))
+    }
+}
+
+/// A client among those that wait.
+struct Seat<'a>(&'a Limiter);
+
+impl<'a> Seat<'a> {
+    fn take(limiter: &'a Limiter) -> Option<Self> {
+        let max = limiter.max_waiting.load(Relaxed);
+        let take = |taken: u32| (taken < max).then_some(taken + 1);
+        let taken = limiter.waiting.fetch_update(Relaxed, Relaxed, take);
+        taken.ok().map(|_| Self(limiter))
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Those of all tenants and keys that are here, or were a moment ago.
+#[derive(Debug)]
+pub struct Limiters {
+    tenants: Mutex<HashMap<TenantId, Arc<Limiter>>>,
+    keys: Mutex<HashMap<KeyName, Arc<Restraints>>>,
+    started: Instant,
+}
+
+impl Default for Limiters {
+    fn default() -> Self {
+        Self {
+            tenants: Mutex::default(),
+            keys: Mutex::default(),
+            started: Instant::now(),
+        }
+    }
+}
+
+impl Limiters {
+    /// What restrains the sessions of a tenant's key.
+    pub fn of(&self, tenant: &Tenant, key: &KeyId) -> Arc<Restraints> {
+        let restraints = self.find(&tenant.id, key);
+        restraints.follow(tenant);
+        restraints
+    }
+
+    fn find(&self, tenant: &TenantId, key: &KeyId) -> Arc<Restraints> {
+        let now = self.started.elapsed();
+        let mut keys = self.keys.lock();
+        if keys.len() == keys.capacity() {
+            keys.retain(|_, known| Arc::strong_count(known) > 1 || !known.key.is_idle(now));
+        }
+        let name = (tenant.clone(), key.clone());
+        let known = keys.entry(name).or_insert_with(|| {
+            let mut tenants = self.tenants.lock();
+            if tenants.len() == tenants.capacity() {
+                tenants.retain(|_, known| Arc::strong_count(known) > 1 || !known.is_idle(now));
+            }
+            let tenant = Arc::clone(tenants.entry(tenant.clone()).or_default());
+            Arc::new(Restraints::new(key.clone(), tenant, self.started))
+        });
+        Arc::clone(known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_gone_is_forgotten_and_who_owes_is_not() {
+        let limiters = Limiters::default();
+        let id = |n: usize| TenantId::new(&format!("t{n}")).unwrap();
+        let key = KeyId::new("k").unwrap();
+        let debtor = limiters.find(&id(0), &key);
+        debtor.key.logins.set(Some(1), Duration::ZERO);
+        debtor.key.logins.charge(100, Duration::from_secs(1));
+        drop(debtor);
+        let held = limiters.find(&id(1), &key);
+        for n in 2..1000 {
+            limiters.find(&id(n), &key);
+        }
+        assert!(limiters.keys.lock().len() < 100);
+        assert!(limiters.tenants.lock().len() < 200);
+        assert!(Arc::ptr_eq(&held, &limiters.find(&id(1), &key)));
+        let debtor = limiters.find(&id(0), &key);
+        assert_eq!(debtor.key.logins.limit(), Some(1));
+    }
+}
