@@ -263,6 +263,22 @@ const WRONG_TENANTS: &[(&str, &str)] = &[
     ),
     ("pool_size = 4294967297", "4294967297 is not allowed"),
     (
+        "max_concurrent_queries = 1000001",
+        "max_concurrent_queries: 1000001 is not allowed; use 0 to 1000000",
+    ),
+    (
+        "max_waiting = 1000001",
+        "max_waiting: 1000001 is not allowed",
+    ),
+    (
+        "bytes_per_second = 1000000000001",
+        "bytes_per_second: 1000000000001 is not allowed; use 0 to 1000000000000",
+    ),
+    (
+        "logins_per_second = -1",
+        "logins_per_second: invalid value: integer `-1`",
+    ),
+    (
         "min_pool_size = 21",
         "min_pool_size: 21 is too large; pool_size is 20",
     ),
