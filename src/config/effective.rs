@@ -221,7 +221,7 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
         min_pool_size: Some(min_pool_size.into()),
         max_client_connections: Some(max_client_connections.into()),
         max_concurrent_queries: Some(caps.max_concurrent_queries.unwrap_or_default()),
-        max_waiting: max_waiting.map(u64::from),
+        max_waiting: Some(max_waiting.into()),
         transactions_per_second: Some(caps.transactions_per_second.unwrap_or_default()),
         bytes_per_second: Some(caps.bytes_per_second.unwrap_or_default()),
         logins_per_second: Some(caps.logins_per_second.unwrap_or_default()),

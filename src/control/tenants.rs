@@ -208,7 +208,8 @@ fn default_limit(field: &str) -> Option<i64> {
         "max_client_connections" => limits.max_client_connections,
         "max_prepared_statements" => limits.max_prepared_statements,
         "max_pinned_servers" => limits.max_pinned_servers,
-        _ if field == "max_waiting" || NONE_AT_0.contains(&field) => return Some(i64::MAX),
+        "max_waiting" => limits.max_waiting,
+        _ if NONE_AT_0.contains(&field) => return Some(i64::MAX),
         _ => return None,
     };
     Some(value.into())

@@ -136,8 +136,7 @@ impl Restraints {
         let limits = &tenant.limits;
         let key = tenant.keys.iter().find(|key| key.id == self.key_id);
         let caps = key.map(|key| key.caps).unwrap_or_default();
-        let max_waiting = limits.max_waiting.unwrap_or(u32::MAX);
-        self.tenant.max_waiting.store(max_waiting, Relaxed);
+        self.tenant.max_waiting.store(limits.max_waiting, Relaxed);
         self.tenant.follow(&limits.caps, now);
         self.key.follow(&caps, now);
         let is_on = limits.caps.restrains_transactions() || caps.restrains_transactions();

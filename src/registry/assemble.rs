@@ -242,10 +242,7 @@ fn limits(row: &TenantRow) -> Result<Limits, RegistryError> {
             row.max_pinned_servers,
             Limits::pinned_of(pool_size),
         )?,
-        max_waiting: row
-            .max_waiting
-            .map(|max| number("max_waiting", Some(max), 0))
-            .transpose()?,
+        max_waiting: number("max_waiting", row.max_waiting, defaults.max_waiting)?,
         caps: Caps {
             max_concurrent_queries: count(row.max_concurrent_queries),
             transactions_per_second: count(row.transactions_per_second),

@@ -22,8 +22,8 @@ pub struct Limits {
     /// one more session that would need to ends with 53400.
     pub max_pinned_servers: u32,
     /// Clients that wait for `max_concurrent_queries` at the same time, of all keys together; one more is
-    /// refused with 53300. `None`: all that there are.
-    pub max_waiting: Option<u32>,
+    /// refused with 53300.
+    pub max_waiting: u32,
     /// What all its keys together may do.
     pub caps: Caps,
 }
@@ -44,7 +44,7 @@ impl Default for Limits {
             min_pool_size: 0,
             max_prepared_statements: 500,
             max_pinned_servers: Self::pinned_of(20),
-            max_waiting: None,
+            max_waiting: 1_000_000,
             caps: Caps::default(),
         }
     }

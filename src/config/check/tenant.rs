@@ -287,7 +287,7 @@ fn limits(tuning: &raw::Tuning) -> Limits {
             default.max_prepared_statements,
         ),
         max_pinned_servers: number(tuning.max_pinned_servers, Limits::pinned_of(pool_size)),
-        max_waiting: tuning.max_waiting.map(|max| number(Some(max), 0)),
+        max_waiting: number(tuning.max_waiting, default.max_waiting),
         caps: GivenCaps::from(tuning).caps(),
     }
 }

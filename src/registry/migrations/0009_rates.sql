@@ -1,5 +1,5 @@
 -- What a tenant, and each of its keys, may do at the same time and in a second, by the names of
--- proxy.toml; NULL or 0: no limit. max_waiting: NULL is no limit, 0 is nobody.
+-- proxy.toml; NULL or 0: no limit. max_waiting: NULL is the default, 0 is nobody.
 
 ALTER TABLE pgusher.tenant
     ADD COLUMN max_concurrent_queries  integer CHECK (max_concurrent_queries BETWEEN 0 AND 1000000),
