@@ -245,10 +245,6 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
 }
 
 /// As they are written.
-#[expect(
-    clippy::struct_field_names,
-    reason = "a field is named as in proxy.toml"
-)]
 struct Numbers {
     max_concurrent_queries: Option<u64>,
     transactions_per_second: Option<u64>,

@@ -98,6 +98,20 @@ impl NewKey {
                 return wrong(field, "it must be at least 1".to_owned());
             }
         }
+        self.check_caps()?;
+        if self.expires_at.is_some_and(|expires| expires <= now) {
+            return wrong("expires_at", "it is in the past".to_owned());
+        }
+        match (self.not_before, self.expires_at) {
+            (Some(from), Some(to)) if from >= to => {
+                wrong("expires_at", "it is not after not_before".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// That what its clients may do is within bounds.
+    fn check_caps(&self) -> Result<(), ControlError> {
         let count = i64::from(Caps::COUNT_MAX);
         let most = i64::try_from(Caps::BYTES_MAX).unwrap_or(i64::MAX);
         let caps = [
@@ -120,18 +134,13 @@ impl NewKey {
         ];
         for (field, value, most) in caps {
             if value.is_some_and(|value| !(1..=most).contains(&value)) {
-                return wrong(field, format!("it must be 1 to {most}"));
+                return Err(ControlError::Invalid {
+                    field: field.to_owned(),
+                    problem: format!("it must be 1 to {most}"),
+                });
             }
         }
-        if self.expires_at.is_some_and(|expires| expires <= now) {
-            return wrong("expires_at", "it is in the past".to_owned());
-        }
-        match (self.not_before, self.expires_at) {
-            (Some(from), Some(to)) if from >= to => {
-                wrong("expires_at", "it is not after not_before".to_owned())
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// That its permissions and its scope say the same.

@@ -467,7 +467,7 @@ impl<'a> Relay<'a> {
             progress |= self.pump_server(cx)?;
             progress |= self.poll_fence(cx);
             progress |= self.hear(cx)?;
-            progress |= self.poll_toll(cx)?;
+            progress |= self.poll_toll(cx);
             if let Some(farewell) = self.left {
                 return Poll::Ready(Ok(End::ClientLeft(farewell)));
             }

@@ -2,7 +2,7 @@
 //! that is limited, it takes here, ahead of the first message of each, and gives back when the server is
 //! idle again.
 
-use super::{Client, Relay, RelayError, Rest};
+use super::{Client, Relay, Rest};
 use crate::{
     sessions::{Activity, Order, Pass},
     tenant::PoolMode,
@@ -100,10 +100,10 @@ impl Relay<'_> {
     }
 
     /// Goes on waiting; whether that is over.
-    pub(super) fn poll_toll(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayError> {
+    pub(super) fn poll_toll(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(mut toll) = self.toll.take() else {
             self.end_pass();
-            return Ok(false);
+            return false;
         };
         let taken = match toll.taking.as_mut().poll(cx) {
             Poll::Ready(taken) => taken,
@@ -115,7 +115,7 @@ impl Relay<'_> {
                     |client: &Client| client.handle.restraints.explain(&client.handle.awaited);
                 toll.wait.poll(self.client, cx, what);
                 self.toll = Some(toll);
-                return Ok(false);
+                return false;
             }
         };
         match taken {
@@ -131,7 +131,7 @@ impl Relay<'_> {
                 self.refuse(toll.header, &refusal);
             }
         }
-        Ok(true)
+        true
     }
 
     /// The transaction is over: the next one's turn.

@@ -88,6 +88,7 @@ pub const ERROR: &str = "error";
 
 /// Gives the current recorder the help text of every metric.
 pub fn describe() {
+    describe_limits();
     describe_gauge!(CLIENT_CONNECTIONS, "Clients connected now.");
     describe_gauge!(
         SERVER_CONNECTIONS,
@@ -158,6 +159,11 @@ fn describe_process() {
         LOCK_TRESPASSES_TOTAL,
         "Sessions ended because they held up other tenants with a lock."
     );
+    describe_gauge!(REGISTRY_UP, "1 while the registry answers, else 0.");
+    describe_gauge!(BUILD_INFO, "1, with the version as a label.");
+}
+
+fn describe_limits() {
     describe_counter!(
         USAGE_BATCHES_TOTAL,
         "Batches of what tenants use, for the registry, by result; one that failed is tried again."
@@ -166,6 +172,4 @@ fn describe_process() {
         LIMITED_TOTAL,
         "Transactions and logins that waited for a limit of their tenant or key, or were refused."
     );
-    describe_gauge!(REGISTRY_UP, "1 while the registry answers, else 0.");
-    describe_gauge!(BUILD_INFO, "1, with the version as a label.");
 }
