@@ -282,11 +282,7 @@ impl Session {
         pin: &mut Pin,
     ) -> Result<Checkout, Done> {
         match self.settle(&mut checkout, pin).await {
-            Settled::Kept => {
-                // It goes on without a checkout: the relay takes the next one.
-                self.client.pass = None;
-                Ok(checkout)
-            }
+            Settled::Kept => Ok(checkout),
             Settled::Free => {
                 clean_and_release(checkout, &self.pool).await;
                 self.client.handle.enter(Activity::Idle);

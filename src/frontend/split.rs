@@ -169,6 +169,8 @@ impl Session {
 
     /// What is to be done about replicas while the session keeps its server.
     pub(super) fn pinned_reading(&mut self, reading: Reading) -> Reading {
+        // The transaction is over; the next ones begin without a checkout, and the relay takes their pass.
+        self.client.pass = None;
         match (reading, self.pool.replicas()) {
             (Reading::Kept, Some(replicas)) => Reading::Writes(self.marks_of(&replicas)),
             (reading, _) => reading,
