@@ -38,11 +38,11 @@ fn transactions_beyond_the_rate_wait_a_little_and_more_are_refused() {
     let start = Instant::now();
     let refused = ask_all(&mut clients);
     let seconds = start.elapsed().as_secs_f64();
-    let served = clients.len() - refused.len();
+    let served = u32::try_from(clients.len() - refused.len()).unwrap();
     // A second's worth at once, and one that waits, at least; and never more than the rate.
     assert!(served >= 20, "{served} were served");
     let most = 10.0 * (2.0 + seconds) + 1.0;
-    assert!((served as f64) <= most, "{served} in {seconds} s");
+    assert!(f64::from(served) <= most, "{served} in {seconds} s");
     for error in &refused {
         let says = [
             "transactions_per_second of the tenant, 10,",
