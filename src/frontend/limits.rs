@@ -5,7 +5,8 @@ use super::session::{Done, Session, count_error};
 use crate::{
     pool::{Checkout, CheckoutError, TenantPool},
     relay::{Client, LongWait},
-    sessions::{Activity, Counters, Order, Pass, SessionHandle},
+    sessions::{Activity, Order, Pass, SessionHandle},
+    usage::Counters,
     wire::Refusal,
 };
 use std::{
@@ -65,6 +66,7 @@ impl Session {
                 self.client.handle.enter(Activity::Idle);
                 self.client.handle.obeyed_cancel();
                 count_error("limits", "tenant");
+                self.count_refusal(&refusal);
                 self.refuse(&refusal);
                 Done::Next
             }

@@ -350,7 +350,7 @@ impl Session {
     }
 
     /// An error of our own is an error of the tenant's sessions, too.
-    fn count_refusal(&self, refusal: &Refusal) {
+    pub(super) fn count_refusal(&self, refusal: &Refusal) {
         let code = refusal.sqlstate.0.as_bytes();
         self.client.handle.counters.count_error(code);
     }

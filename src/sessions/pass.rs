@@ -1,7 +1,7 @@
 //! The right to run a transaction, where a session's tenant or key limits those.
 
-use super::{Counters, SessionHandle};
-use crate::{limits::Slots, wire::Refusal};
+use super::SessionHandle;
+use crate::{limits::Slots, usage::Counters, wire::Refusal};
 use std::{
     sync::{
         Arc,

@@ -233,7 +233,7 @@ fn limits_of_the_registry_hold_and_change_while_sessions_run() {
 }
 
 #[test]
-fn limits_are_set_and_shown_by_the_command_line_and_the_file() {
+fn limits_are_set_and_shown_by_the_command_line() {
     let estate = crate::harness::estate::Estate::new();
     estate.create("acme", "row");
     let set = [
@@ -292,6 +292,10 @@ fn limits_are_set_and_shown_by_the_command_line_and_the_file() {
     assert_eq!(made[0]["bytes_per_second"], 1_000_000);
     assert_eq!(made[0]["transactions_per_second"], 10);
     assert_eq!(made[0]["logins_per_second"], 1);
+}
+
+#[test]
+fn the_file_says_them_and_check_shows_them() {
     let proxy = acme(|tenant| {
         let tenant = tenant.set("max_concurrent_queries", 5);
         tenant.key(Key::new("k").set("bytes_per_second", 77))
