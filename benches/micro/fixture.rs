@@ -69,6 +69,7 @@ pub fn pool(tenant: &Arc<Tenant>, port: u16) -> Arc<TenantPool> {
         is_paused: false,
         watch: None,
         max_server_connections: 90,
+        reserved_servers: 0,
         max_parallel_connects: 8,
         connect_timeout: Duration::from_secs(5),
         tls: UpstreamTls::Disable,

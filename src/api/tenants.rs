@@ -189,6 +189,10 @@ struct Pool {
     pool_size: Option<i32>,
     /// Servers that are kept open.
     min_pool_size: Option<i32>,
+    /// Server connections of the cluster that others can't keep from it.
+    guaranteed_servers: Option<i32>,
+    /// Its part when all want more than there are.
+    weight: Option<i32>,
     /// Clients at the same time.
     max_client_connections: Option<i32>,
     /// Servers that sessions may keep.
@@ -205,6 +209,8 @@ impl From<TenantView> for Pool {
             pool_mode: view.pool_mode,
             pool_size: view.pool_size,
             min_pool_size: view.min_pool_size,
+            guaranteed_servers: view.guaranteed_servers,
+            weight: view.weight,
             max_client_connections: view.max_client_connections,
             max_pinned_servers: view.max_pinned_servers,
             max_concurrent_queries: view.max_concurrent_queries,

@@ -33,6 +33,8 @@ impl Collect for Gauges {
         gauge!(names::SERVER_CONNECTIONS, names::STATE => names::ACTIVE).set(active as f64);
         gauge!(names::SERVER_CONNECTIONS, names::STATE => names::IDLE).set(idle as f64);
         gauge!(names::CLIENTS_WAITING).set(waiting as f64);
+        let for_places = self.0.pools.waiting_for_places();
+        gauge!(names::BUDGET_WAITING).set(for_places as f64);
         gauge!(names::PINNED_SERVERS).set(f64::from(pinned));
     }
 }

@@ -181,6 +181,12 @@ pub(super) struct ResizeArgs {
     /// Server connections kept open
     #[arg(long, value_name = "N|default")]
     pub(super) min_pool_size: Option<String>,
+    /// Server connections of the cluster that others can't keep from it
+    #[arg(long, value_name = "N|default")]
+    pub(super) guaranteed_servers: Option<String>,
+    /// Its part when all want more than there are, 1 to 1000
+    #[arg(long, value_name = "N|default")]
+    pub(super) weight: Option<String>,
     /// session, transaction or statement
     #[arg(long, value_name = "MODE|default")]
     pub(super) pool_mode: Option<String>,

@@ -18,7 +18,7 @@ enum Form {
     Json,
 }
 
-const FIELDS: [(&str, Form); 33] = [
+const FIELDS: [(&str, Form); 35] = [
     ("name", Form::Text),
     ("owner_email", Form::Text),
     ("plan", Form::Text),
@@ -26,6 +26,8 @@ const FIELDS: [(&str, Form); 33] = [
     ("pin", Form::Text),
     ("pool_size", Form::Number),
     ("min_pool_size", Form::Number),
+    ("guaranteed_servers", Form::Number),
+    ("weight", Form::Number),
     ("max_client_connections", Form::Number),
     ("max_pinned_servers", Form::Number),
     ("max_prepared_statements", Form::Number),

@@ -122,6 +122,31 @@ pub enum Fault {
         /// Its value.
         limit: u64,
     },
+    /// So many are kept free that none is left.
+    #[error(
+        "{value} leaves no server connection for tenants; use at most {} (max_server_connections is {limit})",
+        limit.saturating_sub(1)
+    )]
+    Reserves {
+        /// As given.
+        value: u64,
+        /// `max_server_connections`.
+        limit: u64,
+    },
+    /// More is promised to tenants than there is.
+    #[error(
+        "{value} is too large; {others} are guaranteed to tenants above, and the cluster has {limit} \
+         (max_server_connections less reserved_servers); use at most {} or raise max_server_connections",
+        limit.saturating_sub(*others)
+    )]
+    Promised {
+        /// As given.
+        value: u64,
+        /// What others are promised.
+        others: u64,
+        /// What there is.
+        limit: u64,
+    },
     /// `"0s"` for a time that can't be switched off.
     #[error("\"0s\" is not allowed here; this time can't be switched off")]
     ZeroTime,

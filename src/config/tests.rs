@@ -282,6 +282,16 @@ const WRONG_TENANTS: &[(&str, &str)] = &[
         "min_pool_size = 21",
         "min_pool_size: 21 is too large; pool_size is 20",
     ),
+    (
+        "guaranteed_servers = 91",
+        "guaranteed_servers: 91 is too large; 0 are guaranteed to tenants above, and the cluster has 90 \
+         (max_server_connections less reserved_servers); use at most 90 or raise max_server_connections",
+    ),
+    ("weight = 0", "weight: 0 is not allowed; use 1 to 1000"),
+    (
+        "weight = 1001",
+        "weight: 1001 is not allowed; use 1 to 1000",
+    ),
     ("max_client_connections = 0", "use 1 to 1000000"),
     (
         "pool_mode = \"tx\"",

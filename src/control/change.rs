@@ -19,9 +19,11 @@ const METADATA_BYTES_MAX: usize = 64 * 1024;
 pub(super) const TIME_MAX: i64 = 365 * 24 * 3_600_000;
 
 /// Where one of these changes, the tenant's limits change.
-pub(super) const LIMITS: [&str; 11] = [
+pub(super) const LIMITS: [&str; 13] = [
     "pool_size",
     "min_pool_size",
+    "guaranteed_servers",
+    "weight",
     "max_client_connections",
     "max_pinned_servers",
     "max_prepared_statements",
@@ -59,6 +61,10 @@ pub struct TenantChange {
     pub pool_size: Patch<i32>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub min_pool_size: Patch<i32>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub guaranteed_servers: Patch<i32>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub weight: Patch<i32>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub max_client_connections: Patch<i32>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
@@ -132,6 +138,10 @@ pub struct PoolChange {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub min_pool_size: Patch<i32>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub guaranteed_servers: Patch<i32>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub weight: Patch<i32>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub max_client_connections: Patch<i32>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub max_pinned_servers: Patch<i32>,
@@ -147,6 +157,8 @@ impl From<PoolChange> for TenantChange {
             pool_mode: change.pool_mode,
             pool_size: change.pool_size,
             min_pool_size: change.min_pool_size,
+            guaranteed_servers: change.guaranteed_servers,
+            weight: change.weight,
             max_client_connections: change.max_client_connections,
             max_pinned_servers: change.max_pinned_servers,
             max_concurrent_queries: change.max_concurrent_queries,
@@ -227,6 +239,8 @@ impl TenantChange {
         )?;
         number("pool_size", self.pool_size, &(1..=10_000))?;
         number("min_pool_size", self.min_pool_size, &(0..=10_000))?;
+        number("guaranteed_servers", self.guaranteed_servers, &(0..=10_000))?;
+        number("weight", self.weight, &(1..=1000))?;
         let clients = &(1..=1_000_000);
         number(
             "max_client_connections",

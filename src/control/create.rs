@@ -8,7 +8,7 @@ use super::{
     place::{Ground, Site, holes_value, tier_of, upstream},
     secret,
     standbys::check_read_replicas,
-    tenants::{check_sizes, check_time_zone, event, finished},
+    tenants::{check_guarantees, check_sizes, check_time_zone, event, finished},
     turn::{Patience, Turn},
     view::tenant_record,
 };
@@ -147,6 +147,7 @@ impl Control {
         let columns = plan.change.columns();
         let row = registry::change_tenant(&mut tx, &plan.id, columns).await?;
         check_sizes(&row)?;
+        check_guarantees(&mut tx, &row).await?;
         let changes = Changes::between(&Map::new(), &tenant_record(&row));
         let created = event(actor, &row.id, "TenantCreated", changes, json!({}));
         registry::append(&mut tx, created).await?;

@@ -106,6 +106,9 @@ impl Control {
         }
         let after = registry::change_tenant(&mut tx, id, change.columns()).await?;
         check_sizes(&after)?;
+        if after.guaranteed_servers != before.guaranteed_servers {
+            check_guarantees(&mut tx, &after).await?;
+        }
         let changes = Changes::between(&tenant_record(&before), &tenant_record(&after));
         if changes.0.is_empty() {
             return Ok(TenantView::from(&before));
@@ -154,6 +157,37 @@ pub(super) fn check_sizes(row: &TenantRow) -> Result<(), ControlError> {
         }),
         _ => Ok(()),
     }
+}
+
+/// Places that tenants are promised must be there.
+pub(super) async fn check_guarantees(
+    db: &mut PgConnection,
+    row: &TenantRow,
+) -> Result<(), ControlError> {
+    let Some(wanted) = row.guaranteed_servers.filter(|wanted| *wanted > 0) else {
+        return Ok(());
+    };
+    let query = sqlx::query_as::<_, (i32, i64)>(
+        "SELECT c.max_server_connections, coalesce((SELECT sum(t.guaranteed_servers)
+             FROM pgusher.tenant t WHERE t.cluster = c.name AND t.id <> $2), 0)
+         FROM pgusher.cluster c WHERE c.name = $1",
+    );
+    let found = query.bind(&row.cluster).bind(&row.id).fetch_optional(db);
+    // A cluster of the proxy's file is checked there.
+    let Some((max, others)) = found.await? else {
+        return Ok(());
+    };
+    if i64::from(wanted) + others <= i64::from(max) {
+        return Ok(());
+    }
+    Err(ControlError::Invalid {
+        field: "guaranteed_servers".to_owned(),
+        problem: format!(
+            "{wanted}: with the {others} of other tenants it is more than max_server_connections of the \
+             cluster, {max}; guarantee at most {}",
+            (i64::from(max) - others).max(0)
+        ),
+    })
 }
 
 /// Splits changes by the events that tell them.
@@ -205,6 +239,8 @@ fn default_limit(field: &str) -> Option<i64> {
     let value = match field {
         "pool_size" => limits.pool_size,
         "min_pool_size" => limits.min_pool_size,
+        "guaranteed_servers" => limits.guaranteed_servers,
+        "weight" => limits.weight,
         "max_client_connections" => limits.max_client_connections,
         "max_prepared_statements" => limits.max_prepared_statements,
         "max_pinned_servers" => limits.max_pinned_servers,

@@ -77,6 +77,10 @@ pub struct TenantView {
     pub pin: Option<String>,
     pub pool_size: Option<i32>,
     pub min_pool_size: Option<i32>,
+    #[serde(default)]
+    pub guaranteed_servers: Option<i32>,
+    #[serde(default)]
+    pub weight: Option<i32>,
     pub max_client_connections: Option<i32>,
     pub max_pinned_servers: Option<i32>,
     pub max_prepared_statements: Option<i32>,
@@ -142,6 +146,8 @@ impl From<&TenantRow> for TenantView {
             pin: row.pin,
             pool_size: row.pool_size,
             min_pool_size: row.min_pool_size,
+            guaranteed_servers: row.guaranteed_servers,
+            weight: row.weight,
             max_client_connections: row.max_client_connections,
             max_pinned_servers: row.max_pinned_servers,
             max_prepared_statements: row.max_prepared_statements,

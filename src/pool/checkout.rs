@@ -1,6 +1,10 @@
 //! A server, lent to one session.
 
-use super::{ReplicaPool, TenantPool, dialer::Pooled, slots::SlotPool};
+use super::{
+    ReplicaPool, TenantPool,
+    dialer::{Pooled, give_back},
+    slots::SlotPool,
+};
 use crate::{
     sessions::{Order, SessionHandle},
     tenant::{Scope, TenantId},
@@ -90,10 +94,11 @@ impl Checkout {
     /// # Panics
     /// When the server belongs to another tenant or scope: nothing may be relayed then.
     pub(super) fn new(
-        object: Object<super::dialer::Dialer>,
+        mut object: Object<super::dialer::Dialer>,
         session: &Arc<SessionHandle>,
         (tenant, scope): (&TenantId, Scope),
     ) -> Self {
+        object.place.lent();
         let identity = object.server.identity();
         assert!(
             identity.tenant == *tenant && identity.scope == scope && session.scope == scope,
@@ -194,12 +199,16 @@ impl Checkout {
         let now = Instant::now();
         server.returned_at = now;
         self.session.counters.returned(now);
-        if self.pooled().lent.is_some() {
-            if let Some(object) = self.object.take() {
-                SlotPool::give_back(Object::take(object));
-            }
+        let Some(mut object) = self.object.take() else {
+            return;
+        };
+        if object.lent.is_some() {
+            SlotPool::give_back(Object::take(object));
+        } else if object.place.is_scarce() {
+            give_back(object);
         } else {
-            drop(self.object.take());
+            object.place.rests();
+            drop(object);
         }
         match &self.replica {
             Some(replica) => replica.returned(),

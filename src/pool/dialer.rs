@@ -2,7 +2,7 @@
 
 use super::{
     Budget,
-    budget::Place,
+    budget::{Account, Grant, Place, Source, Verdict},
     pids::OwnPid,
     slots::{Lent, SlotPool},
 };
@@ -13,7 +13,7 @@ use crate::{
     upstream::{Endpoint, Server, Settings, UpstreamError, Welcome, dial},
 };
 use arc_swap::ArcSwapOption;
-use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
+use deadpool::managed::{Manager, Metrics, Object, RecycleError, RecycleResult};
 use rand::RngExt as _;
 use std::{
     future::Future,
@@ -27,6 +27,12 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 /// How long a server may take to say that it lives.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A read waits so long for a place on a replica; then it may still go to the primary.
+const REPLICA_WAIT: Duration = Duration::from_millis(250);
+
+/// Who listens for a tenant's sessions waits so long for a place, and is told to try again.
+const LISTENER_WAIT: Duration = Duration::from_secs(5);
+
 /// Everything that a server connection of one pool is made from. A change makes a new pool inside.
 #[derive(Debug)]
 pub(super) struct Route {
@@ -35,6 +41,8 @@ pub(super) struct Route {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) scope: Scope,
     pub(super) budget: Arc<Budget>,
+    /// The tenant's part in it.
+    pub(super) account: Arc<Account>,
     /// What the newest server said about itself.
     pub(super) welcome: Arc<ArcSwapOption<Welcome>>,
     /// Where its servers come from, for a tenant without a login of its own.
@@ -71,6 +79,13 @@ impl Lender for Pooled {
 }
 
 impl Pooled {
+    /// Closes the server; its place is free.
+    pub(super) fn close(self) -> Place {
+        let Self { server, place, .. } = self;
+        drop(server);
+        place
+    }
+
     /// Becomes a server that starts with a client's own settings. It is that client's alone: its
     /// place is given back, the server never.
     pub(super) async fn dedicate(
@@ -117,20 +132,45 @@ impl Dialer {
     /// A server of the tenant's own, or a slot that serves it.
     async fn make(route: Arc<Route>) -> Result<Pooled, UpstreamError> {
         let Some(slots) = &route.slots else {
-            return Self::dial(route).await;
+            let source = Source::of(&route);
+            let at_most = route.node.as_ref().map(|_| REPLICA_WAIT);
+            return Self::take(route, source, at_most).await;
         };
-        let pooled = slots.take(&route.tenant, route.scope).await;
+        let pooled = slots.take(&route.tenant, (route.scope, &route.account));
+        let pooled = pooled.await;
         let pooled = pooled.inspect_err(|error| warn(&route, error))?;
         route.welcome.store(Some(Arc::clone(&pooled.welcome)));
         Ok(pooled)
     }
 
+    /// A new server, for no pool.
     pub(super) async fn dial(route: Arc<Route>) -> Result<Pooled, UpstreamError> {
         if route.slots.is_some() {
             return Err(UpstreamError::Login("slots don't listen"));
         }
-        let place = route.budget.take_or_reclaim();
-        let mut place = place.ok_or(UpstreamError::Budget)?;
+        Self::take(route, Source::NONE, Some(LISTENER_WAIT)).await
+    }
+
+    /// A server that another client has given back, or a new one; waits for it in order.
+    async fn take(
+        route: Arc<Route>,
+        source: Source,
+        at_most: Option<Duration>,
+    ) -> Result<Pooled, UpstreamError> {
+        let granted = route.budget.take_within(&route.account, source, at_most);
+        match granted.await.ok_or(UpstreamError::Budget)? {
+            Grant::Place(place) => Self::connect(route, place).await,
+            Grant::Server(mut pooled) => match Self(Arc::clone(&route)).check(&mut pooled).await {
+                Ok(()) => Ok(*pooled),
+                Err(reason) => {
+                    tracing::debug!(tenant = %route.tenant.id, reason, "server closed");
+                    Self::connect(route, pooled.close()).await
+                }
+            },
+        }
+    }
+
+    async fn connect(route: Arc<Route>, mut place: Place) -> Result<Pooled, UpstreamError> {
         let turn = route.budget.connects().acquire().await;
         let dialled = dial(
             &route.endpoint,
@@ -200,6 +240,28 @@ impl Manager for Dialer {
             tracing::debug!(tenant = %self.0.tenant.id, reason, "idle server closed");
             RecycleError::message(reason)
         })
+    }
+}
+
+/// Gives a server back while places are scarce: to its pool, or to who is next.
+pub(super) fn give_back(mut object: Object<Dialer>) {
+    let Some(pool) = Object::pool(&object) else {
+        return;
+    };
+    let source = Source::of(&pool.manager().0);
+    let budget = Arc::clone(object.place.budget());
+    match budget.judge(&mut object.place, source) {
+        Verdict::Keep => drop(object),
+        Verdict::Close => drop(Object::take(object)),
+        // Who has left meanwhile leaves its turn to the next.
+        Verdict::Hand(waiter) => {
+            let server = Grant::Server(Box::new(Object::take(object)));
+            drop(waiter.grant(server));
+        }
+        Verdict::Move(waiter) => {
+            let place = Object::take(object).close();
+            drop(waiter.grant(Grant::Place(place)));
+        }
     }
 }
 

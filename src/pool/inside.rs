@@ -2,6 +2,7 @@
 
 use super::{
     Budget,
+    budget::Source as WaitsFor,
     dialer::{Dialer, Route},
     replicas::{ReplicaPool, Replicas},
     slots::SlotPool,
@@ -71,6 +72,7 @@ impl Inside {
             cluster: Arc::clone(cluster),
             endpoint,
             scope,
+            account: source.budget.account(&tenant.id, &tenant.limits),
             budget: Arc::clone(&source.budget),
             welcome: common.map(|c| c.welcome.clone()).unwrap_or_default(),
             slots: source.slots.clone(),
@@ -100,6 +102,20 @@ impl Inside {
     /// The tenant's servers on each replica.
     pub(super) fn replicas(&self) -> &[Arc<ReplicaPool>] {
         self.replicas.as_ref().map_or(&[], |all| all.pools())
+    }
+
+    /// No more servers are lent, and nobody waits for one.
+    pub(super) fn close(&self) {
+        self.servers.close();
+        let route = &self.route;
+        route.budget.expel(&route.account, WaitsFor::of(route));
+        if let Some(slots) = &route.slots {
+            let waits_for = WaitsFor::scoped(slots, route.scope);
+            route.budget.expel(&route.account, waits_for);
+        }
+        for replica in self.replicas() {
+            replica.close();
+        }
     }
 
     /// Whether it is known that nobody is the primary, or nothing may begin there.
@@ -136,6 +152,7 @@ fn replicas(fleet: &Fleet, primary: &Route) -> Result<Replicas, UpstreamError> {
             cluster: Arc::clone(&primary.cluster),
             endpoint: endpoint(&primary.cluster, node.address())?,
             scope: primary.scope,
+            account: budget.account(&primary.tenant.id, &primary.tenant.limits),
             budget: Arc::clone(budget),
             // What a replica says of itself is not what clients are told at login.
             welcome: Arc::default(),

@@ -19,8 +19,8 @@ use std::{
 /// How long a client waits for a server where its tenant sets no limit.
 const WAIT_MAX: Duration = Duration::from_hours(1);
 
-/// While the cluster's budget is used up: at most so long until the next try.
-const BUDGET_RETRY: Duration = Duration::from_millis(250);
+/// While all of a database's slots are just being closed: so long until the next try.
+const BUDGET_RETRY: Duration = Duration::from_millis(50);
 
 /// While a cluster has no primary that answers: at most so long until the next try.
 const FAILOVER_RETRY: Duration = Duration::from_millis(50);
@@ -81,8 +81,6 @@ impl TenantPool {
         };
         let asked = Arc::clone(&inside);
         let waiting: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
-            let mut by_budget =
-                matches!(first, Some(Err(PoolError::Backend(UpstreamError::Budget))));
             let object = tokio::select! {
                 biased;
                 order = session.ordered() => Err(CheckoutError::Ordered(order)),
@@ -91,14 +89,14 @@ impl TenantPool {
                         Some(answer) => answer,
                         None => get.await,
                     };
-                    self.persist((first, asked), &mut by_budget).await
+                    self.persist((first, asked)).await
                 } => object,
-                () = tokio::time::sleep(wait_max) => Err(CheckoutError::Wait { by_budget: false }),
+                () = tokio::time::sleep(wait_max) => {
+                    let by_budget = self.inside.load().route.account.is_waiting();
+                    Err(CheckoutError::Wait { by_budget })
+                }
             };
-            object.map_err(|error| match error {
-                CheckoutError::Wait { .. } => CheckoutError::Wait { by_budget },
-                error => error,
-            })
+            object
         });
         let object = waiting.await;
         let waited = waited.elapsed();
@@ -119,7 +117,6 @@ impl TenantPool {
     async fn persist(
         &self,
         first: (Answer, Arc<Inside>),
-        by_budget: &mut bool,
     ) -> Result<Option<deadpool::managed::Object<Dialer>>, CheckoutError> {
         let (mut answer, mut asked) = first;
         let mut held_since = None;
@@ -138,9 +135,10 @@ impl TenantPool {
                     return Ok(Some(object));
                 }
                 Err(PoolError::Backend(UpstreamError::Budget)) => {
-                    *by_budget = true;
-                    let budget = Arc::clone(&self.inside.load().route.budget);
-                    budget.freed(BUDGET_RETRY).await;
+                    // The pool inside is another, or slots are just being closed.
+                    if Arc::ptr_eq(&self.inside.load(), &asked) {
+                        tokio::time::sleep(BUDGET_RETRY).await;
+                    }
                 }
                 Err(PoolError::Backend(error)) if may_hold(&error, &asked) => {
                     let now = Instant::now();

@@ -94,15 +94,10 @@ impl Pools {
         let mut all = self.server_budgets.lock();
         let mut budget = |address: &Address| {
             let key = (cluster.name.clone(), address.clone());
-            let (max, connects) = (
-                cluster.max_server_connections,
-                cluster.max_parallel_connects,
-            );
+            let (max, connects) = (cluster.tenants_servers(), cluster.max_parallel_connects);
             let budget = all.entry(key);
             let budget = budget.or_insert_with(|| Arc::new(Budget::new(max, connects)));
-            if budget.max() != max {
-                budget.resize(max);
-            }
+            budget.resize(max);
             (address.clone(), Arc::clone(budget))
         };
         let addresses = topology.nodes().iter().map(|node| node.address());
@@ -194,14 +189,22 @@ impl Pools {
         let mut budgets = self.budgets.lock();
         let budget = budgets.entry(cluster.name.clone()).or_insert_with(|| {
             Arc::new(Budget::new(
-                cluster.max_server_connections,
+                cluster.tenants_servers(),
                 cluster.max_parallel_connects,
             ))
         });
-        if budget.max() != cluster.max_server_connections {
-            budget.resize(cluster.max_server_connections);
-        }
-        Arc::clone(budget)
+        let budget = Arc::clone(budget);
+        drop(budgets);
+        budget.resize(cluster.tenants_servers());
+        budget
+    }
+
+    /// How many wait for a place in the budget of a cluster or of one of its replicas.
+    pub fn waiting_for_places(&self) -> usize {
+        let budgets: Vec<_> = self.budgets.lock().values().cloned().collect();
+        let replicas: Vec<_> = self.server_budgets.lock().values().cloned().collect();
+        let all = budgets.iter().chain(&replicas);
+        all.map(|budget| budget.waiting()).sum()
     }
 
     /// Whose server connection to a cluster a process is, or was until a moment ago.

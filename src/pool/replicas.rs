@@ -2,8 +2,9 @@
 
 use super::{
     Checkout, CheckoutError,
-    budget::Spare,
+    budget::{Account, Source, Spare},
     dialer::{Dialer, Route},
+    tenant_pool::{close_oldest, oldest_idle},
 };
 use crate::{
     sessions::SessionHandle,
@@ -317,15 +318,17 @@ impl ReplicaPool {
         ))
     }
 
-    /// Notes that a server came back.
+    /// Notes that a server came back: somebody may have begun to wait just before.
     pub(super) fn returned(&self) {
-        if self.route.budget.has_waiters() {
-            self.route.budget.notify_idle();
+        if self.route.budget.is_scarce() {
+            self.route.budget.reclaim();
         }
     }
 
     pub(super) fn close(&self) {
         self.servers.close();
+        let route = &self.route;
+        route.budget.expel(&route.account, Source::of(route));
     }
 
     /// Lent and idle ones.
@@ -346,16 +349,15 @@ impl ReplicaPool {
 }
 
 impl Spare for ReplicaPool {
-    fn surplus(&self) -> usize {
-        self.servers.status().available
+    fn oldest_idle(&self) -> Option<Duration> {
+        oldest_idle(&self.servers)
     }
 
-    fn close_idle(&self, count: usize) {
-        let mut left = count;
-        self.servers.retain(|_, _| {
-            let keep = left == 0;
-            left = left.saturating_sub(1);
-            keep
-        });
+    fn account(&self) -> Option<Arc<Account>> {
+        Some(Arc::clone(&self.route.account))
+    }
+
+    fn close_oldest(&self) -> bool {
+        close_oldest(&self.servers)
     }
 }

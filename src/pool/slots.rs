@@ -6,7 +6,7 @@
 
 use super::{
     Budget,
-    budget::{Place, Spare},
+    budget::{Account, Grant, Place, Source, Spare, Verdict},
     dialer::{Pooled, expiry, has_something_to_say},
     inside::{Confirmed, confirmed, endpoint},
     surveyed::Surveyed,
@@ -77,8 +77,8 @@ struct Idle {
     expires: Option<Instant>,
     place: Place,
     made: Made,
-    /// The thread that last used it.
-    lane: runtime::Id,
+    /// The thread that last used it, if that is known.
+    lane: Option<runtime::Id>,
 }
 
 /// A lent slot's place.
@@ -206,7 +206,7 @@ impl SlotPool {
     pub(super) async fn take(
         self: &Arc<Self>,
         tenant: &Tenant,
-        scope: Scope,
+        (scope, account): (Scope, &Arc<Account>),
     ) -> Result<Pooled, UpstreamError> {
         let turn = Arc::clone(&self.turns).acquire_owned().await;
         let turn = turn.map_err(|_closed| UpstreamError::Login("the slots are closed"))?;
@@ -214,10 +214,10 @@ impl SlotPool {
             if own.server.binding.as_ref().is_none_or(|b| !b.is_bound) {
                 // It was reset, or may have been.
                 if let Some(own) = self.hand_over(own, tenant).await? {
-                    return Ok(self.lend(own, turn));
+                    return Ok(self.lend(own, turn, account));
                 }
             } else if own.is_usable().await {
-                return Ok(self.lend(own, turn));
+                return Ok(self.lend(own, turn, account));
             } else {
                 // It may have told of a changed setting: the next client hears it from a new server.
                 self.common(scope).welcome.store(None);
@@ -227,11 +227,12 @@ impl SlotPool {
             match self.next(scope) {
                 Step::Take(idle) => {
                     if let Some(idle) = self.hand_over(*idle, tenant).await? {
-                        return Ok(self.lend(idle, turn));
+                        return Ok(self.lend(idle, turn, account));
                     }
                 }
-                Step::Make(made) => match self.make(made, tenant, scope).await {
-                    Ok(idle) => return Ok(self.lend(idle, turn)),
+                Step::Make(made) => match self.make(made, tenant, (scope, account)).await {
+                    Ok(Some(idle)) => return Ok(self.lend(idle, turn, account)),
+                    Ok(None) => {}
                     // Those that there are serve all the same.
                     Err(error) if is_held(&error) && self.made.load(SeqCst) > 0 => {
                         tracing::warn!(%error, "a slot can't be made now");
@@ -249,12 +250,35 @@ impl SlotPool {
     }
 
     /// Takes a slot back that its tenant has given up: it must be clean.
-    pub(super) fn give_back(pooled: Pooled) {
+    pub(super) fn give_back(mut pooled: Pooled) {
+        if !pooled.place.is_scarce() {
+            pooled.place.rests();
+            Self::keep(pooled);
+            return;
+        }
+        let Some(source) = pooled.source() else {
+            return;
+        };
+        let budget = Arc::clone(pooled.place.budget());
+        match budget.judge(&mut pooled.place, source) {
+            Verdict::Keep => Self::keep(pooled),
+            Verdict::Close => drop(pooled),
+            Verdict::Hand(waiter) | Verdict::Move(waiter) if waiter.source() == source => {
+                drop(waiter.grant(Grant::Server(Box::new(pooled))));
+            }
+            Verdict::Hand(waiter) | Verdict::Move(waiter) => {
+                drop(waiter.grant(Grant::Place(pooled.close())));
+            }
+        }
+    }
+
+    /// It serves nobody now.
+    fn keep(pooled: Pooled) {
         let Pooled {
             server,
             welcome,
             expires,
-            place,
+            mut place,
             lent,
             ..
         } = pooled;
@@ -262,13 +286,14 @@ impl SlotPool {
             return;
         };
         let Lent { slots, made, _turn } = lent;
+        place.assign(None);
         slots.idle.lock().push_back(Idle {
             server,
             welcome,
             expires,
             place,
             made,
-            lane: lane.id(),
+            lane: Some(lane.id()),
         });
         slots.returned.notify_one();
     }
@@ -311,7 +336,9 @@ impl SlotPool {
         let is_held = self.is_held();
         let can_make = || !is_held && self.made.fetch_update(SeqCst, SeqCst, more).is_ok();
         match oldest {
-            Some(at) if is_fresh(at) && can_make() => Step::Make(Made(Arc::clone(&self.made))),
+            Some(at) if is_fresh(at) && self.budget.has_room() && can_make() => {
+                Step::Make(Made(Arc::clone(&self.made)))
+            }
             Some(at) => match idle.remove(at) {
                 Some(idle) => Step::Take(Box::new(idle)),
                 None => Step::Wait,
@@ -370,9 +397,36 @@ impl SlotPool {
         }
     }
 
-    async fn make(&self, made: Made, tenant: &Tenant, scope: Scope) -> Result<Idle, UpstreamError> {
-        let place = self.budget.take_or_reclaim();
-        let mut place = place.ok_or(UpstreamError::Budget)?;
+    /// A new one, or one that was given back while there was no place for a new one; `None`: one is idle
+    /// again.
+    async fn make(
+        self: &Arc<Self>,
+        made: Made,
+        tenant: &Tenant,
+        (scope, account): (Scope, &Arc<Account>),
+    ) -> Result<Option<Idle>, UpstreamError> {
+        let granted = tokio::select! {
+            biased;
+            granted = self.budget.take(account, Source::scoped(self, scope)) => granted,
+            () = self.returned.notified() => return Ok(None),
+        };
+        let mut place = match granted.ok_or(UpstreamError::Budget)? {
+            Grant::Place(place) => place,
+            Grant::Server(pooled) => {
+                drop(made);
+                let Some(mut idle) = Idle::of(*pooled) else {
+                    return Ok(None);
+                };
+                let is_own = idle.server.identity().tenant == tenant.id;
+                let is_bound =
+                    |server: &Server| server.binding.as_ref().is_some_and(|b| b.is_bound);
+                return if is_own && is_bound(&idle.server) {
+                    Ok(idle.is_usable().await.then_some(idle))
+                } else {
+                    self.hand_over(idle, tenant).await
+                };
+            }
+        };
         let turn = self.budget.connects().acquire().await;
         let dialled = Slot::dial(&self.place, scope).await;
         drop(turn);
@@ -380,17 +434,23 @@ impl SlotPool {
         metrics::counter!("pgusher_upstream_connects_total", "result" => result).increment(1);
         let (slot, welcome) = dialled?;
         place.serves(slot.pid());
-        Ok(Idle {
+        Ok(Some(Idle {
             server: bind(slot, tenant).await?,
             welcome: Arc::new(welcome),
             expires: expiry(Timeouts::default().server_lifetime),
             place,
             made,
-            lane: runtime::Handle::current().id(),
-        })
+            lane: Some(runtime::Handle::current().id()),
+        }))
     }
 
-    fn lend(self: &Arc<Self>, idle: Idle, turn: OwnedSemaphorePermit) -> Pooled {
+    fn lend(
+        self: &Arc<Self>,
+        mut idle: Idle,
+        turn: OwnedSemaphorePermit,
+        account: &Arc<Account>,
+    ) -> Pooled {
+        idle.place.assign(Some(account));
         Pooled {
             server: idle.server,
             welcome: idle.welcome,
@@ -425,18 +485,43 @@ async fn bind(slot: Slot, tenant: &Tenant) -> Result<Server, UpstreamError> {
 }
 
 impl Spare for SlotPool {
-    fn surplus(&self) -> usize {
-        self.idle()
+    fn oldest_idle(&self) -> Option<Duration> {
+        let idle = self.idle.lock();
+        idle.front().map(|idle| idle.server.returned_at.elapsed())
     }
 
-    fn close_idle(&self, count: usize) {
-        let mut idle = self.idle.lock();
-        let count = count.min(idle.len());
-        drop(idle.drain(..count));
+    fn account(&self) -> Option<Arc<Account>> {
+        None
+    }
+
+    fn close_oldest(&self) -> bool {
+        let oldest = self.idle.lock().pop_front();
+        oldest.is_some()
+    }
+}
+
+impl Pooled {
+    /// Who could use this slot at once.
+    fn source(&self) -> Option<Source> {
+        let lent = self.lent.as_ref()?;
+        Some(Source::scoped(&lent.slots, self.server.identity().scope))
     }
 }
 
 impl Idle {
+    /// What was lent until now.
+    fn of(pooled: Pooled) -> Option<Self> {
+        Some(Self {
+            server: pooled.server,
+            welcome: pooled.welcome,
+            expires: pooled.expires,
+            place: pooled.place,
+            made: pooled.lent?.made,
+            // Nobody has used it here yet.
+            lane: None,
+        })
+    }
+
     fn is_old(&self) -> bool {
         self.expires.is_some_and(|at| Instant::now() >= at)
     }
@@ -450,7 +535,7 @@ impl Idle {
     }
 
     fn attach(&mut self) -> io::Result<()> {
-        let here = runtime::Handle::current().id();
+        let here = Some(runtime::Handle::current().id());
         if self.lane != here {
             self.server.move_here()?;
             self.lane = here;

@@ -1,7 +1,7 @@
 //! The servers of one tenant and scope.
 
 use super::{
-    budget::Spare,
+    budget::{Account, Spare},
     dialer::Dialer,
     inside::{Confirmed, Inside, Source},
     known::{Known, PinPlace},
@@ -14,7 +14,7 @@ use crate::{
     upstream::{Settings, Statements, Survey, Suspicion, UpstreamError, Welcome},
 };
 use arc_swap::{ArcSwap, Guard};
-use deadpool::managed::Timeouts;
+use deadpool::managed::{Pool, Timeouts};
 use std::{
     sync::{
         Arc, OnceLock,
@@ -23,6 +23,9 @@ use std::{
     time::Duration,
 };
 use tokio::sync::Notify;
+
+/// A server of the minimum waits so long for others to be made.
+const QUEUE_MAX: Duration = Duration::from_secs(5);
 
 /// How many servers a pool has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -318,10 +321,7 @@ impl TenantPool {
         let is_elsewhere = new.route.leads_elsewhere_than(&old.route);
         self.inside.store(Arc::new(new));
         self.replaced.notify_waiters();
-        old.servers.close();
-        for replica in old.replicas() {
-            replica.close();
-        }
+        old.close();
         if let Some(hub) = self.hub.get().filter(|_| is_elsewhere) {
             hub.redial();
         }
@@ -331,18 +331,14 @@ impl TenantPool {
     /// Closes the pool for good: no more checkouts, idle servers go now and lent ones at release.
     pub fn close(&self) {
         self.is_closed.store(true, Relaxed);
-        let inside = self.inside.load();
-        inside.servers.close();
-        for replica in inside.replicas() {
-            replica.close();
-        }
+        self.inside.load().close();
     }
 
-    /// Notes that a server came back: whoever waits for the budget may take it.
+    /// Notes that a server came back: somebody may have begun to wait just before.
     pub(super) fn returned(&self) {
         let inside = self.inside.load();
-        if inside.route.budget.has_waiters() {
-            inside.route.budget.notify_idle();
+        if inside.route.budget.is_scarce() {
+            inside.route.budget.reclaim();
         }
     }
 
@@ -371,16 +367,6 @@ impl TenantPool {
             occupancy.waiting += waiting;
         }
         occupancy
-    }
-
-    /// Closes up to `count` idle servers.
-    pub fn close_idle(&self, count: usize) {
-        let mut left = count;
-        self.inside.load().servers.retain(|_, _| {
-            let keep = left == 0;
-            left = left.saturating_sub(1);
-            keep
-        });
     }
 
     /// Closes servers that were idle for too long, beyond the minimum that is kept. With `idle_max`,
@@ -415,14 +401,18 @@ impl TenantPool {
         if self.uses_slots {
             return;
         }
-        let servers = self.inside.load().servers.clone();
+        let inside = self.inside.load_full();
+        let servers = inside.servers.clone();
+        // Who waits comes first, and it does not wait among them.
+        let has_room = || inside.route.budget.has_room();
         let minimum = self.config().limits.min_pool_size as usize;
         let mut made = Vec::new();
         let has_primary = || !self.inside.load().has_no_primary();
-        while servers.status().size < minimum && !servers.is_closed() && has_primary() {
+        while servers.status().size < minimum && !servers.is_closed() && has_primary() && has_room()
+        {
             let timeouts = Timeouts {
                 wait: Some(Duration::ZERO),
-                create: None,
+                create: Some(inside.route.cluster.connect_timeout + QUEUE_MAX),
                 recycle: None,
             };
             match servers.timeout_get(&timeouts).await {
@@ -434,15 +424,35 @@ impl TenantPool {
 }
 
 impl Spare for TenantPool {
-    /// Idle servers beyond the minimum that is kept.
-    fn surplus(&self) -> usize {
-        let inside = self.inside.load();
-        let status = inside.servers.status();
-        let minimum = inside.route.tenant.limits.min_pool_size as usize;
-        status.available.min(status.size.saturating_sub(minimum))
+    fn oldest_idle(&self) -> Option<Duration> {
+        oldest_idle(&self.inside.load().servers)
     }
 
-    fn close_idle(&self, count: usize) {
-        Self::close_idle(self, count);
+    fn account(&self) -> Option<Arc<Account>> {
+        Some(Arc::clone(&self.inside.load().route.account))
     }
+
+    fn close_oldest(&self) -> bool {
+        close_oldest(&self.inside.load().servers)
+    }
+}
+
+/// How long the oldest idle server has been idle.
+pub(super) fn oldest_idle(servers: &Pool<Dialer>) -> Option<Duration> {
+    if servers.status().size == 0 {
+        return None;
+    }
+    let mut oldest = None;
+    servers.retain(|pooled, _| {
+        oldest = oldest.max(Some(pooled.server.returned_at.elapsed()));
+        true
+    });
+    oldest
+}
+
+/// Closes the idle server that was given back first; whether there was one.
+pub(super) fn close_oldest(servers: &Pool<Dialer>) -> bool {
+    let mut is_first = true;
+    let closed = servers.retain(|_, _| !std::mem::take(&mut is_first));
+    !closed.removed.is_empty()
 }

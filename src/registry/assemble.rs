@@ -232,6 +232,12 @@ fn limits(row: &TenantRow) -> Result<Limits, RegistryError> {
         )?,
         pool_size,
         min_pool_size: number("min_pool_size", row.min_pool_size, defaults.min_pool_size)?,
+        guaranteed_servers: number(
+            "guaranteed_servers",
+            row.guaranteed_servers,
+            defaults.guaranteed_servers,
+        )?,
+        weight: number("weight", row.weight, defaults.weight)?,
         max_prepared_statements: number(
             "max_prepared_statements",
             row.max_prepared_statements,

@@ -61,6 +61,10 @@ pub struct TenantRow {
     pub pin: Option<String>,
     pub pool_size: Option<i32>,
     pub min_pool_size: Option<i32>,
+    #[serde(default)]
+    pub guaranteed_servers: Option<i32>,
+    #[serde(default)]
+    pub weight: Option<i32>,
     pub max_client_connections: Option<i32>,
     pub max_pinned_servers: Option<i32>,
     pub max_prepared_statements: Option<i32>,

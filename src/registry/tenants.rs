@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, PgConnection, types::Json};
 
 /// What [`change_tenant`] may change; secrets and what is fixed at the start are not among it.
 const CHANGEABLE: &str = "name, status, owner_email, pool_mode, pin, pool_size, min_pool_size, \
-    max_client_connections, max_pinned_servers, max_prepared_statements, server_idle_timeout, \
+    guaranteed_servers, weight, max_client_connections, max_pinned_servers, max_prepared_statements, server_idle_timeout, \
     server_lifetime, server_check_delay, query_wait_timeout, query_timeout, transaction_timeout, \
     idle_transaction_timeout, client_idle_timeout, read_splitting, consistency, failover_hold, \
     max_concurrent_queries, max_waiting, transactions_per_second, bytes_per_second, \

@@ -11,6 +11,8 @@ pub const CLIENT_CONNECTIONS: &str = "pgusher_client_connections";
 pub const SERVER_CONNECTIONS: &str = "pgusher_server_connections";
 /// Gauge: clients that wait for a server now.
 pub const CLIENTS_WAITING: &str = "pgusher_clients_waiting";
+/// Gauge: clients that wait for a place in the budget of a cluster, or of one of its replicas.
+pub const BUDGET_WAITING: &str = "pgusher_budget_waiting";
 /// Histogram, seconds: how long clients waited for a server.
 pub const CHECKOUT_WAIT_SECONDS: &str = "pgusher_checkout_wait_seconds";
 /// Counter: transactions relayed.
@@ -95,6 +97,7 @@ pub fn describe() {
         "Connections to PostgreSQL now, by state."
     );
     describe_gauge!(CLIENTS_WAITING, "Clients that wait for a server now.");
+    describe_gauge!(BUDGET_WAITING, "Clients that wait for a place in a budget.");
     describe_histogram!(
         CHECKOUT_WAIT_SECONDS,
         Unit::Seconds,

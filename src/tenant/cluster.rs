@@ -140,6 +140,8 @@ pub struct Cluster {
     pub watch: Option<Watch>,
     /// Server connections of all tenants together.
     pub max_server_connections: u32,
+    /// Of these, kept free for what is not a tenant's: the operator, watches, cancels.
+    pub reserved_servers: u32,
     /// Server connections being opened at the same time.
     pub max_parallel_connects: u32,
     /// TCP connect, TLS and login together.
@@ -151,6 +153,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// How many server connections tenants may have.
+    pub fn tenants_servers(&self) -> u32 {
+        self.max_server_connections
+            .saturating_sub(self.reserved_servers)
+    }
+
     /// Whether the other is made of the same servers, watched and reached in the same way.
     pub fn is_watched_like(&self, other: &Self) -> bool {
         let how = |cluster: &Self| {

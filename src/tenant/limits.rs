@@ -16,6 +16,12 @@ pub struct Limits {
     pub pool_size: u32,
     /// Server connections kept open once the pool is in use.
     pub min_pool_size: u32,
+    /// Server connections of the cluster that others can't keep from it: it gets so many before anybody gets
+    /// another one, and idle ones are not taken from it.
+    pub guaranteed_servers: u32,
+    /// Its part of the cluster's server connections against the others' weights, when all want more than
+    /// there are.
+    pub weight: u32,
     /// Prepared statements kept on each server connection.
     pub max_prepared_statements: u32,
     /// Servers that sessions in transaction mode may keep because of state that can't be carried;
@@ -29,6 +35,9 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The largest weight.
+    pub const WEIGHT_MAX: u32 = 1000;
+
     /// So many may be pinned where nothing else is said: one less than the pool has, so that the
     /// others can go on, but at least one.
     pub fn pinned_of(pool_size: u32) -> u32 {
@@ -42,6 +51,8 @@ impl Default for Limits {
             max_client_connections: 1000,
             pool_size: 20,
             min_pool_size: 0,
+            guaranteed_servers: 0,
+            weight: 1,
             max_prepared_statements: 500,
             max_pinned_servers: Self::pinned_of(20),
             max_waiting: 1_000_000,

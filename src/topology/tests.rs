@@ -35,6 +35,7 @@ fn cluster(replicas: Vec<Replica>, standbys: Standbys) -> Arc<Cluster> {
         is_paused: false,
         watch: None,
         max_server_connections: 10,
+        reserved_servers: 0,
         max_parallel_connects: 1,
         connect_timeout: Duration::from_secs(1),
         tls: UpstreamTls::Disable,

@@ -28,6 +28,7 @@ mod audit;
 mod auth;
 mod bad_input;
 mod big;
+mod budget;
 mod cancel;
 mod changed_columns;
 mod cluster_links;

@@ -65,6 +65,7 @@ impl Servers {
                 database: "shared".into(),
             }),
             max_server_connections: 10,
+            reserved_servers: 0,
             max_parallel_connects: 1,
             connect_timeout: Duration::from_secs(5),
             tls: UpstreamTls::Disable,

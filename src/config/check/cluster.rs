@@ -48,6 +48,17 @@ impl Check<'_> {
         let watch = self.watch(at, cluster);
         let connections = at.key("max_server_connections");
         let connections = self.number(connections, cluster.max_server_connections, 90, 1..=100_000);
+        let reserved = at.key("reserved_servers");
+        let reserved = self.number(reserved, cluster.reserved_servers, 0, 0..=100_000);
+        if let (Ok(connections), Ok(reserved)) = (&connections, &reserved)
+            && reserved >= connections
+        {
+            let fault = Fault::Reserves {
+                value: (*reserved).into(),
+                limit: (*connections).into(),
+            };
+            self.note(at.key("reserved_servers"), fault);
+        }
         let connects = at.key("max_parallel_connects");
         let connects = self.number(connects, cluster.max_parallel_connects, 8, 1..=10_000);
         let timeout = at.key("connect_timeout");
@@ -61,6 +72,7 @@ impl Check<'_> {
             is_paused: cluster.paused.unwrap_or(false),
             watch: watch?,
             max_server_connections: connections?,
+            reserved_servers: reserved?,
             max_parallel_connects: connects?,
             connect_timeout: timeout?,
             tls,

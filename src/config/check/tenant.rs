@@ -29,6 +29,7 @@ impl Check<'_> {
         self.tuning(At::top("defaults"), defaults);
         let mut seen = HashSet::with_capacity(tenants.len());
         let mut checked = Vec::with_capacity(tenants.len());
+        let mut promised = HashMap::new();
         let top = At::top("tenants");
         for (index, mut tenant) in tenants.into_iter().enumerate() {
             let tuning = tenant.take_tuning();
@@ -38,9 +39,39 @@ impl Check<'_> {
             }
             self.tuning(at, &tuning);
             let tuning = tuning.or(defaults);
-            checked.extend(self.tenant(at, clusters, &tenant, &tuning).map(Arc::new));
+            let tenant = self.tenant(at, clusters, &tenant, &tuning);
+            if let Ok(tenant) = &tenant {
+                self.guarantee(at, clusters, &mut promised, tenant);
+            }
+            checked.extend(tenant.map(Arc::new));
         }
         checked
+    }
+
+    /// All that is promised to tenants of a cluster must be there.
+    fn guarantee(
+        &mut self,
+        at: At<'_>,
+        clusters: &HashMap<&str, &Cluster>,
+        promised: &mut HashMap<ClusterName, u64>,
+        tenant: &Tenant,
+    ) {
+        let name = &tenant.placement.cluster;
+        let value = u64::from(tenant.limits.guaranteed_servers);
+        let Some(cluster) = clusters.get(name.as_str()).filter(|_| value > 0) else {
+            return;
+        };
+        let others = promised.entry(name.clone()).or_default();
+        let limit = u64::from(cluster.tenants_servers());
+        if *others + value > limit {
+            let fault = Fault::Promised {
+                value,
+                others: *others,
+                limit,
+            };
+            self.note(at.key("guaranteed_servers"), fault);
+        }
+        *others += value;
     }
 
     fn tenant(
@@ -181,6 +212,8 @@ impl Check<'_> {
         for (key, value, bounds) in [
             ("pool_size", tuning.pool_size, 1..=10_000),
             ("min_pool_size", tuning.min_pool_size, 0..=10_000),
+            ("guaranteed_servers", tuning.guaranteed_servers, 0..=10_000),
+            ("weight", tuning.weight, 1..=Limits::WEIGHT_MAX),
             (
                 "max_client_connections",
                 tuning.max_client_connections,
@@ -282,6 +315,8 @@ fn limits(tuning: &raw::Tuning) -> Limits {
         ),
         pool_size,
         min_pool_size: number(tuning.min_pool_size, default.min_pool_size),
+        guaranteed_servers: number(tuning.guaranteed_servers, default.guaranteed_servers),
+        weight: number(tuning.weight, default.weight),
         max_prepared_statements: number(
             tuning.max_prepared_statements,
             default.max_prepared_statements,

@@ -41,6 +41,7 @@ pub fn cluster_of(row: &ClusterRow) -> Result<Cluster, RegistryError> {
             .is_some_and(|until| until > OffsetDateTime::now_utc()),
         watch: None,
         max_server_connections: u32::try_from(row.max_server_connections).unwrap_or(1),
+        reserved_servers: 0,
         max_parallel_connects: u32::try_from(row.max_parallel_connects).unwrap_or(1),
         connect_timeout: milliseconds(row.connect_timeout_ms),
         tls: match row.tls.as_str() {

@@ -285,6 +285,7 @@ impl Stage {
             is_paused: false,
             watch: None,
             max_server_connections: 60,
+            reserved_servers: 0,
             max_parallel_connects: 8,
             connect_timeout: Duration::from_secs(10),
             tls: UpstreamTls::Disable,

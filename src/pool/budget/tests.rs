@@ -1,0 +1,103 @@
+//! Places, from hand to hand.
+
+use super::*;
+use crate::tenant::Limits;
+use std::sync::atomic::AtomicBool;
+
+fn account(budget: &Budget, tenant: &str) -> Arc<Account> {
+    budget.account(&TenantId::new(tenant).unwrap(), &Limits::default())
+}
+
+/// Waits for a place, as a client does; true when it has had one.
+fn wait(budget: &Arc<Budget>, tenant: &str) -> (tokio::task::JoinHandle<()>, Arc<AtomicBool>) {
+    let (budget, account) = (Arc::clone(budget), account(budget, tenant));
+    let served = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&served);
+    let task = tokio::spawn(async move {
+        let granted = budget.take(&account, Source::NONE).await;
+        told.store(granted.is_some(), SeqCst);
+    });
+    (task, served)
+}
+
+async fn until_waiting(budget: &Budget, count: usize) {
+    while budget.waiting() != count {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn a_place_comes_back_when_it_is_dropped() {
+    let budget = Arc::new(Budget::new(1, 1));
+    let one = account(&budget, "one");
+    let place = budget.try_take(&one);
+    assert!(place.is_some() && budget.try_take(&one).is_none());
+    drop(place);
+    assert!(budget.try_take(&one).is_some());
+    assert_eq!((budget.used(), one.held()), (0, 0));
+    budget.resize(0);
+    assert!(budget.try_take(&one).is_none());
+}
+
+#[tokio::test]
+async fn a_place_that_is_free_again_goes_to_who_waits_and_to_nobody_else() {
+    let budget = Arc::new(Budget::new(1, 1));
+    let one = account(&budget, "one");
+    let place = budget.try_take(&one);
+    let (task, served) = wait(&budget, "two");
+    until_waiting(&budget, 1).await;
+    assert!(budget.is_scarce());
+    drop(place);
+    assert!(budget.try_take(&one).is_none(), "nobody overtakes");
+    task.await.unwrap();
+    assert!(served.load(SeqCst));
+    assert_eq!(budget.used(), 0);
+    assert!(!budget.is_scarce());
+}
+
+#[tokio::test]
+async fn a_waiter_that_is_gone_gives_its_place_to_the_next() {
+    let budget = Arc::new(Budget::new(1, 1));
+    let place = budget.try_take(&account(&budget, "one"));
+    let (gone, _) = wait(&budget, "two");
+    until_waiting(&budget, 1).await;
+    let (stays, served) = wait(&budget, "three");
+    until_waiting(&budget, 2).await;
+    // Granted, and gone before it knows.
+    drop(place);
+    gone.abort();
+    stays.await.unwrap();
+    assert!(served.load(SeqCst));
+    drop(gone.await);
+    assert_eq!((budget.used(), budget.waiting()), (0, 0));
+}
+
+#[tokio::test]
+async fn who_is_sent_away_waits_no_more() {
+    let budget = Arc::new(Budget::new(1, 1));
+    let place = budget.try_take(&account(&budget, "one"));
+    let (task, served) = wait(&budget, "two");
+    until_waiting(&budget, 1).await;
+    budget.expel(&account(&budget, "two"), Source::NONE);
+    task.await.unwrap();
+    assert!(!served.load(SeqCst) && !budget.is_scarce());
+    drop(place);
+}
+
+#[tokio::test]
+async fn a_server_goes_to_another_tenant_when_its_own_has_had_enough() {
+    let budget = Arc::new(Budget::new(1, 1));
+    let one = account(&budget, "one");
+    let mut place = budget.try_take(&one).unwrap();
+    let (task, served) = wait(&budget, "two");
+    until_waiting(&budget, 1).await;
+    // No idle server is left to be looked for.
+    budget.reclaim();
+    match budget.judge(&mut place, Source::NONE) {
+        Verdict::Move(waiter) => drop(waiter.grant(Grant::Place(place))),
+        _ => panic!("it stays with its tenant"),
+    }
+    task.await.unwrap();
+    assert!(served.load(SeqCst));
+    assert_eq!((budget.used(), one.held()), (0, 0));
+}
