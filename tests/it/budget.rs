@@ -140,10 +140,11 @@ fn an_idle_server_goes_to_who_waits() {
     let tenants = ["one", "two"].map(|id| Tenant::new(id, &place));
     let proxy = shared(2, tenants);
     let mut ones = [proxy.connect("one").login(), proxy.connect("one").login()];
-    ones.iter_mut()
-        .for_each(|client| drop(client.exec("begin")));
-    ones.iter_mut()
-        .for_each(|client| drop(client.exec("commit")));
+    for sql in ["begin", "commit"] {
+        for client in &mut ones {
+            client.exec(sql);
+        }
+    }
     let mut twos = [proxy.connect("two").login(), proxy.connect("two").login()];
     for client in &mut twos {
         client.exec("begin");
