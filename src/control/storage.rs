@@ -105,10 +105,11 @@ impl Control {
     async fn due(&self, pause: Duration) -> Result<BTreeMap<String, Vec<Due>>, ControlError> {
         let query = sqlx::query_as::<_, Due>(
             "SELECT id, tier, cluster, database_name, schema_name FROM pgusher.tenant t
+             LEFT JOIN LATERAL (SELECT measured_at FROM pgusher.usage_storage s
+                 WHERE s.tenant = t.id ORDER BY hour DESC LIMIT 1) last ON true
              WHERE status IN ('active', 'suspended') AND tier IN ('database', 'schema')
-                 AND NOT EXISTS (SELECT FROM pgusher.usage_storage s WHERE s.tenant = t.id
-                     AND s.measured_at > now() - make_interval(secs => $1))
-             LIMIT $2",
+                 AND (measured_at IS NULL OR measured_at <= now() - make_interval(secs => $1))
+             ORDER BY measured_at NULLS FIRST, id LIMIT $2",
         );
         // What another has done a moment ago need not be done again.
         let lately = pause.as_secs_f64() * 0.9;
@@ -139,24 +140,41 @@ impl Control {
             what: format!("the storage of tenants of cluster {cluster:?} can't be measured"),
             source,
         };
-        let measured = ground.sizes(due).await.map_err(upstream)?;
+        let (measured, failed) = ground.sizes(due).await;
         registry::write_storage(&self.registry.pool, &measured, OffsetDateTime::now_utc()).await?;
+        match failed.map(upstream) {
+            Some(error) if measured.is_empty() => return Err(error),
+            Some(error) => {
+                let error = error.with_causes();
+                tracing::warn!(
+                    cluster,
+                    error,
+                    "some tenants' storage can't be measured now"
+                );
+            }
+            None => {}
+        }
         Ok(measured)
     }
 }
 
 impl Ground {
-    /// Bytes by tenant, of those that can be measured.
-    async fn sizes(&self, due: &[Due]) -> Result<Vec<(String, i64)>, Cause> {
+    /// Bytes by tenant, of those that can be measured; and why others can't be, of one database.
+    async fn sizes(&self, due: &[Due]) -> (Vec<(String, i64)>, Option<Cause>) {
+        let mut failed = None;
         let of_tier = |tier| due.iter().filter(move |due| due.tier == tier);
         let databases: Vec<_> = of_tier("database").map(|due| &*due.database_name).collect();
         let mut measured = Vec::with_capacity(due.len());
         if !databases.is_empty() {
-            let sizes = provisioning::database_sizes(&self.admin, &databases).await?;
-            let sizes: BTreeMap<_, _> = sizes.into_iter().collect();
-            let found = of_tier("database")
-                .filter_map(|due| Some((due.id.clone(), *sizes.get(&due.database_name)?)));
-            measured.extend(found);
+            match provisioning::database_sizes(&self.admin, &databases).await {
+                Ok(sizes) => {
+                    let sizes: BTreeMap<_, _> = sizes.into_iter().collect();
+                    let found = of_tier("database")
+                        .filter_map(|due| Some((due.id.clone(), *sizes.get(&due.database_name)?)));
+                    measured.extend(found);
+                }
+                Err(error) => failed = Some(error.into()),
+            }
         }
         let mut by_database = BTreeMap::<&str, Vec<(&str, &str)>>::new();
         for due in of_tier("schema") {
@@ -167,13 +185,17 @@ impl Ground {
         }
         for (database, tenants) in by_database {
             let schemas: Vec<_> = tenants.iter().map(|(schema, _)| *schema).collect();
-            let sizes = provisioning::schema_sizes(&self.admin, database, &schemas).await?;
-            let sizes: BTreeMap<_, _> = sizes.into_iter().collect();
-            let found = tenants
-                .iter()
-                .filter_map(|(schema, id)| Some(((*id).to_owned(), *sizes.get(*schema)?)));
-            measured.extend(found);
+            match provisioning::schema_sizes(&self.admin, database, &schemas).await {
+                Ok(sizes) => {
+                    let sizes: BTreeMap<_, _> = sizes.into_iter().collect();
+                    let found = tenants
+                        .iter()
+                        .filter_map(|(schema, id)| Some(((*id).to_owned(), *sizes.get(*schema)?)));
+                    measured.extend(found);
+                }
+                Err(error) => failed = Some(error.into()),
+            }
         }
-        Ok(measured)
+        (measured, failed)
     }
 }

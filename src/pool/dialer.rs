@@ -148,7 +148,10 @@ impl Dialer {
         if route.slots.is_some() {
             return Err(UpstreamError::Login("slots don't listen"));
         }
-        Self::take(route, Source::NONE, Some(LISTENER_WAIT)).await
+        let mut pooled = Self::take(route, Source::NONE, Some(LISTENER_WAIT)).await?;
+        // It is no turn of anybody's.
+        pooled.place.rests();
+        Ok(pooled)
     }
 
     /// A server that another client has given back, or a new one; waits for it in order.

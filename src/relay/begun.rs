@@ -14,6 +14,9 @@ use crate::{
 /// A longer text is not repeated elsewhere: its transaction stays where it is.
 const TEXT_BYTES_MAX: usize = 512;
 
+/// Nor is more than this, of all that has run.
+const SQL_BYTES_MAX: usize = 2048;
+
 /// What has run of a transaction that nothing has run in.
 #[derive(Debug, Default)]
 pub struct Begun {
@@ -49,7 +52,8 @@ impl Begun {
         self.phase = Phase::Over;
     }
 
-    /// A batch is nothing but this beginning. Does nothing for one that is not worth it.
+    /// A message is nothing but this beginning. Does nothing for one that is not worth it, nor for a batch
+    /// of the extended protocol: what else is in that would have to be repeated, too.
     pub fn begin(&mut self, batch: &[u8], mode: Mode, reads_by_default: bool) {
         let Some(text) = text_of(batch) else {
             return;
@@ -88,8 +92,11 @@ impl Begun {
         self.mode.read_only.unwrap_or(self.reads_by_default) && !self.is_primarys
     }
 
-    /// More is asked of it: `SET TRANSACTION`.
-    fn ask(&mut self, text: &str, mode: Mode) {
+    /// More is asked of it: `SET TRANSACTION`. `false` when that is more than can be repeated.
+    fn ask(&mut self, text: &str, mode: Mode) -> bool {
+        if self.sql.len() + self.next.len() > SQL_BYTES_MAX {
+            return false;
+        }
         if !self.next.is_empty() {
             // Behind a comment, too.
             self.sql.push_str("\n;");
@@ -99,6 +106,7 @@ impl Begun {
         self.next.push_str(text);
         self.mode.read_only = mode.read_only.or(self.mode.read_only);
         self.is_primarys |= is_primarys(mode);
+        true
     }
 }
 
@@ -106,36 +114,16 @@ fn is_primarys(mode: Mode) -> bool {
     mode.read_only == Some(false) || mode.serializable == Some(true)
 }
 
-/// The text of a batch's first message, where it is short and plain.
-fn text_of(batch: &[u8]) -> Option<&str> {
-    let header = peek(batch).ok().flatten()?;
-    let body = batch.get(HEADER_BYTES..header.message_bytes)?;
-    let tail = match header.tag {
-        tag::QUERY => body,
-        tag::PARSE => read::cstr(body)?.1,
-        _ => return None,
-    };
-    let (text, _) = read::cstr(tail)?;
+/// The text of a Query that is here whole, where it is short and plain.
+fn text_of(message: &[u8]) -> Option<&str> {
+    let header = peek(message).ok().flatten()?;
+    let body = message.get(HEADER_BYTES..header.message_bytes)?;
+    if header.tag != tag::QUERY {
+        return None;
+    }
+    let (text, _) = read::cstr(body)?;
     let text = str::from_utf8(text).ok()?;
     (text.len() <= TEXT_BYTES_MAX && text.is_ascii()).then_some(text)
-}
-
-/// How long a batch is that is here whole and runs one statement at most.
-fn batch_bytes(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    let mut parsed = 0;
-    loop {
-        let header = peek(bytes.get(at..)?).ok().flatten()?;
-        at += header.message_bytes;
-        bytes.get(..at)?;
-        match header.tag {
-            tag::QUERY if at == header.message_bytes => return Some(at),
-            tag::SYNC => return Some(at),
-            tag::PARSE if parsed == 0 => parsed += 1,
-            tag::BIND | tag::DESCRIBE | tag::EXECUTE => {}
-            _ => return None,
-        }
-    }
 }
 
 /// Whether a text begins with `SET`.
@@ -182,9 +170,7 @@ impl Relay<'_> {
         if self.server.status != TxStatus::Open || !self.server.replies.is_settled() {
             return None;
         }
-        let bytes = self.client.to_server.unscanned();
-        let batch_bytes = batch_bytes(bytes);
-        let text = text_of(bytes.get(..batch_bytes.unwrap_or(header.message_bytes))?)?;
+        let text = text_of(self.client.to_server.unscanned())?;
         if !sets(text) {
             return None;
         }
@@ -196,11 +182,16 @@ impl Relay<'_> {
         if mode == Mode::default() {
             return None;
         }
-        self.client.begun.ask(text, mode);
+        if !self.client.begun.ask(text, mode) {
+            return None;
+        }
         self.client.begun.phase = Phase::Asked;
         let is_here = matches!(self.reading, Reading::Replica { .. });
-        self.elsewhere = batch_bytes.filter(|_| self.client.begun.is_read() != is_here);
-        self.elsewhere.map(|_bytes| Step::MustWait)
+        if self.client.begun.is_read() == is_here {
+            return None;
+        }
+        self.elsewhere = Some(header.message_bytes);
+        Some(Step::MustWait)
     }
 
     pub(super) fn goes_elsewhere(&self) -> Option<End> {
@@ -253,17 +244,23 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_whole_with_its_sync() {
+    fn a_batch_of_the_extended_protocol_is_not_repeated() {
         let mut bytes = Vec::new();
-        frontend::parse(&mut bytes, b"", b"set transaction read only\0\0\0");
-        assert_eq!(batch_bytes(&bytes), None);
-        assert_eq!(text_of(&bytes), Some("set transaction read only"));
+        frontend::parse(&mut bytes, b"", b"begin\0\0\0");
         bytes.extend_from_slice(frontend::SYNC);
-        let whole = bytes.len();
-        bytes.extend_from_slice(&query("select 1"));
-        assert_eq!(batch_bytes(&bytes), Some(whole));
-        let first = query("select 1");
-        assert_eq!(batch_bytes(&first), Some(first.len()));
-        assert_eq!(batch_bytes(&first[..4]), None);
+        let mut begun = Begun::default();
+        begun.begin(&bytes, READ_ONLY, false);
+        assert_eq!(begun.phase, Phase::Over);
+        assert_eq!(text_of(&query("begin")), Some("begin"));
+        assert_eq!(text_of(&query("begin")[..7]), None);
+    }
+
+    #[test]
+    fn what_is_repeated_has_an_end() {
+        let mut begun = Begun::default();
+        begun.begin(&query("begin"), Mode::default(), false);
+        let long = format!("set transaction read only{}", " ".repeat(400));
+        let count = (0..100).take_while(|_| begun.ask(&long, READ_ONLY)).count();
+        assert!((2..10).contains(&count), "{count}");
     }
 }

@@ -36,7 +36,7 @@ impl Relay<'_> {
             match sent {
                 Poll::Ready(Ok(())) => {}
                 // The server may have said why; its last words are still to be read.
-                Poll::Ready(Err(_)) => self.client.to_server.clear(),
+                Poll::Ready(Err(_)) => self.client.to_server.drop_unsent(),
                 Poll::Pending => return Ok(progress),
             }
             if !is_starved && !self.must_wait() && self.left.is_none() {

@@ -316,7 +316,9 @@ impl Relay<'_> {
         };
         let has_committed = match header.tag {
             tag::COMMAND_COMPLETE => {
-                self.server.status == TxStatus::Idle || self.body(header).starts_with(b"COMMIT")
+                let tag = self.body(header);
+                let begins = tag.starts_with(b"BEGIN") || tag.starts_with(b"START TRANSACTION");
+                self.server.status == TxStatus::Idle && !begins || tag.starts_with(b"COMMIT")
             }
             tag::READY => self.body(header).first() == Some(&b'I'),
             _ => false,

@@ -6,6 +6,7 @@ use super::{Client, Relay, Rest};
 use crate::{
     sessions::{Activity, Order, Pass},
     tenant::PoolMode,
+    upstream::TxStatus,
     wire::{Header, Refusal, backend, tag::frontend as tag},
 };
 use std::{
@@ -84,9 +85,14 @@ impl Relay<'_> {
                 | tag::FUNCTION_CALL
         );
         let handle = &self.client.handle;
-        if self.client.pass.is_some() || !begins || !handle.restraints.is_on() || !self.is_settled()
-        {
+        let is_within = self.server.status != TxStatus::Idle || self.server.replies.needs_sync();
+        if self.client.pass.is_some() || !begins || !handle.restraints.is_on() || is_within {
             return false;
+        }
+        if !self.server.replies.is_settled() {
+            // Behind a Sync, or something of ours, another transaction begins: when that is answered.
+            self.barrier = self.server.replies.owes_ready();
+            return self.barrier;
         }
         // What was meant for the statement before.
         handle.obeyed_cancel();
@@ -124,6 +130,12 @@ impl Relay<'_> {
                 self.client.handle.enter(Activity::Idle);
                 // Of what this pass is for, nothing has.
                 self.has_begun = false;
+            }
+            // Within a message an error can't be told.
+            Err(refusal) if self.client.is_within_message() => {
+                toll.taking = Box::pin(std::future::ready(Err(refusal)));
+                self.toll = Some(toll);
+                return false;
             }
             Err(refusal) => {
                 self.client.handle.obeyed_cancel();

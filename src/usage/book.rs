@@ -15,10 +15,9 @@ pub struct Book(Mutex<HashMap<TenantId, Arc<Meter>>>);
 impl Book {
     /// Counts a session in: by its tenant, and the process id that its client was given.
     pub fn begin(&self, tenant: &TenantId, session: u32, counters: &Arc<Counters>) -> Arc<Meter> {
-        let mut meters = self.0.lock();
-        let meter = meters.entry(tenant.clone()).or_default();
+        let meter = Arc::clone(self.0.lock().entry(tenant.clone()).or_default());
         meter.begin(session, Arc::clone(counters));
-        Arc::clone(meter)
+        meter
     }
 
     /// What was used since this was asked last, for this hour.

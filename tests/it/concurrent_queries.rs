@@ -156,6 +156,26 @@ fn who_waits_too_long_is_told_the_limit_and_goes_on_in_step() {
 }
 
 #[test]
+fn a_session_that_keeps_its_server_gets_around_it_by_nothing_sent_ahead() {
+    let proxy = limited(|tenant| {
+        let tenant = tenant.mode(Mode::Session).set("max_concurrent_queries", 1);
+        tenant.set("query_wait_timeout", "300ms")
+    });
+    let mut holder = proxy.connect("acme").login();
+    let mut other = proxy.connect("acme").login();
+    other.is_in_step();
+    holder.exec("begin");
+    let query = |ahead: Request| ahead.query("select 1");
+    other.send(&query(Request::new().flush()));
+    assert_eq!(code(&other.until_ready()), "53300");
+    other.send(&query(Request::new().sync()));
+    assert_eq!(code(&other.until_ready()), "", "the Sync");
+    assert_eq!(code(&other.until_ready()), "53300");
+    holder.exec("commit");
+    other.is_in_step();
+}
+
+#[test]
 fn no_more_wait_than_may() {
     let proxy = limited(|tenant| {
         tenant

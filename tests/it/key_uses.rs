@@ -127,6 +127,7 @@ fn a_use_while_the_registry_is_down_is_written_when_it_is_back() {
     books.add_cluster(Postgres::shared().endpoint());
     books.add("acme", &Postgres::shared().place());
     books.add_key("acme", "second", "another key");
+    books.are_heard_by(&proxy);
     found(&connect(&proxy, KEY)).is_in_step();
     postgres.stop();
     eventually("the proxy has noticed", || {

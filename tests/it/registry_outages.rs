@@ -14,6 +14,7 @@ fn acme() -> (Postgres, Books, Proxy, Place) {
     books.add_cluster(Postgres::shared().endpoint());
     let place = Postgres::shared().place();
     books.add("acme", &place);
+    books.are_heard_by(&proxy);
     (postgres, books, proxy, place)
 }
 

@@ -208,6 +208,7 @@ fn while_the_registry_is_down_it_is_counted_and_written_when_it_is_back() {
     let mut proxy = books.proxy().set_usage("flush_interval", SOON).start();
     books.add_cluster(Postgres::shared().endpoint());
     books.add("acme", &Postgres::shared().place());
+    books.are_heard_by(&proxy);
     let mut client = found(&proxy);
     query(&mut client, 3);
     eventually("it is written", || kept(&books, "queries") == 3);
@@ -320,12 +321,13 @@ fn the_command_tells_it_by_days_and_hours_and_the_api_by_the_month() {
         "{}",
         nobody.err
     );
-    the_api_tells_the_month(&books, &proxy);
+    the_api_tells_the_month(&proxy);
 }
 
-fn the_api_tells_the_month(books: &Books, proxy: &Proxy) {
+fn the_api_tells_the_month(proxy: &Proxy) {
     let http = http(proxy);
-    let month = kept_this_month(books);
+    // What stands under its name from before it was made is not its own.
+    let month = 10;
     let quotas = http.get("/api/tenants/acme/quota").ok(200);
     let quotas = quotas["quotas"].as_array().unwrap().iter();
     let current = |name: &str| {
@@ -348,12 +350,6 @@ fn the_api_tells_the_month(books: &Books, proxy: &Proxy) {
             (&json!(month), &json!(8))
         );
     }
-}
-
-fn kept_this_month(books: &Books) -> i64 {
-    let sql = "select sum(queries)::bigint from pgusher.usage_hourly \
-               where tenant = 'acme' and hour >= date_trunc('month', now(), 'UTC')";
-    books.admin().value(sql).parse().unwrap()
 }
 
 #[test]

@@ -185,7 +185,14 @@ impl Budget {
     /// What becomes of a server that comes back; its use is paid.
     pub(super) fn judge(&self, place: &mut Place, source: Source) -> Verdict {
         let mut ledger = self.ledger.lock();
-        Self::pay(&mut ledger, place);
+        let verdict = self.judge_by(&mut ledger, place, source);
+        // Who waited last may have been served by it.
+        self.note_scarcity(&mut ledger);
+        verdict
+    }
+
+    fn judge_by(&self, ledger: &mut Ledger, place: &mut Place, source: Source) -> Verdict {
+        Self::pay(ledger, place);
         if self.used() > self.max() {
             return Verdict::Close;
         }
@@ -214,12 +221,11 @@ impl Budget {
                     None => return Verdict::Keep,
                 }
             }
-            if is_promised || !waits && account.held() <= self.share(&mut ledger, account) {
+            if is_promised || !waits && account.held() <= self.share(ledger, account) {
                 // Who looks after idle servers takes it when it is not used for a while.
-                ledger.is_exhausted = false;
                 return Verdict::Keep;
             }
-            if !ledger.is_exhausted {
+            if !waits && !ledger.is_exhausted {
                 // There may be one that is idle for longer.
                 return Verdict::Keep;
             }

@@ -32,6 +32,10 @@ pub(in crate::pool) trait Spare: Send + Sync {
     fn close_oldest(&self) -> bool;
 }
 
+/// Whether a server has been idle for long enough, how much more its tenant has than its share, and for how
+/// long it was idle.
+type Rank = (bool, i64, Duration);
+
 /// All pools that may have some.
 #[derive(Default)]
 pub(super) struct Spares(Mutex<Vec<Weak<dyn Spare>>>);
@@ -72,47 +76,61 @@ impl Drop for Looking {
 impl Budget {
     /// Closes an idle server for who waits, if there may be one.
     pub(in crate::pool) fn reclaim(&self) {
-        if !self.ledger().is_exhausted {
+        let ledger = self.ledger();
+        let is_wanted = ledger.turns.waiting() > 0 || self.used() > self.max();
+        let may_be = is_wanted && !ledger.is_exhausted;
+        drop(ledger);
+        if may_be {
             self.reclaim_one();
         }
     }
 
     /// Closes the idle server that its tenant can best do without; whether there was one.
     pub(super) fn reclaim_one(&self) -> bool {
-        let is_over = self.used() > self.max();
-        let mut found = None;
-        let mut has_more = false;
-        for pool in self.spares.all() {
-            let Some(age) = pool.oldest_idle() else {
-                continue;
-            };
-            let is_aged = age >= AGE_MIN;
-            let surplus = match pool.account() {
-                Some(account) if !is_over => {
-                    let held = account.held();
-                    if held <= account.guaranteed() {
-                        continue;
-                    }
-                    let share = self.share(&mut self.ledger(), &account);
-                    if !is_aged && held <= share {
-                        has_more = true;
-                        continue;
-                    }
-                    i64::from(held) - i64::from(share)
-                }
-                Some(account) => i64::from(account.held()) - i64::from(account.guaranteed()),
-                None => i64::MAX,
-            };
-            let rank = (is_aged, surplus, age);
-            if found.as_ref().is_none_or(|(best, _)| rank > *best) {
-                found = Some((rank, pool));
-            }
-        }
-        let closed = found.is_some_and(|(_, pool)| pool.close_oldest());
-        if !closed && !has_more {
-            self.ledger().is_exhausted = true;
-        }
+        let best = self.spare().into_iter().max_by_key(|(rank, _)| *rank);
+        let closed = best.is_some_and(|(_, pool)| pool.close_oldest());
+        // What comes back from now on is judged; what is too young is looked after.
+        self.ledger().is_exhausted = !closed;
         closed
+    }
+
+    /// Closes up to so many, at most one of each pool.
+    fn reclaim_some(&self, count: usize) {
+        let mut spare = self.spare();
+        spare.sort_unstable_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+        for (_, pool) in spare.into_iter().take(count) {
+            pool.close_oldest();
+        }
+    }
+
+    /// The pools with an idle server that can be taken, and how well they can do without.
+    fn spare(&self) -> Vec<(Rank, Arc<dyn Spare>)> {
+        let pools = self.spares.all().into_iter();
+        pools
+            .filter_map(|pool| Some((self.rank(&*pool)?, pool)))
+            .collect()
+    }
+
+    fn rank(&self, pool: &dyn Spare) -> Option<Rank> {
+        let age = pool.oldest_idle()?;
+        let is_aged = age >= AGE_MIN;
+        let surplus = match pool.account() {
+            Some(account) if self.used() <= self.max() => {
+                let held = account.held();
+                // One that waits for another of its pools can do without this one.
+                if held <= account.guaranteed() && !account.is_waiting() {
+                    return None;
+                }
+                let share = self.share(&mut self.ledger(), &account);
+                if !is_aged && held <= share {
+                    return None;
+                }
+                i64::from(held) - i64::from(share)
+            }
+            Some(account) => i64::from(account.held()) - i64::from(account.guaranteed()),
+            None => i64::MAX,
+        };
+        Some((is_aged, surplus, age))
     }
 
     /// Has idle servers looked after as long as somebody waits: those that are too young now.
@@ -137,11 +155,7 @@ impl Budget {
                     looking.is_told();
                     return;
                 };
-                for _ in 0..wanted {
-                    if !budget.reclaim_one() {
-                        break;
-                    }
-                }
+                budget.reclaim_some(wanted);
                 pause = LOOK_INTERVAL.max(began.elapsed() * LOOK_PART);
             }
         });

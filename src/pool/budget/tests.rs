@@ -101,3 +101,41 @@ async fn a_server_goes_to_another_tenant_when_its_own_has_had_enough() {
     assert!(served.load(SeqCst));
     assert_eq!((budget.used(), one.held()), (0, 0));
 }
+
+#[tokio::test]
+async fn nothing_is_scarce_any_more_when_the_last_that_waited_is_served() {
+    let budget = Arc::new(Budget::new(1, 1));
+    let one = account(&budget, "one");
+    let mut place = budget.try_take(&one).unwrap();
+    let (task, served) = wait(&budget, "one");
+    until_waiting(&budget, 1).await;
+    match budget.judge(&mut place, Source::NONE) {
+        Verdict::Hand(waiter) => drop(waiter.grant(Grant::Place(place))),
+        _ => panic!("nobody else waits"),
+    }
+    assert!(!budget.is_scarce());
+    task.await.unwrap();
+    assert!(served.load(SeqCst));
+}
+
+#[tokio::test]
+async fn a_tenant_that_waits_does_not_keep_a_server_idle() {
+    let budget = Arc::new(Budget::new(1, 1));
+    let one = account(&budget, "one");
+    let mut place = budget.try_take(&one).unwrap();
+    let (other, _) = wait(&budget, "two");
+    until_waiting(&budget, 1).await;
+    let (own, _) = wait(&budget, "one");
+    until_waiting(&budget, 2).await;
+    // There may be idle ones that were not looked for yet.
+    budget.ledger().is_exhausted = false;
+    match budget.judge(&mut place, Source::NONE) {
+        Verdict::Hand(waiter) | Verdict::Move(waiter) => {
+            drop(waiter.grant(Grant::Place(place)));
+        }
+        Verdict::Keep | Verdict::Close => panic!("it stands idle while two wait"),
+    }
+    other.await.unwrap();
+    own.await.unwrap();
+    assert_eq!((budget.used(), budget.waiting()), (0, 0));
+}

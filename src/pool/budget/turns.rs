@@ -144,13 +144,15 @@ impl<W> Turns<W> {
 
     /// Notes what a tenant's turn cost in the end.
     pub(super) fn charge(&mut self, party: Party, cost: Cost) {
-        let limit = self.clock.saturating_add(units(DEBT_MAX, 1));
+        let clock = self.clock;
+        let limit = clock.saturating_add(units(DEBT_MAX, 1));
         self.take_out(party.id);
         let entry = self.entry(party);
         let paid = units(cost.expected, entry.weight);
         let due = units(cost.actual, entry.weight);
         entry.used = entry.used.saturating_sub(paid).saturating_add(due);
-        entry.used = entry.used.min(limit);
+        // What was cut off its debt is not paid back.
+        entry.used = entry.used.clamp(clock, limit);
         entry.expected = (entry.expected * 7 + cost.actual.min(DEBT_MAX)) / 8;
         self.put_in(party.id);
     }

@@ -1,8 +1,8 @@
 //! A registry of the test's own, and what stands in it.
 
 use super::{
-    Client, Place, Postgres, Proxy, ProxyFile, place::ROLE_PASSWORD, postgres::Endpoint,
-    proxy::Builder, proxy_file::KEY, scram,
+    Client, Connect, Place, Postgres, Proxy, ProxyFile, eventually, place::ROLE_PASSWORD,
+    postgres::Endpoint, proxy::Builder, proxy_file::KEY, scram,
 };
 use pgusher::crypto::{Keyring, Purpose};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -79,6 +79,17 @@ impl Books {
         let sql = self.row(id, place.database_name(), place.role());
         let key = key_row(id, id, KEY);
         self.admin().exec(&format!("begin; {sql}; {key}; commit"));
+    }
+
+    /// Returns when a proxy has heard of all that was entered: what it loads from then on it need not ask
+    /// for again.
+    pub fn are_heard_by(&self, proxy: &Proxy) {
+        let marker = format!("marker{}", next());
+        let connect = Connect::to(proxy.address()).user(&marker).password(KEY);
+        // That there is none is remembered until it hears of one.
+        assert_eq!(connect.refused().code(), "28P01");
+        self.add(&marker, &Postgres::shared().place());
+        eventually("the proxy has heard", || connect.try_login().is_ok());
     }
 
     /// Enters many tenants who have no place, and tells nobody.
