@@ -189,7 +189,7 @@ impl Session {
                 Done::Ended(self.end(&order.refusal(), "told to end"))
             }
             // It takes itself to be in a transaction.
-            error if self.client.begun.has_moved() => {
+            error if self.client.begun.was_asked_more() => {
                 Done::Ended(self.end(&error.refusal(), "no server"))
             }
             error => {
@@ -250,7 +250,7 @@ impl Session {
                 Err(RelayError::Settings { is_unsent: true })
                     if self.settings_failures < SETTINGS_TRIES_MAX
                         && pin.is_none()
-                        && !self.client.begun.has_moved() =>
+                        && !self.client.begun.was_asked_more() =>
                 {
                     self.settings_failures += 1;
                     self.client.to_client.drop_unscanned();

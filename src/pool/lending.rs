@@ -20,7 +20,7 @@ use std::{
 const WAIT_MAX: Duration = Duration::from_hours(1);
 
 /// While all of a database's slots are just being closed: so long until the next try.
-const BUDGET_RETRY: Duration = Duration::from_millis(50);
+const SLOT_RETRY: Duration = Duration::from_millis(50);
 
 /// While a cluster has no primary that answers: at most so long until the next try.
 const FAILOVER_RETRY: Duration = Duration::from_millis(50);
@@ -137,7 +137,7 @@ impl TenantPool {
                 Err(PoolError::Backend(UpstreamError::Budget)) => {
                     // The pool inside is another, or slots are just being closed.
                     if Arc::ptr_eq(&self.inside.load(), &asked) {
-                        tokio::time::sleep(BUDGET_RETRY).await;
+                        tokio::time::sleep(SLOT_RETRY).await;
                     }
                 }
                 Err(PoolError::Backend(error)) if may_hold(&error, &asked) => {

@@ -20,7 +20,7 @@ const SQL_BYTES_MAX: usize = 2048;
 /// What has run of a transaction that nothing has run in.
 #[derive(Debug, Default)]
 pub struct Begun {
-    /// Its beginning, as it runs wherever it goes.
+    /// What has been answered of it: its beginning, and each `SET TRANSACTION` but the last.
     sql: String,
     /// What is being asked of it, and is not answered yet.
     next: String,
@@ -81,8 +81,9 @@ impl Begun {
         self.phase = Phase::Moves;
     }
 
-    /// Whether its server was not the first that it began on.
-    pub fn has_moved(&self) -> bool {
+    /// Whether more was asked of it than its beginning. Where no server is lent, that is because another
+    /// one was to go on with it.
+    pub fn was_asked_more(&self) -> bool {
         self.phase != Phase::Over && !self.next.is_empty()
     }
 
@@ -218,9 +219,9 @@ mod tests {
     fn what_is_asked_later_counts() {
         let mut begun = Begun::default();
         begun.begin(&query("begin"), Mode::default(), false);
-        assert!(!begun.is_read() && !begun.has_moved());
+        assert!(!begun.is_read() && !begun.was_asked_more());
         begun.ask("set transaction read only", READ_ONLY);
-        assert!(begun.is_read() && begun.has_moved());
+        assert!(begun.is_read() && begun.was_asked_more());
         assert_eq!(begun.sql, "begin", "what is on its way is not repeated");
         let serializable = Mode {
             read_only: None,

@@ -245,7 +245,7 @@ pub struct Relay<'a> {
     prepared_max: usize,
     reading: &'a Reading,
     held: reading::Held,
-    /// The batch that says that another server is to have the transaction, in bytes.
+    /// The message that says that another server is to have the transaction, in bytes.
     elsewhere: Option<usize>,
     server_explained: bool,
     client_is_gone: bool,

@@ -1,12 +1,13 @@
 //! The server connections of a cluster, shared by tenants that want more than there are.
 
-use crate::harness::{
-    Client, DEADLINE, Postgres, Proxy, Request, Tenant, eventually,
-    frames::{code, firsts},
+use crate::{
+    harness::{
+        Client, Postgres, Proxy, Request, Tenant, eventually,
+        frames::{code, firsts},
+    },
+    pin_limits::{metrics, sum},
 };
 use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
     sync::{
         Arc,
         atomic::{
@@ -19,15 +20,7 @@ use std::{
 
 /// A metric's sum over its labels.
 fn metric(proxy: &Proxy, name: &str) -> f64 {
-    let mut socket = TcpStream::connect(("127.0.0.1", proxy.admin_port())).unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    socket.write_all(request.as_bytes()).unwrap();
-    let mut text = String::new();
-    socket.read_to_string(&mut text).unwrap();
-    let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
-    let ours = samples.filter(|(series, _)| series.split('{').next() == Some(name));
-    ours.map(|(_, value)| value.parse::<f64>().unwrap()).sum()
+    sum(&metrics(proxy), name, "")
 }
 
 /// Tenants of a budget; all are in one place, so that all their servers can be counted together.

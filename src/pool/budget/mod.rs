@@ -59,7 +59,8 @@ struct Ledger {
     turns: Turns<Waiter>,
     /// Since when places are scarce, or have not been.
     since: Instant,
-    /// No idle server can be taken from anybody, until one comes back.
+    /// When it was looked last, since places are scarce, no idle server could be taken from anybody. Those
+    /// that are left idle later are found by who looks after them.
     is_exhausted: bool,
     /// Somebody looks after idle servers.
     is_swept: bool,
