@@ -46,6 +46,9 @@ pub(crate) struct Args {
     /// Client counts of the throughput and syscalls cases
     #[arg(long, value_delimiter = ',', default_value = "1,16,64")]
     pub(crate) clients: Vec<u32>,
+    /// Lines for pgusher's cluster in the neighbour and fair cases, such as "max_running_statements = 4"
+    #[arg(long, default_value = "")]
+    pub(crate) cluster: String,
     /// Given by cargo
     #[arg(long, hide = true)]
     pub(crate) bench: bool,
@@ -68,6 +71,12 @@ pub(crate) enum Case {
     Tenants,
     /// A quiet tenant beside a flooding one
     Neighbour,
+    /// Tenants that all want more than there is: Jain's index of what each gets
+    Fair,
+    /// Ten thousand tenants with a client each, over fifty servers
+    Crowd,
+    /// CPU per transaction with all limits on, against off
+    Limits,
     /// Clients with eight settings each, on servers that they share
     Settings,
     /// Clients with 500 prepared statements each, on servers that they share

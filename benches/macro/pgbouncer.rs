@@ -77,7 +77,7 @@ fn config(setup: &Setup, server_port: u16, port: u16, users: &Path) -> Result<St
          max_client_conn = 12000\nserver_tls_sslmode = disable\n\
          log_connections = 0\nlog_disconnections = 0\n",
         users.display(),
-        setup.pool_size,
+        setup.pgbouncer_pool_size.unwrap_or(setup.pool_size),
         setup.pgbouncer_statements,
     )?;
     if let Some(made) = &setup.certificate {

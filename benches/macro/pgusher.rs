@@ -57,7 +57,8 @@ fn config(setup: &Setup, server_port: u16, port: u16) -> Result<String> {
     write!(
         toml,
         "\n[[clusters]]\nname = \"main\"\nprimary = \"postgres://127.0.0.1:{server_port}\"\n\
-         max_server_connections = 150\n"
+         max_server_connections = {}\n{}",
+        setup.server_budget, setup.cluster_lines
     )?;
     for tenant in &setup.tenants {
         write!(
@@ -65,8 +66,8 @@ fn config(setup: &Setup, server_port: u16, port: u16) -> Result<String> {
             "\n[[tenants]]\nid = \"{}\"\ncluster = \"main\"\ntier = \"database\"\n\
              database = \"bench\"\nrole = \"bench\"\npool_mode = \"transaction\"\n\
              pool_size = {}\nmax_client_connections = 12000\n\
-             keys = [{{ verifier = \"{}\" }}]\n",
-            tenant.id, setup.pool_size, tenant.verifier
+             {}keys = [{{ verifier = \"{}\" }}]\n",
+            tenant.id, setup.pool_size, tenant.lines, tenant.verifier
         )?;
     }
     Ok(toml)

@@ -40,6 +40,8 @@ impl Kind {
 pub(crate) struct Tenant {
     pub(crate) id: String,
     pub(crate) verifier: String,
+    /// More lines for pgusher.
+    pub(crate) lines: String,
 }
 
 /// What a case wants of a proxy.
@@ -52,6 +54,12 @@ pub(crate) struct Setup {
     pub(crate) certificate: Option<Certificate>,
     /// Servers per tenant.
     pub(crate) pool_size: usize,
+    /// The same in PgBouncer, which has no limit of all tenants' servers; `None`: the same.
+    pub(crate) pgbouncer_pool_size: Option<usize>,
+    /// Servers of all tenants in pgusher.
+    pub(crate) server_budget: usize,
+    /// More lines for pgusher's cluster.
+    pub(crate) cluster_lines: String,
     /// Prepared statements per server in PgBouncer; pgusher keeps its default.
     pub(crate) pgbouncer_statements: usize,
 }
@@ -68,14 +76,27 @@ impl Setup {
         let tenant = |id: &&str| Tenant {
             id: (*id).to_owned(),
             verifier: credential.verifier(),
+            lines: String::new(),
         };
         Self {
             tenants: ids.iter().map(tenant).collect(),
             credential,
             certificate: None,
             pool_size: POOL_SIZE,
+            pgbouncer_pool_size: None,
+            server_budget: 150,
+            cluster_lines: String::new(),
             pgbouncer_statements: 200,
         }
+    }
+
+    /// Adds lines for pgusher's configuration of a tenant.
+    pub(crate) fn tell(mut self, tenant: &str, lines: &str) -> Self {
+        let mut tenants = self.tenants.iter_mut();
+        if let Some(tenant) = tenants.find(|known| known.id == tenant) {
+            tenant.lines.push_str(lines);
+        }
+        self
     }
 
     /// The tenant that works.

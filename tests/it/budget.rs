@@ -129,6 +129,32 @@ fn what_is_guaranteed_is_not_taken() {
 }
 
 #[test]
+fn what_is_guaranteed_is_kept_free_of_transactions_that_never_end() {
+    let place = Postgres::shared().place();
+    let promised = Tenant::new("promised", &place).set("guaranteed_servers", 2);
+    let flood = Tenant::new("flood", &place).pool_size(20);
+    let proxy = shared(4, [promised, flood]);
+    let mut promised = [(); 2].map(|()| proxy.connect("promised").login());
+    promised[0].exec("select 1");
+    let mut idle: Vec<_> = (0..6).map(|_| proxy.connect("flood").login()).collect();
+    for client in &mut idle {
+        client.send(&Request::new().query("begin"));
+    }
+    eventually("the others wait", || {
+        metric(&proxy, "pgusher_budget_waiting") > 3.5
+    });
+    // Two stand in their transactions, and stay there.
+    for client in &mut promised {
+        client.exec("begin");
+    }
+    for client in &mut promised {
+        client.exec("commit");
+    }
+    // None of theirs is taken while they don't need it.
+    assert!(metric(&proxy, "pgusher_budget_waiting") > 3.5);
+}
+
+#[test]
 fn an_idle_server_goes_to_who_waits() {
     let place = Postgres::shared().place();
     let tenants = ["one", "two"].map(|id| Tenant::new(id, &place));

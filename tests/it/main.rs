@@ -31,6 +31,7 @@ mod big;
 mod budget;
 mod cancel;
 mod changed_columns;
+mod churn;
 mod cluster_links;
 mod cluster_pause;
 mod cluster_reports;

@@ -1,7 +1,11 @@
 //! The cases: each starts its own proxies, measures them in turns, and leaves nothing behind.
 
 mod bulk;
+mod crowd;
+mod fair;
+mod floods;
 mod idle;
+mod limits;
 mod login;
 mod neighbour;
 mod settings;
@@ -26,6 +30,9 @@ pub(crate) fn run(case: Case, stage: &Stage, report: &mut Report) {
         Case::Bulk => bulk::run(stage, report),
         Case::Tenants => tenants::run(stage, report),
         Case::Neighbour => neighbour::run(stage, report),
+        Case::Fair => fair::run(stage, report),
+        Case::Crowd => crowd::run(stage, report),
+        Case::Limits => limits::run(stage, report),
         Case::Settings => settings::run(stage, report),
         Case::Statements => statements::run(stage, report),
         Case::Slots => slots::run(stage, report),

@@ -1,14 +1,17 @@
 //! A quiet tenant beside one that floods the same PostgreSQL: fair is what the quiet one doesn't
-//! notice.
+//! notice. Both proxies have as many servers: pgusher for all tenants together, with some kept for the
+//! quiet one, PgBouncer half of them for each.
 
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 
+use super::floods::Flood;
 use crate::args::Case;
 use crate::figure::Sample;
 use crate::lineup::Lineup;
 use crate::pgbench::{Load, Mode, Script};
+use crate::process::pause;
 use crate::proxy::{Proxy, Setup};
 use crate::report::Report;
 use crate::stage::Stage;
@@ -18,9 +21,12 @@ use crate::wire::Client;
 /// Point selects of the quiet tenant, per second.
 const QUIET_RATE: u32 = 50;
 const QUIET_CLIENTS: u32 = 4;
-const FLOOD_CLIENTS: u32 = 64;
 /// CPU time of one of the flood's slow queries, alone on a core.
 const SLOW_QUERY_MS: f64 = 20.0;
+/// Servers of both tenants together.
+const SERVERS: usize = 20;
+/// Until what a flood has left is gone.
+const REST: Duration = Duration::from_secs(1);
 
 pub(super) fn run(stage: &Stage, report: &mut Report) {
     let slow = match slow_query(stage) {
@@ -29,11 +35,24 @@ pub(super) fn run(stage: &Stage, report: &mut Report) {
     };
     println!("  a slow query is: {slow}");
     let floods = [
-        ("20 ms queries", Script::Sql(slow)),
-        ("point selects", Script::PointSelect),
-        ("20 ms sleeps", Script::Sql("SELECT pg_sleep(0.02);".into())),
+        ("20 ms queries", Flood::Queries(Script::Sql(slow))),
+        ("point selects", Flood::Queries(Script::PointSelect)),
+        (
+            "20 ms sleeps",
+            Flood::Queries(Script::Sql("SELECT pg_sleep(0.02);".into())),
+        ),
+        ("a login storm", Flood::Logins),
+        ("COPYs of 250 MB", Flood::Copies),
+        ("idle transactions", Flood::IdleTransactions),
+        ("clients that don't read", Flood::Deaf),
     ];
-    let setup = Setup::with_tenants(&["quiet", "flood"]);
+    let setup = Setup {
+        pgbouncer_pool_size: Some(SERVERS / 2),
+        server_budget: SERVERS,
+        cluster_lines: format!("{}\n", stage.args.cluster),
+        ..Setup::with_tenants(&["quiet", "flood"])
+    };
+    let setup = setup.tell("quiet", &format!("guaranteed_servers = {QUIET_CLIENTS}\n"));
     let mut lineup = Lineup::start(Case::Neighbour, &setup, stage, report);
     for _ in 0..stage.sizes.slow_rounds {
         lineup.each(report, "quiet tenant", |proxy| {
@@ -42,28 +61,28 @@ pub(super) fn run(stage: &Stage, report: &mut Report) {
     }
 }
 
-fn measure(proxy: &Proxy, stage: &Stage, floods: &[(&str, Script)]) -> Result<Vec<Sample>> {
-    let alone = quiet(proxy, stage)?;
-    let mut samples = named("quiet tenant alone", alone);
-    for (name, script) in floods {
-        let flood = Load {
-            script: script.clone(),
-            mode: Mode::Simple,
-            clients: FLOOD_CLIENTS,
-            rate: None,
-            // Ended by dropping it.
-            seconds: 600,
-        };
-        let mut flood = flood.start(proxy, "flood", stage)?;
-        flood.wait_until_busy()?;
-        let beside = quiet(proxy, stage)?;
-        drop(flood);
+fn measure(proxy: &Proxy, stage: &Stage, floods: &[(&str, Flood)]) -> Result<Vec<Sample>> {
+    let mut samples = Vec::new();
+    for (name, flood) in floods {
+        // Right before, as what a machine has to give changes within seconds.
+        let alone = quiet(proxy, stage)?;
+        samples.extend(named("quiet tenant alone", alone));
         let label = format!("quiet tenant beside {name}");
+        // Some longer than the quiet tenant works.
+        let seconds = stage.sizes.quiet_seconds + 4;
+        let flowing = flood.start((proxy, "flood"), seconds, stage)?;
+        let from = SystemTime::now();
+        let beside = quiet(proxy, stage);
+        if let Some(rate) = flowing.end(from)? {
+            samples.push(Sample::new(format!("{name}: flood's rate"), "tps", rate));
+        }
+        let beside = beside?;
         samples.extend(named(&label, beside));
         for (share, (beside, alone)) in ["p50", "p99"].iter().zip(beside.iter().zip(alone)) {
             let name = format!("{label}: {share} against alone");
             samples.push(Sample::new(name, "×", beside / alone));
         }
+        pause(REST);
     }
     Ok(samples)
 }

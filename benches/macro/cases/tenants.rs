@@ -60,6 +60,7 @@ fn with_strangers(mut setup: Setup, count: usize) -> Setup {
     let strangers = (1..count).map(|number| Tenant {
         id: format!("stranger{number:05}"),
         verifier: random_verifier(),
+        lines: String::new(),
     });
     setup.tenants.extend(strangers);
     setup

@@ -7,29 +7,75 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::SeqCst},
     },
 };
+
+/// Places that are promised to tenants and that they don't have.
+#[derive(Debug, Clone, Default)]
+struct Owed(Arc<AtomicI64>);
+
+impl Owed {
+    fn changed(&self, before: Stock, after: Stock) {
+        let change = i64::from(after.missing()) - i64::from(before.missing());
+        if change != 0 {
+            self.0.fetch_add(change, SeqCst);
+        }
+    }
+}
+
+/// What a tenant is promised and what it has, in one word: each change knows what it changed.
+#[derive(Debug, Clone, Copy)]
+struct Stock {
+    guaranteed: u32,
+    held: u32,
+}
+
+impl Stock {
+    fn missing(self) -> u32 {
+        self.guaranteed.saturating_sub(self.held)
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.guaranteed) << 32 | u64::from(self.held)
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the lower half of the word"
+    )]
+    fn unpack(word: u64) -> Self {
+        Self {
+            guaranteed: (word >> 32) as u32,
+            held: word as u32,
+        }
+    }
+}
 
 /// A tenant's part in a budget: what it is promised, and what it has.
 #[derive(Debug)]
 pub(in crate::pool) struct Account {
     id: u64,
     weight: AtomicU32,
-    guaranteed: AtomicU32,
-    held: AtomicU32,
+    stock: AtomicU64,
+    owed: Owed,
     waiting: AtomicU32,
 }
 
 impl Account {
     /// Places that it has, of idle servers included.
     pub(super) fn held(&self) -> u32 {
-        self.held.load(SeqCst)
+        self.stock().held
     }
 
     /// Places that nobody takes from it.
     pub(super) fn guaranteed(&self) -> u32 {
-        self.guaranteed.load(SeqCst)
+        self.stock().guaranteed
+    }
+
+    /// Whether it has less than it is promised.
+    pub(super) fn is_short(&self) -> bool {
+        self.stock().missing() > 0
     }
 
     /// Whether one of its clients waits for a place.
@@ -46,11 +92,29 @@ impl Account {
     }
 
     pub(super) fn gains(&self) {
-        self.held.fetch_add(1, SeqCst);
+        self.change(|stock| Stock {
+            held: stock.held + 1,
+            ..stock
+        });
     }
 
     pub(super) fn loses(&self) {
-        self.held.fetch_sub(1, SeqCst);
+        self.change(|stock| Stock {
+            held: stock.held.saturating_sub(1),
+            ..stock
+        });
+    }
+
+    fn stock(&self) -> Stock {
+        Stock::unpack(self.stock.load(SeqCst))
+    }
+
+    fn change(&self, change: impl Fn(Stock) -> Stock) {
+        let next = |word| Some(change(Stock::unpack(word)).pack());
+        if let Ok(before) = self.stock.fetch_update(SeqCst, SeqCst, next) {
+            let before = Stock::unpack(before);
+            self.owed.changed(before, change(before));
+        }
     }
 
     pub(super) fn begins_to_wait(&self) {
@@ -71,7 +135,20 @@ impl Account {
 
     fn follow(&self, limits: &Limits) {
         self.weight.store(limits.weight.max(1), SeqCst);
-        self.guaranteed.store(limits.guaranteed_servers, SeqCst);
+        self.change(|stock| Stock {
+            guaranteed: limits.guaranteed_servers,
+            ..stock
+        });
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        // Nothing is kept for who is gone.
+        self.change(|stock| Stock {
+            guaranteed: 0,
+            ..stock
+        });
     }
 }
 
@@ -80,6 +157,7 @@ impl Account {
 pub(super) struct Accounts {
     by_tenant: Mutex<HashMap<TenantId, Weak<Account>>>,
     next_id: AtomicU64,
+    owed: Owed,
 }
 
 impl Accounts {
@@ -95,13 +173,20 @@ impl Accounts {
         }
         let account = Arc::new(Account {
             id: self.next_id.fetch_add(1, SeqCst),
-            weight: AtomicU32::new(limits.weight.max(1)),
-            guaranteed: AtomicU32::new(limits.guaranteed_servers),
-            held: AtomicU32::new(0),
+            weight: AtomicU32::new(1),
+            stock: AtomicU64::new(0),
+            owed: self.owed.clone(),
             waiting: AtomicU32::new(0),
         });
+        account.follow(limits);
         all.insert(tenant.clone(), Arc::downgrade(&account));
         account
+    }
+
+    /// Places that are promised to tenants and that they don't have.
+    pub(super) fn owed(&self) -> u32 {
+        // Below none for a moment, while two change.
+        u32::try_from(self.owed.0.load(SeqCst).max(0)).unwrap_or(u32::MAX)
     }
 
     /// The weights of all that have or want a place.

@@ -36,7 +36,7 @@ use turns::{Cost, Turns};
 /// Connects at the same time, where the cluster says nothing usable.
 const CONNECTS_MIN: usize = 1;
 
-/// In `used`: somebody waits, or more is in use than may be.
+/// In `used`: somebody waits, or more is in use than may be, with what is promised.
 const SCARCE: u32 = 1 << 31;
 
 /// Weights of all tenants are summed up again after so long.
@@ -139,20 +139,38 @@ impl Budget {
     }
 
     /// A tenant's account, with these limits from now on.
-    pub(super) fn account(&self, tenant: &TenantId, limits: &Limits) -> Arc<Account> {
-        self.accounts.of(tenant, limits)
+    pub(super) fn account(self: &Arc<Self>, tenant: &TenantId, limits: &Limits) -> Arc<Account> {
+        let account = self.accounts.of(tenant, limits);
+        if account.is_short() && !self.is_scarce() && self.over() > 0 {
+            self.settle();
+            self.reclaim_one();
+            self.look_after();
+        }
+        account
+    }
+
+    /// How many more are in use than may be, with those that are promised and not taken.
+    fn over(&self) -> u32 {
+        let max = self.max();
+        // Whatever is promised, one is left for the others.
+        let owed = self.accounts.owed().min(max.saturating_sub(1));
+        self.used().saturating_add(owed).saturating_sub(max)
     }
 
     /// Takes a place, if there is one and nobody waits for it.
     pub(super) fn try_take(self: &Arc<Self>, account: &Arc<Account>) -> Option<Place> {
-        let max = self.max();
+        let mut max = self.max();
+        if !account.is_short() {
+            // The rest is kept for others.
+            max -= self.accounts.owed().min(max.saturating_sub(1));
+        }
         let take = |used: u32| (used < max).then_some(used + 1);
         // A used-up budget that somebody waits for is beyond every maximum.
         let taken = self.used.fetch_update(SeqCst, SeqCst, take);
         taken.ok().map(|_| Place::new(self, account))
     }
 
-    /// Whether somebody waits for a place, or more are in use than there are.
+    /// Whether somebody waits for a place, or more are in use than there are, less what is promised.
     #[inline]
     pub(super) fn is_scarce(&self) -> bool {
         self.used.load(SeqCst) & SCARCE != 0
@@ -160,7 +178,8 @@ impl Budget {
 
     /// Whether a place can be had without waiting.
     pub(super) fn has_room(&self) -> bool {
-        self.used.load(SeqCst) < self.max()
+        let used = self.used.load(SeqCst);
+        used < self.max() && self.over() == 0
     }
 
     /// Connections that were closed, with how long ago: their processes should be gone.
@@ -203,7 +222,13 @@ impl Budget {
         let own = account.party().id;
         let is_promised = account.held() <= account.guaranteed();
         loop {
-            let Some((first, is_first_short)) = ledger.turns.next(|id| ledger.is_short(id)) else {
+            let next = ledger.turns.next(|id| ledger.is_short(id));
+            // Nobody who waits is promised it, but somebody else is.
+            let is_kept_free = !is_promised && self.over() > 0;
+            if is_kept_free && next.is_none_or(|(_, is_short)| !is_short) {
+                return Verdict::Close;
+            }
+            let Some((first, is_first_short)) = next else {
                 return Verdict::Keep;
             };
             let waits = ledger.turns.is_waiting(own);
@@ -246,9 +271,14 @@ impl Budget {
         let mut ledger = self.ledger.lock();
         let mut left = None;
         while self.used() < self.max() || left.is_some() {
-            let Some((next, _)) = ledger.turns.next(|id| ledger.is_short(id)) else {
+            let Some((next, is_short)) = ledger.turns.next(|id| ledger.is_short(id)) else {
                 break;
             };
+            // With this one more, where it is not counted yet.
+            let more = u32::from(left.is_none());
+            if !is_short && !self.has_left(more) {
+                break;
+            }
             let Some((waiter, expected)) = ledger.turns.pop(next) else {
                 break;
             };
@@ -270,9 +300,16 @@ impl Budget {
         drop(left);
     }
 
+    /// Whether so many more could be used by who is not promised them.
+    fn has_left(&self, more: u32) -> bool {
+        let max = self.max();
+        let owed = self.accounts.owed().min(max.saturating_sub(1));
+        self.used().saturating_add(owed).saturating_add(more) <= max
+    }
+
     /// Whether others have to ask for places, and must judge what comes back.
     fn note_scarcity(&self, ledger: &mut Ledger) {
-        let is_scarce = ledger.turns.waiting() > 0 || self.used() > self.max();
+        let is_scarce = ledger.turns.waiting() > 0 || self.over() > 0;
         if is_scarce == self.is_scarce() {
             return;
         }

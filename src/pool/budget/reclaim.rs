@@ -77,7 +77,7 @@ impl Budget {
     /// Closes an idle server for who waits, if there may be one.
     pub(in crate::pool) fn reclaim(&self) {
         let ledger = self.ledger();
-        let is_wanted = ledger.turns.waiting() > 0 || self.used() > self.max();
+        let is_wanted = ledger.turns.waiting() > 0 || self.over() > 0;
         let may_be = is_wanted && !ledger.is_exhausted;
         drop(ledger);
         if may_be {
@@ -164,7 +164,7 @@ impl Budget {
     /// How many idle servers could be used; `None` when nobody waits any more.
     fn wanted(&self) -> Option<usize> {
         let mut ledger = self.ledger();
-        let over = self.used().saturating_sub(self.max()) as usize;
+        let over = self.over() as usize;
         let wanted = ledger.turns.waiting().max(over).min(CLOSED_MAX);
         ledger.is_swept = wanted > 0;
         (wanted > 0).then_some(wanted)

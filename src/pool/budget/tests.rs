@@ -4,8 +4,16 @@ use super::*;
 use crate::tenant::Limits;
 use std::sync::atomic::AtomicBool;
 
-fn account(budget: &Budget, tenant: &str) -> Arc<Account> {
+fn account(budget: &Arc<Budget>, tenant: &str) -> Arc<Account> {
     budget.account(&TenantId::new(tenant).unwrap(), &Limits::default())
+}
+
+fn promised(budget: &Arc<Budget>, tenant: &str, guaranteed_servers: u32) -> Arc<Account> {
+    let limits = Limits {
+        guaranteed_servers,
+        ..Limits::default()
+    };
+    budget.account(&TenantId::new(tenant).unwrap(), &limits)
 }
 
 /// Waits for a place, as a client does; true when it has had one.
@@ -138,4 +146,61 @@ async fn a_tenant_that_waits_does_not_keep_a_server_idle() {
     other.await.unwrap();
     own.await.unwrap();
     assert_eq!((budget.used(), budget.waiting()), (0, 0));
+}
+
+#[tokio::test]
+async fn what_is_promised_is_kept_free_as_long_as_its_tenant_is_here() {
+    let budget = Arc::new(Budget::new(4, 1));
+    let quiet = promised(&budget, "quiet", 2);
+    let flood = account(&budget, "flood");
+    let floods: Vec<_> = (0..4).map_while(|_| budget.try_take(&flood)).collect();
+    assert_eq!(floods.len(), 2);
+    let own: Vec<_> = (0..3).map_while(|_| budget.try_take(&quiet)).collect();
+    assert_eq!((own.len(), budget.used()), (2, 4));
+    drop(own);
+    assert!(budget.try_take(&flood).is_none(), "it may come back");
+    let (task, served) = wait(&budget, "flood");
+    until_waiting(&budget, 1).await;
+    assert!(!served.load(SeqCst));
+    assert!(
+        budget.try_take(&quiet).is_none(),
+        "somebody waits; but in turn:"
+    );
+    let granted = budget.take(&quiet, Source::NONE).await;
+    assert!(matches!(granted, Some(Grant::Place(_))));
+    drop((granted, quiet));
+    // Something must happen for it to be seen.
+    drop(floods);
+    task.await.unwrap();
+    assert!(served.load(SeqCst));
+    assert_eq!((budget.used(), budget.accounts.owed()), (0, 0));
+}
+
+#[tokio::test]
+async fn what_is_promised_from_now_on_is_given_up_by_who_comes_back() {
+    let budget = Arc::new(Budget::new(3, 1));
+    let flood = account(&budget, "flood");
+    let mut places: Vec<_> = (0..3).map_while(|_| budget.try_take(&flood)).collect();
+    assert!(places.len() == 3 && !budget.is_scarce());
+    let quiet = promised(&budget, "quiet", 2);
+    assert!(budget.is_scarce());
+    for _ in 0..2 {
+        let mut place = places.pop().unwrap();
+        assert!(matches!(
+            budget.judge(&mut place, Source::NONE),
+            Verdict::Close
+        ));
+    }
+    let mut last = places.pop().unwrap();
+    assert!(matches!(
+        budget.judge(&mut last, Source::NONE),
+        Verdict::Keep
+    ));
+    assert!(!budget.is_scarce());
+    let own = [(); 2].map(|()| budget.try_take(&quiet));
+    assert!(own.iter().all(Option::is_some));
+    // More than there is leaves the others one.
+    drop((own, last));
+    let _greedy = promised(&budget, "greedy", 100);
+    assert!(budget.try_take(&flood).is_some());
 }

@@ -87,7 +87,7 @@ impl Ledger {
     /// Whether a tenant that waits has less than it is promised.
     pub(super) fn is_short(&self, id: u64) -> bool {
         let first = self.turns.first_of(id);
-        first.is_some_and(|it: &Waiter| it.account.held() < it.account.guaranteed())
+        first.is_some_and(|it: &Waiter| it.account.is_short())
     }
 }
 
