@@ -35,7 +35,8 @@ const MODULES: [(&str, &[&str]); 28] = [
     (
         "pool",
         &[
-            "tenant", "wire", "routing", "tls", "topology", "upstream", "notify", "sessions",
+            "tenant", "wire", "routing", "tls", "topology", "upstream", "notify", "limits",
+            "sessions",
         ],
     ),
     ("auth", &["tenant", "wire", "net"]),

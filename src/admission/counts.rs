@@ -3,7 +3,7 @@
 use super::Bars;
 use crate::{
     auth::Authenticated,
-    limits::{Limiters, Restraints},
+    limits::{Forgetful, Limiters, Restraints},
     net::Peer,
     tenant::{KeyId, KeyUses, TenantId, TooOften},
     wire::{Refusal, SqlState},
@@ -12,7 +12,6 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::SeqCst},
@@ -133,8 +132,8 @@ impl Admitted {
 pub struct Admission {
     quotas: ArcSwap<Quotas>,
     process: Count,
-    tenants: Mutex<HashMap<TenantId, Count>>,
-    keys: Mutex<HashMap<(TenantId, KeyId), Count>>,
+    tenants: Mutex<Forgetful<TenantId, Count>>,
+    keys: Mutex<Forgetful<(TenantId, KeyId), Count>>,
     uses: Arc<KeyUses>,
     bars: Bars,
     limiters: Limiters,
@@ -216,11 +215,12 @@ impl Admission {
 }
 
 /// The count of a name. Names without clients are forgotten when the map has grown.
-fn count_of<K: std::hash::Hash + Eq>(counts: &Mutex<HashMap<K, Count>>, name: K) -> Count {
+fn count_of<K: std::hash::Hash + Eq>(counts: &Mutex<Forgetful<K, Count>>, name: K) -> Count {
     let mut counts = counts.lock();
-    if counts.len() == counts.capacity() {
-        counts.retain(|_, count| Arc::strong_count(count) > 1);
+    if let Some(count) = counts.get(&name) {
+        return Arc::clone(count);
     }
+    counts.forget(|count| Arc::strong_count(count) == 1);
     Arc::clone(counts.entry(name).or_default())
 }
 

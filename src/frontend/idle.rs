@@ -112,13 +112,7 @@ impl Session {
             }
             // Left over from a copy that has failed; PostgreSQL ignores them, too.
             tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}
-            tag::PARSE
-            | tag::BIND
-            | tag::DESCRIBE
-            | tag::EXECUTE
-            | tag::CLOSE
-            | tag::QUERY
-            | tag::FUNCTION_CALL => {
+            asks if tag::asks(asks) => {
                 if !self.is_skipping {
                     return Some(self.wants_server(header));
                 }

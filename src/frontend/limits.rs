@@ -10,7 +10,7 @@ use crate::{
     wire::Refusal,
 };
 use std::{
-    future::Future as _,
+    future::Future,
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
@@ -20,11 +20,17 @@ use std::{
 enum Untaken {
     /// It is told why.
     Refused(Box<Refusal>),
-    /// It did not take its notifications.
-    Lagged(Box<Refusal>),
     /// The session was told to.
     Ordered(Order),
-    /// The client has left.
+    /// It is not there.
+    Absent(Absent),
+}
+
+/// Why a session ends whose client waits for something.
+pub(super) enum Absent {
+    /// It did not take its notifications.
+    Lagged(Box<Refusal>),
+    /// It has left.
     Left,
 }
 
@@ -37,7 +43,7 @@ impl Session {
         let client = &mut self.client;
         let taken = std::future::poll_fn(|cx| {
             if let Err(refusal) = client.keeps_up(cx) {
-                return Poll::Ready(Err(Untaken::Lagged(refusal)));
+                return Poll::Ready(Err(Untaken::Absent(Absent::Lagged(refusal))));
             }
             if let Poll::Ready(taken) = taking.as_mut().poll(cx) {
                 return Poll::Ready(taken.map_err(Untaken::Refused));
@@ -49,7 +55,7 @@ impl Session {
                 return Poll::Ready(Err(Untaken::Ordered(order)));
             }
             if has_left(client, cx) {
-                return Poll::Ready(Err(Untaken::Left));
+                return Poll::Ready(Err(Untaken::Absent(Absent::Left)));
             }
             wait.poll(client, cx, |client| explain(&client.handle));
             Poll::Pending
@@ -70,32 +76,53 @@ impl Session {
                 self.refuse(&refusal);
                 Done::Next
             }
-            Untaken::Lagged(refusal) => Done::Ended(self.end(&refusal, super::session::TOO_SLOW)),
             Untaken::Ordered(order) => self.not_served(&CheckoutError::Ordered(order)),
-            Untaken::Left => Done::Ended("client left"),
+            Untaken::Absent(absent) => Done::Ended(self.end_absent(&absent)),
         })
     }
 
-    /// Waits for a server of the primary as long as the client takes its notifications.
+    /// Waits for a server of the primary.
     pub(super) async fn checkout_primary(
         &mut self,
-    ) -> Result<Result<Checkout, CheckoutError>, Box<Refusal>> {
+    ) -> Result<Result<Checkout, CheckoutError>, Absent> {
         let handle = Arc::clone(&self.client.handle);
         let (client, pool) = (&mut self.client, &self.pool);
-        let mut checkout = pin!(pool.checkout(&handle));
-        let mut wait = LongWait::default();
-        std::future::poll_fn(|cx| {
-            if let Err(refusal) = client.keeps_up(cx) {
-                return Poll::Ready(Err(refusal));
-            }
-            if let Poll::Ready(lent) = checkout.as_mut().poll(cx) {
-                return Poll::Ready(Ok(lent));
-            }
-            wait.poll(client, cx, |_| Some(waits_for_server(pool)));
-            Poll::Pending
-        })
-        .await
+        let lending = pool.checkout(&handle);
+        while_present(client, lending, || Some(waits_for_server(pool))).await
     }
+
+    /// The session ends, as its client is not there.
+    pub(super) fn end_absent(&mut self, absent: &Absent) -> &'static str {
+        match absent {
+            Absent::Lagged(refusal) => self.end(refusal, super::session::TOO_SLOW),
+            Absent::Left => "client left",
+        }
+    }
+}
+
+/// Waits for a server as long as the client is there and takes its notifications. Who has left gives its
+/// turn on at once. `explain` says what is waited for, to a client that waits for long.
+pub(super) async fn while_present<T>(
+    client: &mut Client,
+    lending: impl Future<Output = T>,
+    explain: impl Fn() -> Option<String>,
+) -> Result<T, Absent> {
+    let mut lending = pin!(lending);
+    let mut wait = LongWait::default();
+    std::future::poll_fn(|cx| {
+        if let Err(refusal) = client.keeps_up(cx) {
+            return Poll::Ready(Err(Absent::Lagged(refusal)));
+        }
+        if let Poll::Ready(lent) = lending.as_mut().poll(cx) {
+            return Poll::Ready(Ok(lent));
+        }
+        if has_left(client, cx) {
+            return Poll::Ready(Err(Absent::Left));
+        }
+        wait.poll(client, cx, |_| explain());
+        Poll::Pending
+    })
+    .await
 }
 
 fn explain(handle: &SessionHandle) -> Option<String> {
@@ -113,9 +140,10 @@ fn waits_for_server(pool: &TenantPool) -> String {
     "still waiting for a server connection: max_server_connections of the tenant's cluster is reached, or it has no primary at the moment".to_owned()
 }
 
-/// Takes what the client sends meanwhile, as much as there is room for; whether it is gone.
+/// Takes what the client sends meanwhile, as much as there is room for in the memory that it has; whether it
+/// is gone. One that has sent more is looked at when it gets its turn.
 fn has_left(client: &mut Client, cx: &mut Context<'_>) -> bool {
-    while client.to_server.has_room() {
+    while client.to_server.has_room_without_growing() {
         match client.to_server.poll_fill(&mut client.stream, cx) {
             Poll::Ready(Ok(0) | Err(_)) => return true,
             Poll::Ready(Ok(count)) => {

@@ -162,7 +162,7 @@ impl Session {
             loop {
                 let (checkout, reading) = match self.checkout(course).await {
                     Ok(lent) => lent,
-                    Err(refusal) => return self.end(&refusal, TOO_SLOW),
+                    Err(absent) => return self.end_absent(&absent),
                 };
                 let done = match checkout {
                     Ok(checkout) => self.transact(checkout, reading).await,

@@ -3,7 +3,10 @@
 //! Looked at is what the client has sent so far: one Query, or one batch up to its Sync, if it is here
 //! whole. Everything else goes to the primary, and so does all that is not known to be a read.
 
-use super::session::Session;
+use super::{
+    limits::{Absent, while_present},
+    session::Session,
+};
 use crate::{
     pool::{Checkout, CheckoutError, Choice, Kept, ReplicaPool, Replicas, Why},
     relay::{Marks, Moved, Reading},
@@ -11,7 +14,7 @@ use crate::{
     sessions::Activity,
     tenant::{Consistency, PoolMode, ReadTarget, Scope},
     topology::{self, Lsn},
-    wire::{HEADER_BYTES, Refusal, peek, read, tag::frontend as tag},
+    wire::{HEADER_BYTES, peek, read, tag::frontend as tag},
 };
 use std::sync::Arc;
 
@@ -69,7 +72,7 @@ impl Session {
 
     /// A lent server for a course, and what the relay is to do about replicas. A replica that can't be
     /// had is no reason to refuse a read.
-    pub(super) async fn checkout(&mut self, course: Course) -> Result<Lent, Box<Refusal>> {
+    pub(super) async fn checkout(&mut self, course: Course) -> Result<Lent, Absent> {
         let reading = match course {
             Course::Only => Reading::Unsplit,
             Course::Primary(marks) => Reading::Writes(marks),
@@ -80,11 +83,13 @@ impl Session {
         Ok((self.checkout_primary().await?, reading))
     }
 
-    async fn checkout_replica(&mut self, mut aimed: Aimed) -> Result<Lent, Box<Refusal>> {
+    async fn checkout_replica(&mut self, mut aimed: Aimed) -> Result<Lent, Absent> {
         let mut is_second = false;
         loop {
             let lent = aimed.pool.node().lend();
-            let error = match aimed.pool.checkout(&self.client.handle).await {
+            let handle = Arc::clone(&self.client.handle);
+            let lending = aimed.pool.checkout(&handle);
+            let error = match while_present(&mut self.client, lending, || None).await? {
                 Ok(checkout) => return self.lent_by_replica(checkout, (aimed, lent)).await,
                 Err(error) => error,
             };
@@ -131,7 +136,7 @@ impl Session {
         &mut self,
         mut checkout: Checkout,
         (aimed, lent): (Aimed, topology::Lent),
-    ) -> Result<Lent, Box<Refusal>> {
+    ) -> Result<Lent, Absent> {
         let Aimed {
             pool,
             wanted,

@@ -6,10 +6,12 @@
 //!
 //! [`Caps`]: crate::tenant::Caps
 
+mod forgetful;
 mod gate;
 mod meter;
 mod refusals;
 mod restraints;
 
+pub use forgetful::Forgetful;
 pub use gate::Slot;
 pub use restraints::{Awaited, Limiters, Restraints, Slots};

@@ -1,6 +1,7 @@
 //! The gates and meters of a tenant and of its keys.
 
 use super::{
+    forgetful::Forgetful,
     gate::{Entry, Gate, Slot},
     meter::Meter,
     refusals::{self, Limit, Whose},
@@ -11,7 +12,6 @@ use crate::{
 };
 use parking_lot::Mutex;
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed},
@@ -195,7 +195,7 @@ impl Restraints {
     /// place became free within `wait_max`.
     ///
     /// # Cancel safety
-    /// Cancel safe: the place in the queue is given up.
+    /// Cancel safe: the place in the queue is given up, and what was taken of the rates.
     pub async fn admit(
         &self,
         wait_max: Duration,
@@ -204,6 +204,7 @@ impl Restraints {
         // What was used before comes first: it takes nothing.
         let debt = self.take(Limit::Bytes, 0, |limiter| &limiter.bytes)?;
         let early = self.take(Limit::Transactions, 1, |limiter| &limiter.transactions)?;
+        let unused = Unused(Some(self));
         let wait = debt.max(early);
         if !wait.is_zero() {
             let _awaiting = awaited.await_for(Awaited::TIME);
@@ -213,8 +214,10 @@ impl Restraints {
         let key = self.place(Whose::Key, (&mut since, wait_max), awaited);
         let key = key.await?;
         let tenant = self.place(Whose::Tenant, (&mut since, wait_max), awaited);
+        let tenant = tenant.await?;
+        unused.is_used();
         Ok(Slots {
-            _tenant: tenant.await?,
+            _tenant: tenant,
             _key: key,
         })
     }
@@ -271,6 +274,23 @@ impl Restraints {
     }
 }
 
+/// One transaction of the rates, which is given back when this is dropped: it has not begun.
+struct Unused<'a>(Option<&'a Restraints>);
+
+impl Unused<'_> {
+    fn is_used(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unused<'_> {
+    fn drop(&mut self) {
+        for (_, limiter) in self.0.iter().flat_map(|it| it.limiters()) {
+            limiter.transactions.give_back(1);
+        }
+    }
+}
+
 /// A client among those that wait.
 struct Seat<'a>(&'a Limiter);
 
@@ -292,8 +312,8 @@ impl Drop for Seat<'_> {
 /// Those of all tenants and keys that are here, or were a moment ago.
 #[derive(Debug)]
 pub struct Limiters {
-    tenants: Mutex<HashMap<TenantId, Arc<Limiter>>>,
-    keys: Mutex<HashMap<KeyName, Arc<Restraints>>>,
+    tenants: Mutex<Forgetful<TenantId, Arc<Limiter>>>,
+    keys: Mutex<Forgetful<KeyName, Arc<Restraints>>>,
     started: Instant,
 }
 
@@ -316,27 +336,58 @@ impl Limiters {
     }
 
     fn find(&self, tenant: &TenantId, key: &KeyId) -> Arc<Restraints> {
-        let now = self.started.elapsed();
         let mut keys = self.keys.lock();
-        if keys.len() == keys.capacity() {
-            keys.retain(|_, known| Arc::strong_count(known) > 1 || !known.key.is_idle(now));
-        }
         let name = (tenant.clone(), key.clone());
-        let known = keys.entry(name).or_insert_with(|| {
-            let mut tenants = self.tenants.lock();
-            if tenants.len() == tenants.capacity() {
-                tenants.retain(|_, known| Arc::strong_count(known) > 1 || !known.is_idle(now));
-            }
-            let tenant = Arc::clone(tenants.entry(tenant.clone()).or_default());
-            Arc::new(Restraints::new(key.clone(), tenant, self.started))
-        });
-        Arc::clone(known)
+        if let Some(known) = keys.get(&name) {
+            return Arc::clone(known);
+        }
+        let now = self.started.elapsed();
+        keys.forget(|known| Arc::strong_count(known) == 1 && known.key.is_idle(now));
+        let mut tenants = self.tenants.lock();
+        tenants.forget(|known| Arc::strong_count(known) == 1 && known.is_idle(now));
+        let tenant = Arc::clone(tenants.entry(tenant.clone()).or_default());
+        let known = Arc::new(Restraints::new(key.clone(), tenant, self.started));
+        keys.insert(name, Arc::clone(&known));
+        known
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn restraints(change: impl FnOnce(&Limiter)) -> Restraints {
+        let tenant = Arc::<Limiter>::default();
+        change(&tenant);
+        Restraints::new(KeyId::new("k").unwrap(), tenant, Instant::now())
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_gets_no_place_is_not_counted_by_the_rate() {
+        let restraints = restraints(|tenant| {
+            tenant.transactions.set(Some(2), Duration::ZERO);
+            tenant.gate.set(Some(1));
+        });
+        let awaited = Awaited::default();
+        let held = restraints.admit(Duration::ZERO, &awaited).await.unwrap();
+        for _ in 0..10 {
+            // Nobody may wait.
+            let refused = restraints
+                .admit(Duration::ZERO, &awaited)
+                .await
+                .unwrap_err();
+            assert_eq!(refused.sqlstate, crate::wire::SqlState::TOO_MANY);
+        }
+        restraints.tenant.max_waiting.store(1, Relaxed);
+        for _ in 0..10 {
+            let mut waiting = Box::pin(restraints.admit(Duration::from_secs(9), &awaited));
+            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(waiting.as_mut().poll(&mut cx).is_pending());
+        }
+        drop(held);
+        drop(restraints.admit(Duration::ZERO, &awaited).await.unwrap());
+        assert!(!awaited.is_any());
+    }
 
     #[test]
     fn who_is_gone_is_forgotten_and_who_owes_is_not() {
@@ -351,7 +402,7 @@ mod tests {
         for n in 2..1000 {
             limiters.find(&id(n), &key);
         }
-        assert!(limiters.keys.lock().len() < 100);
+        assert!(limiters.keys.lock().len() < 200);
         assert!(limiters.tenants.lock().len() < 200);
         assert!(Arc::ptr_eq(&held, &limiters.find(&id(1), &key)));
         let debtor = limiters.find(&id(0), &key);

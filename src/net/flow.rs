@@ -161,6 +161,16 @@ impl Flow {
         !(self.inbox.is_full() && self.inbox.capacity() >= super::LARGE_BYTES)
     }
 
+    /// Whether the next read has room in the memory that is held already, or in the smallest.
+    pub fn has_room_without_growing(&mut self) -> bool {
+        let held = self.inbox.capacity();
+        if held > 0 && self.inbox.len() < held {
+            // What is free may be at the front.
+            self.inbox.make_room(1);
+        }
+        self.inbox.len() < held.max(super::SMALL_BYTES)
+    }
+
     /// Reads once; `Ok(0)` is the end of the stream.
     ///
     /// # Errors

@@ -304,7 +304,7 @@ impl TenantPool {
     /// # Errors
     /// When the cluster's TLS files can't be used; the old settings stay.
     pub(super) fn reconfigure(
-        &self,
+        self: &Arc<Self>,
         tenant: &Arc<Tenant>,
         cluster: &Arc<Cluster>,
         source: &Source,
@@ -319,7 +319,12 @@ impl TenantPool {
         }
         let new = Inside::new(tenant, cluster, source, self.scope)?;
         let is_elsewhere = new.route.leads_elsewhere_than(&old.route);
+        let is_another = !Arc::ptr_eq(&new.route.account, &old.route.account);
         self.inside.store(Arc::new(new));
+        if is_another && source.slots.is_none() {
+            // Of another cluster's budget.
+            source.budget.join(self);
+        }
         self.replaced.notify_waiters();
         old.close();
         if let Some(hub) = self.hub.get().filter(|_| is_elsewhere) {

@@ -75,7 +75,7 @@ impl Relay<'_> {
             let Some(header) = peek(self.client.to_server.unscanned())? else {
                 return Ok(true);
             };
-            if self.is_kept() && self.owes_toll(header) {
+            if self.awaits_end(header) || self.is_kept() && self.owes_toll(header) {
                 return Ok(false);
             }
             if self.restores_settings() {
@@ -102,7 +102,7 @@ impl Relay<'_> {
                 TxStatus::Failed => {}
             }
         }
-        self.barrier
+        self.is_barred()
     }
 
     fn restore_in_transaction(&mut self) {
@@ -120,6 +120,11 @@ impl Relay<'_> {
         self.server.applied = Arc::clone(&self.client.settings);
     }
 
+    /// Whether the barrier holds: the end of what a server copies in comes behind the client's data.
+    fn is_barred(&self) -> bool {
+        self.barrier && !self.server.replies.is_copy_in()
+    }
+
     /// Whether the next message must wait for answers.
     fn must_wait(&mut self) -> bool {
         if self.barrier && !self.server.replies.owes_ready() {
@@ -135,7 +140,7 @@ impl Relay<'_> {
             self.lending.barrier = false;
         }
         self.toll.is_some()
-            || self.barrier
+            || self.is_barred()
             || self.lending.barrier
             || is_long
             || self.others.is_waiting()

@@ -69,21 +69,30 @@ impl Relay<'_> {
         self.mode == PoolMode::Session || !self.pinned.is_empty()
     }
 
+    /// Whether the client's next message begins another transaction before it is known that the one is over
+    /// that the session has its pass for: each is judged by itself, in a full pipeline, too. What is sent
+    /// within a transaction waits for nothing, unless it is not the first one of this pass.
+    pub(super) fn awaits_end(&mut self, header: Header) -> bool {
+        let Some(pass) = self.client.pass.as_ref().filter(|_| self.has_begun) else {
+            return false;
+        };
+        let replies = &self.server.replies;
+        let is_within = replies.needs_sync()
+            || replies.is_copy_in()
+            || self.server.status != TxStatus::Idle && !pass.is_used();
+        if is_within || !tag::asks(header.tag) && header.tag != tag::SYNC {
+            return false;
+        }
+        self.barrier |= replies.owes_ready();
+        self.barrier
+    }
+
     /// Whether the client's next message must wait, or belongs to what was refused.
     pub(super) fn owes_toll(&mut self, header: Header) -> bool {
         if self.client.skips_batch {
             return self.skip(header);
         }
-        let begins = matches!(
-            header.tag,
-            tag::PARSE
-                | tag::BIND
-                | tag::DESCRIBE
-                | tag::EXECUTE
-                | tag::CLOSE
-                | tag::QUERY
-                | tag::FUNCTION_CALL
-        );
+        let begins = tag::asks(header.tag);
         let handle = &self.client.handle;
         let is_within = self.server.status != TxStatus::Idle || self.server.replies.needs_sync();
         if self.client.pass.is_some() || !begins || !handle.restraints.is_on() || is_within {

@@ -62,6 +62,13 @@ impl Pass {
     }
 }
 
+impl Pass {
+    /// Whether a transaction has ended since it was taken.
+    pub fn is_used(&self) -> bool {
+        self.session.counters.transactions.load(Relaxed) != self.transactions
+    }
+}
+
 impl Drop for Pass {
     fn drop(&mut self) {
         let (counters, charged) = (&self.session.counters, &self.session.charged);

@@ -30,6 +30,15 @@ pub mod frontend {
     pub const SYNC: u8 = b'S';
     /// Terminate.
     pub const TERMINATE: u8 = b'X';
+
+    /// Whether a message asks for something that a server does: outside a transaction it begins one.
+    #[inline]
+    pub const fn asks(tag: u8) -> bool {
+        matches!(
+            tag,
+            PARSE | BIND | DESCRIBE | EXECUTE | CLOSE | QUERY | FUNCTION_CALL
+        )
+    }
 }
 
 /// Messages from a server.

@@ -135,6 +135,26 @@ fn a_client_waits_for_a_server_no_longer_than_it_should() {
 }
 
 #[test]
+fn a_client_that_dies_while_it_waits_for_a_server_gives_its_turn_on() {
+    let proxy = one_tenant(|tenant| tenant.pool_size(1));
+    let mut holder = proxy.connect("acme").login();
+    holder.exec("create table t (n int)");
+    holder.exec("begin");
+    let mut dead: Vec<_> = (0..3).map(|_| proxy.connect("acme").login()).collect();
+    for client in &mut dead {
+        client.send(&Request::new().query("insert into t values (1)"));
+    }
+    let left = || proxy.log().matches("client disconnected").count();
+    let before = left();
+    dead.into_iter().for_each(Client::reset);
+    eventually("they are gone while nothing is free", || {
+        left() == before + 3
+    });
+    holder.exec("commit");
+    assert_eq!(holder.value("select count(*) from t"), "0");
+}
+
+#[test]
 fn a_pool_is_never_larger_than_it_may_be() {
     let proxy = one_tenant(|tenant| tenant.pool_size(3));
     let place = proxy.place("acme");

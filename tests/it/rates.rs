@@ -1,8 +1,11 @@
 //! Rates: transactions, bytes and logins in a second, of a tenant and of a key.
 
 use crate::harness::{
-    Client, Fields, Key, Postgres, Proxy, Request, Tenant, books::Books, eventually,
-    eventually_some, frames::error, http::Http,
+    Client, Fields, Key, Mode, Postgres, Proxy, Request, Tenant,
+    books::Books,
+    eventually, eventually_some,
+    frames::{error, firsts},
+    http::Http,
 };
 use std::{thread, time::Instant};
 
@@ -86,17 +89,66 @@ fn a_transaction_counts_once_and_those_of_a_pipeline_each() {
         client.exec("select 1");
     }
     client.exec("commit");
-    let pipeline = (0..20).fold(Request::new(), |request, _| request.query("select 1"));
+    let start = Instant::now();
+    let refused = pipelined(&mut client, 20, |request| request.query("select 1"));
+    assert_kept(&refused, (5, 20), start);
+}
+
+/// Sends so many at once; the errors of those that were refused.
+fn pipelined(client: &mut Client, count: usize, add: impl Fn(Request) -> Request) -> Vec<Fields> {
+    let pipeline = (0..count).fold(Request::new(), |request, _| add(request));
     client.send(&pipeline);
-    for _ in 0..20 {
+    let answers = (0..count).map(|_| client.until_ready());
+    let refused = answers.filter_map(|frames| error(&frames)).collect();
+    refused
+}
+
+/// Whether of so many no more were served than the tenant's rate allows.
+fn assert_kept(refused: &[Fields], (rate, count): (u32, usize), start: Instant) {
+    let served = u32::try_from(count - refused.len()).unwrap();
+    let most = f64::from(rate) * (2.0 + start.elapsed().as_secs_f64()) + 1.0;
+    assert!(f64::from(served) <= most, "{served} of {count} were served");
+    let says = format!("transactions_per_second of the tenant, {rate},");
+    for error in refused {
+        assert_says(error, "ERROR", &[&says]);
+    }
+}
+
+#[test]
+fn a_client_that_keeps_its_pipeline_full_is_judged_all_the_same() {
+    for mode in [Mode::Transaction, Mode::Session] {
+        let proxy = acme(|tenant| tenant.mode(mode).set("transactions_per_second", 20));
+        let mut client = proxy.connect("acme").login();
+        let start = Instant::now();
+        let refused = pipelined(&mut client, 60, |request| request.query("select 1"));
+        assert_kept(&refused, (20, 60), start);
+        let start = Instant::now();
+        let refused = pipelined(&mut client, 60, |request| {
+            request.run("select 1", &[]).sync()
+        });
+        assert_kept(&refused, (20, 60), start);
+    }
+}
+
+#[test]
+fn what_is_copied_in_behind_a_pipeline_is_judged_and_does_not_hang() {
+    let proxy = acme(|tenant| tenant.set("transactions_per_second", 1_000_000));
+    let mut client = proxy.connect("acme").login();
+    client.exec("create table t (n int)");
+    let request = Request::new()
+        .query("select 1")
+        .query("copy t from stdin")
+        .copy_data(b"1\n")
+        .copy_done()
+        .query("select count(*) from t");
+    client.send(&request);
+    for _ in 0..2 {
         client.until_ready();
     }
-    let error = client.fails("select 1");
-    assert_says(
-        &error,
-        "ERROR",
-        &["transactions_per_second of the tenant, 5,"],
-    );
+    assert_eq!(firsts(&client.until_ready()), ["1"]);
+    // What PostgreSQL takes for broken data reaches it.
+    client.send(&Request::new().query("copy t from stdin").query("select 1"));
+    assert_eq!(error(&client.until('E')).unwrap().code(), "08P01");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! What a budget knows of one tenant.
 
-use super::turns::Party;
-use crate::tenant::{Limits, TenantId};
+use super::{reclaim::Spare, turns::Party};
+use crate::{
+    limits::Forgetful,
+    tenant::{Limits, TenantId},
+};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -52,6 +55,22 @@ impl Stock {
     }
 }
 
+/// What is summed up over the accounts of a budget, at each change instead of each time that it is asked for.
+#[derive(Debug, Default)]
+struct Sums {
+    /// The weights of all that have or want a place.
+    weights: AtomicU64,
+    /// Those that have one: as many as there are places, at most.
+    holders: Mutex<HashMap<u64, Weak<Account>>>,
+}
+
+/// As what an account is in the sums.
+#[derive(Debug, Default)]
+struct Counted {
+    weight: u64,
+    is_holder: bool,
+}
+
 /// A tenant's part in a budget: what it is promised, and what it has.
 #[derive(Debug)]
 pub(in crate::pool) struct Account {
@@ -60,6 +79,11 @@ pub(in crate::pool) struct Account {
     stock: AtomicU64,
     owed: Owed,
     waiting: AtomicU32,
+    counted: Mutex<Counted>,
+    sums: Arc<Sums>,
+    itself: Weak<Account>,
+    /// Its pools that may have idle servers.
+    pools: Mutex<Vec<Weak<dyn Spare>>>,
 }
 
 impl Account {
@@ -92,37 +116,77 @@ impl Account {
     }
 
     pub(super) fn gains(&self) {
-        self.change(|stock| Stock {
+        let (before, _) = self.change(|stock| Stock {
             held: stock.held + 1,
             ..stock
         });
+        if before.held == 0 {
+            self.recount();
+        }
     }
 
     pub(super) fn loses(&self) {
-        self.change(|stock| Stock {
+        let (_, after) = self.change(|stock| Stock {
             held: stock.held.saturating_sub(1),
             ..stock
         });
+        if after.held == 0 {
+            self.recount();
+        }
     }
 
     fn stock(&self) -> Stock {
         Stock::unpack(self.stock.load(SeqCst))
     }
 
-    fn change(&self, change: impl Fn(Stock) -> Stock) {
+    /// What it was, and what it is.
+    fn change(&self, change: impl Fn(Stock) -> Stock) -> (Stock, Stock) {
         let next = |word| Some(change(Stock::unpack(word)).pack());
-        if let Ok(before) = self.stock.fetch_update(SeqCst, SeqCst, next) {
-            let before = Stock::unpack(before);
-            self.owed.changed(before, change(before));
-        }
+        let updated = self.stock.fetch_update(SeqCst, SeqCst, next);
+        let (Ok(before) | Err(before)) = updated.map(Stock::unpack).map_err(Stock::unpack);
+        let after = change(before);
+        self.owed.changed(before, after);
+        (before, after)
     }
 
     pub(super) fn begins_to_wait(&self) {
-        self.waiting.fetch_add(1, SeqCst);
+        if self.waiting.fetch_add(1, SeqCst) == 0 {
+            self.recount();
+        }
     }
 
     pub(super) fn stops_waiting(&self) {
-        self.waiting.fetch_sub(1, SeqCst);
+        if self.waiting.fetch_sub(1, SeqCst) == 1 {
+            self.recount();
+        }
+    }
+
+    /// Has the sums say what the account is now. Whoever changes it does this afterwards: the last one sees
+    /// all changes.
+    fn recount(&self) {
+        let mut counted = self.counted.lock();
+        let is_holder = self.held() > 0;
+        let is_active = is_holder || self.is_waiting();
+        let weight = is_active.then(|| u64::from(self.weight.load(SeqCst)));
+        let before = std::mem::replace(&mut counted.weight, weight.unwrap_or_default());
+        self.sums.weights.fetch_add(counted.weight, SeqCst);
+        self.sums.weights.fetch_sub(before, SeqCst);
+        if counted.is_holder != is_holder {
+            counted.is_holder = is_holder;
+            let mut holders = self.sums.holders.lock();
+            if is_holder {
+                holders.insert(self.id, Weak::clone(&self.itself));
+            } else {
+                holders.remove(&self.id);
+            }
+        }
+    }
+
+    /// Makes a pool of the tenant's known.
+    pub(super) fn join(&self, pool: Weak<dyn Spare>) {
+        let mut pools = self.pools.lock();
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.push(pool);
     }
 
     /// Places above this are more than its share, if places of `max` are shared by all tenants that have or
@@ -139,6 +203,7 @@ impl Account {
             guaranteed: limits.guaranteed_servers,
             ..stock
         });
+        self.recount();
     }
 }
 
@@ -155,9 +220,10 @@ impl Drop for Account {
 /// The accounts of a budget, as long as somebody uses them.
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
-    by_tenant: Mutex<HashMap<TenantId, Weak<Account>>>,
+    by_tenant: Mutex<Forgetful<TenantId, Weak<Account>>>,
     next_id: AtomicU64,
     owed: Owed,
+    sums: Arc<Sums>,
 }
 
 impl Accounts {
@@ -168,15 +234,17 @@ impl Accounts {
             account.follow(limits);
             return account;
         }
-        if all.len() == all.capacity() {
-            all.retain(|_, account| account.strong_count() > 0);
-        }
-        let account = Arc::new(Account {
+        all.forget(|account| account.strong_count() == 0);
+        let account = Arc::new_cyclic(|itself| Account {
             id: self.next_id.fetch_add(1, SeqCst),
             weight: AtomicU32::new(1),
             stock: AtomicU64::new(0),
             owed: self.owed.clone(),
             waiting: AtomicU32::new(0),
+            counted: Mutex::default(),
+            sums: Arc::clone(&self.sums),
+            itself: Weak::clone(itself),
+            pools: Mutex::default(),
         });
         account.follow(limits);
         all.insert(tenant.clone(), Arc::downgrade(&account));
@@ -191,9 +259,16 @@ impl Accounts {
 
     /// The weights of all that have or want a place.
     pub(super) fn weights(&self) -> u64 {
-        let all = self.by_tenant.lock();
-        let accounts = all.values().filter_map(Weak::upgrade);
-        let active = accounts.filter(|it| it.held() > 0 || it.is_waiting());
-        active.map(|it| u64::from(it.party().weight)).sum()
+        self.sums.weights.load(SeqCst)
+    }
+
+    /// The pools of those that have a place.
+    pub(super) fn pools(&self) -> Vec<Arc<dyn Spare>> {
+        let holders: Vec<_> = self.sums.holders.lock().values().cloned().collect();
+        let mut pools = Vec::with_capacity(holders.len());
+        for account in holders.iter().filter_map(Weak::upgrade) {
+            pools.extend(account.pools.lock().iter().filter_map(Weak::upgrade));
+        }
+        pools
     }
 }

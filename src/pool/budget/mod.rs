@@ -25,7 +25,7 @@ use crate::tenant::{Limits, TenantId};
 use parking_lot::{Mutex, MutexGuard};
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
     time::{Duration, Instant},
@@ -38,9 +38,6 @@ const CONNECTS_MIN: usize = 1;
 
 /// In `used`: somebody waits, or more is in use than may be, with what is promised.
 const SCARCE: u32 = 1 << 31;
-
-/// Weights of all tenants are summed up again after so long.
-const WEIGHTS_LIFETIME: Duration = Duration::from_millis(25);
 
 /// How many server connections a cluster may have, and has.
 pub struct Budget {
@@ -64,8 +61,6 @@ struct Ledger {
     is_exhausted: bool,
     /// Somebody looks after idle servers.
     is_swept: bool,
-    /// The weights of all that have or want a place, and when that was true.
-    weights: (u64, Option<Instant>),
 }
 
 /// What becomes of a server that comes back while places are scarce.
@@ -100,7 +95,6 @@ impl Budget {
                 since: Instant::now(),
                 is_exhausted: false,
                 is_swept: false,
-                weights: (0, None),
             }),
             accounts: Accounts::default(),
             spares: Spares::default(),
@@ -199,7 +193,11 @@ impl Budget {
 
     /// Makes a pool's idle servers known.
     pub(super) fn join<T: Spare + 'static>(&self, pool: &Arc<T>) {
-        self.spares.join(pool);
+        let known: Weak<T> = Arc::downgrade(pool);
+        match pool.account() {
+            Some(account) => account.join(known),
+            None => self.spares.join(known),
+        }
     }
 
     /// What becomes of a server that comes back; its use is paid.
@@ -247,7 +245,7 @@ impl Budget {
                     None => return Verdict::Keep,
                 }
             }
-            if is_promised || !waits && account.held() <= self.share(ledger, account) {
+            if is_promised || !waits && account.held() <= self.share(account) {
                 // Who looks after idle servers takes it when it is not used for a while.
                 return Verdict::Keep;
             }
@@ -338,13 +336,8 @@ impl Budget {
     }
 
     /// What a tenant may have of the places, if all that have or want one have their part.
-    fn share(&self, ledger: &mut Ledger, account: &Account) -> u32 {
-        let (mut weights, at) = ledger.weights;
-        if at.is_none_or(|at| at.elapsed() >= WEIGHTS_LIFETIME) {
-            weights = self.accounts.weights();
-            ledger.weights = (weights, Some(Instant::now()));
-        }
-        account.share(self.max(), weights)
+    fn share(&self, account: &Account) -> u32 {
+        account.share(self.max(), self.accounts.weights())
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

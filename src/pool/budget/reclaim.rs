@@ -36,17 +36,14 @@ pub(in crate::pool) trait Spare: Send + Sync {
 /// long it was idle.
 type Rank = (bool, i64, Duration);
 
-/// All pools that may have some.
+/// Pools of idle servers that are nobody's: one for each database whose tenants share them.
 #[derive(Default)]
 pub(super) struct Spares(Mutex<Vec<Weak<dyn Spare>>>);
 
 impl Spares {
-    pub(super) fn join<T: Spare + 'static>(&self, pool: &Arc<T>) {
+    pub(super) fn join(&self, pool: Weak<dyn Spare>) {
         let mut pools = self.0.lock();
-        if pools.len() == pools.capacity() {
-            pools.retain(|pool| pool.strong_count() > 0);
-        }
-        let pool: Weak<T> = Arc::downgrade(pool);
+        pools.retain(|pool| pool.strong_count() > 0);
         pools.push(pool);
     }
 
@@ -103,9 +100,10 @@ impl Budget {
         }
     }
 
-    /// The pools with an idle server that can be taken, and how well they can do without.
+    /// The pools with an idle server that can be taken, and how well they can do without. Tenants without
+    /// servers are not looked at, however many there are.
     fn spare(&self) -> Vec<(Rank, Arc<dyn Spare>)> {
-        let pools = self.spares.all().into_iter();
+        let pools = self.accounts.pools().into_iter().chain(self.spares.all());
         pools
             .filter_map(|pool| Some((self.rank(&*pool)?, pool)))
             .collect()
@@ -121,7 +119,7 @@ impl Budget {
                 if held <= account.guaranteed() && !account.is_waiting() {
                     return None;
                 }
-                let share = self.share(&mut self.ledger(), &account);
+                let share = self.share(&account);
                 if !is_aged && held <= share {
                     return None;
                 }

@@ -204,3 +204,63 @@ async fn what_is_promised_from_now_on_is_given_up_by_who_comes_back() {
     let _greedy = promised(&budget, "greedy", 100);
     assert!(budget.try_take(&flood).is_some());
 }
+
+#[test]
+fn weights_are_those_of_who_has_or_wants_a_place() {
+    let budget = Arc::new(Budget::new(2, 1));
+    let limits = |weight| Limits {
+        weight,
+        ..Limits::default()
+    };
+    let tenant = |name: &str| TenantId::new(name).unwrap();
+    let heavy = budget.account(&tenant("heavy"), &limits(7));
+    let idle = budget.account(&tenant("idle"), &limits(100));
+    assert_eq!(budget.accounts.weights(), 0);
+    let places = [budget.try_take(&heavy), budget.try_take(&heavy)];
+    assert_eq!(budget.accounts.weights(), 7);
+    idle.begins_to_wait();
+    assert_eq!(budget.accounts.weights(), 107);
+    assert_eq!(budget.share(&heavy), 0);
+    budget.account(&tenant("heavy"), &limits(100));
+    assert_eq!((budget.accounts.weights(), budget.share(&heavy)), (200, 1));
+    idle.stops_waiting();
+    drop(places);
+    assert_eq!(budget.accounts.weights(), 0);
+}
+
+/// A pool with one server, which is idle.
+struct Hoard(Arc<Account>, Mutex<Option<Place>>);
+
+impl Spare for Hoard {
+    fn oldest_idle(&self) -> Option<Duration> {
+        self.1.lock().as_ref().map(|_| Duration::from_secs(1))
+    }
+
+    fn account(&self) -> Option<Arc<Account>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn close_oldest(&self) -> bool {
+        self.1.lock().take().is_some()
+    }
+}
+
+#[test]
+fn of_ten_thousand_pools_those_with_servers_are_looked_at() {
+    let budget = Arc::new(Budget::new(50, 1));
+    let pools: Vec<_> = (0..10_000)
+        .map(|n| {
+            let account = account(&budget, &format!("t{n}"));
+            let pool = Arc::new(Hoard(account, Mutex::default()));
+            budget.join(&pool);
+            pool
+        })
+        .collect();
+    assert!(budget.accounts.pools().is_empty());
+    for pool in pools.iter().step_by(200) {
+        *pool.1.lock() = budget.try_take(&pool.0);
+    }
+    assert_eq!((budget.used(), budget.accounts.pools().len()), (50, 50));
+    assert!(budget.reclaim_one());
+    assert_eq!((budget.used(), budget.accounts.pools().len()), (49, 49));
+}

@@ -5,8 +5,9 @@
 //! which nobody could be served are not walked through: the clock of the rounds goes on to the first
 //! who can. It knows nothing of servers, sockets or threads.
 
+use crate::limits::Forgetful;
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -23,13 +24,10 @@ const DEBT_MAX: Duration = Duration::from_secs(10);
 /// What a tenant's turn is taken for until its first is over.
 const EXPECTED: Duration = Duration::from_millis(1);
 
-/// So many tenants that don't wait are remembered before those that owe nothing are forgotten.
-const RESTING_MIN: usize = 64;
-
 /// The waiting tenants, each with its waiters in order.
 #[derive(Debug)]
 pub(super) struct Turns<W> {
-    entries: HashMap<u64, Entry<W>>,
+    entries: Forgetful<u64, Entry<W>>,
     /// Tenants that wait: what they have used, their place in the round, who they are.
     order: BTreeSet<(u64, u64, u64)>,
     /// Those of them with a guarantee.
@@ -69,7 +67,7 @@ pub(super) struct Cost {
 impl<W> Default for Turns<W> {
     fn default() -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: Forgetful::default(),
             order: BTreeSet::new(),
             promised: BTreeSet::new(),
             clock: 0,
@@ -110,7 +108,8 @@ impl<W> Turns<W> {
         self.entries.get(&id).and_then(|entry| entry.queue.front())
     }
 
-    /// Who is next; and whether because of a guarantee: `is_short` says whose is not kept.
+    /// Who is next; and whether because of a guarantee: `is_short` says whose is not kept. Looked at are at
+    /// most as many as there are places, and one: who is not short has one.
     pub(super) fn next(&self, is_short: impl Fn(u64) -> bool) -> Option<(u64, bool)> {
         let short = self.promised.iter().find(|(_, id)| is_short(*id));
         let short = short.map(|(_, id)| (*id, true));
@@ -209,11 +208,9 @@ impl<W> Turns<W> {
     }
 
     fn forget_resting(&mut self) {
-        if self.entries.len() >= 2 * self.order.len() + RESTING_MIN {
-            let clock = self.clock;
-            let matters = |entry: &Entry<W>| !entry.queue.is_empty() || entry.used > clock;
-            self.entries.retain(|_, entry| matters(entry));
-        }
+        let clock = self.clock;
+        let rests = |entry: &Entry<W>| entry.queue.is_empty() && entry.used <= clock;
+        self.entries.forget(rests);
     }
 }
 
@@ -468,6 +465,37 @@ mod tests {
             turns.pop(id).unwrap();
             turns.rest(Duration::from_secs(1));
         }
-        assert!(turns.entries.len() <= RESTING_MIN + 1);
+        assert!(turns.entries.len() <= 100, "{}", turns.entries.len());
+    }
+
+    #[test]
+    fn ten_thousand_tenants_over_fifty_servers_are_served_in_a_few_steps_each() {
+        const TENANTS: u64 = 10_000;
+        let party = |id: u64| Party {
+            id,
+            weight: 1,
+            // All that have a place have what they were promised.
+            is_promised: id < 50,
+        };
+        let mut turns = Turns::default();
+        let mut served = vec![0_u32; 10_000];
+        let steps = std::cell::Cell::new(0_u64);
+        for id in 0..TENANTS {
+            turns.join(party(id), ());
+        }
+        for _ in 0..3 * TENANTS {
+            let short = |_: u64| {
+                steps.set(steps.get() + 1);
+                false
+            };
+            let (id, _) = turns.next(short).unwrap();
+            let (_, expected) = turns.pop(id).unwrap();
+            served[usize::try_from(id).unwrap()] += 1;
+            let actual = Duration::from_millis(1);
+            turns.charge(party(id), Cost { actual, expected });
+            turns.join(party(id), ());
+        }
+        assert!(served.iter().all(|count| *count == 3));
+        assert!(steps.get() <= 50 * 3 * TENANTS);
     }
 }
