@@ -12,4 +12,4 @@ mod refusals;
 mod restraints;
 
 pub use gate::Slot;
-pub use restraints::{Awaited, Limiters, Restraints, Slots};
+pub use restraints::{Awaited, Awaiting, Limiters, Restraints, Slots};
