@@ -71,6 +71,7 @@ pub fn pool(tenant: &Arc<Tenant>, port: u16) -> Arc<TenantPool> {
         max_server_connections: 90,
         reserved_servers: 0,
         max_parallel_connects: 8,
+        max_running_statements: 0,
         connect_timeout: Duration::from_secs(5),
         tls: UpstreamTls::Disable,
         client_certificate: None,

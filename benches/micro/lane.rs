@@ -98,6 +98,7 @@ impl Lane {
                 prepared_max: PREPARED_MAX,
                 pinned: Suspicion::NONE,
                 asked_ms: 0,
+                run: None,
             };
             let end = Relay::new(client, server, pool, lease).run().await;
             assert!(matches!(end, Ok(End::Boundary)), "{end:?}");

@@ -36,5 +36,30 @@ impl Collect for Gauges {
         let for_places = self.0.pools.waiting_for_places();
         gauge!(names::BUDGET_WAITING).set(for_places as f64);
         gauge!(names::PINNED_SERVERS).set(f64::from(pinned));
+        self.running();
+    }
+}
+
+impl Gauges {
+    /// What runs on each server, where that is bounded.
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    fn running(&self) {
+        for (cluster, address, load) in self.0.pools.running() {
+            let server = address.map_or_else(|| "primary".to_owned(), |at| at.to_string());
+            let labels = [
+                (names::CLUSTER, cluster.to_string()),
+                (names::SERVER_ADDRESS, server),
+            ];
+            gauge!(names::RUNNING_STATEMENTS_LIMIT, &labels).set(f64::from(load.limit));
+            gauge!(names::RUNNING_WAITING, &labels).set(load.waiting as f64);
+            for (state, count) in [
+                (names::COUNTED, load.running),
+                (names::EXCUSED, load.excused),
+            ] {
+                let [cluster, server] = labels.clone();
+                let state = (names::STATE, state.to_owned());
+                gauge!(names::RUNNING_STATEMENTS, &[cluster, server, state]).set(f64::from(count));
+            }
+        }
     }
 }

@@ -145,6 +145,7 @@ fn cluster(cluster: &Cluster) -> raw::Cluster {
         max_server_connections: Some(cluster.max_server_connections.into()),
         reserved_servers: Some(cluster.reserved_servers.into()),
         max_parallel_connects: Some(cluster.max_parallel_connects.into()),
+        max_running_statements: Some(cluster.max_running_statements.into()),
         tls: Some(tls),
         tls_ca: tls_ca.cloned(),
         tls_cert,

@@ -128,6 +128,7 @@ pub(crate) struct Cluster {
     pub(crate) max_server_connections: Option<u64>,
     pub(crate) reserved_servers: Option<u64>,
     pub(crate) max_parallel_connects: Option<u64>,
+    pub(crate) max_running_statements: Option<u64>,
     pub(crate) tls: Option<UpstreamTls>,
     pub(crate) tls_ca: Option<PathBuf>,
     pub(crate) tls_cert: Option<PathBuf>,

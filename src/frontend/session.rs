@@ -9,7 +9,7 @@ use super::{
 use crate::{
     admission::Admitted,
     net::{Flow, Peer, Stream},
-    pool::{Checkout, CheckoutError, TenantPool},
+    pool::{Checkout, CheckoutError, Run, TenantPool},
     relay::{Client, End, Farewell, Moved, Reading, Relay, RelayError, suspects},
     sessions::{Activity, Order, SessionHandle},
     tenant::{PoolMode, ReadTarget},
@@ -216,7 +216,8 @@ impl Session {
         let mut pin = Pin::default();
         let mut goes_on = false;
         loop {
-            let lease = self.lease(&pin, &reading);
+            let run = checkout.run(self.mode == PoolMode::Session || !pin.is_none());
+            let lease = self.lease(&pin, (&reading, run.as_ref()));
             let (client, server) = (&mut self.client, checkout.server());
             let mut relay = if std::mem::take(&mut goes_on) {
                 Relay::resume(client, server, &self.pool, lease)
@@ -257,7 +258,8 @@ impl Session {
                     return Done::Next;
                 }
                 ended => {
-                    let parted = Box::pin(self.part(ended, checkout, (&pin, &reading))).await;
+                    let parted =
+                        Box::pin(self.part(ended, checkout, (&pin, &reading, run.as_ref()))).await;
                     return Done::Ended(parted);
                 }
             }
@@ -303,7 +305,7 @@ impl Session {
         &mut self,
         ended: Result<End, RelayError>,
         mut checkout: Checkout,
-        (pin, reading): (&Pin, &Reading),
+        (pin, reading, run): (&Pin, &Reading, Option<&Run>),
     ) -> &'static str {
         if let Reading::Writes(marks) = reading {
             // What became of it is not known.
@@ -336,7 +338,7 @@ impl Session {
                 }
             }
         };
-        let lease = self.lease(pin, reading);
+        let lease = self.lease(pin, (reading, run));
         let mut relay = Relay::resume(&mut self.client, checkout.server(), &self.pool, lease);
         match relay.depart(farewell).await {
             Ok(()) if pin.is_indelible() => {}

@@ -2,7 +2,7 @@
 
 use super::{channels::MoveError, session::Session};
 use crate::{
-    pool::{Checkout, PinPlace},
+    pool::{Checkout, PinPlace, Run},
     relay::{Lease, Reading, no_listening, not_allowed, not_on_replica, suspects, too_many},
     routing::{Builtins, Catalogue, Reach},
     sessions::Activity,
@@ -57,7 +57,11 @@ pub(super) enum Settled {
 
 impl Session {
     /// How the session has its server lent.
-    pub(super) fn lease<'a>(&self, pin: &Pin, reading: &'a Reading) -> Lease<'a> {
+    pub(super) fn lease<'a>(
+        &self,
+        pin: &Pin,
+        (reading, run): (&'a Reading, Option<&'a Run>),
+    ) -> Lease<'a> {
         Lease {
             reading,
             mode: self.mode,
@@ -65,6 +69,7 @@ impl Session {
             prepared_max: self.prepared_max,
             pinned: pin.kinds,
             asked_ms: pin.asked_ms,
+            run,
         }
     }
 

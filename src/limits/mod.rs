@@ -14,4 +14,4 @@ mod restraints;
 
 pub use forgetful::Forgetful;
 pub use gate::Slot;
-pub use restraints::{Awaited, Limiters, Restraints, Slots};
+pub use restraints::{Awaited, Awaiting, Limiters, Restraints, Slots};

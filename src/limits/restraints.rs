@@ -64,6 +64,13 @@ impl Awaited {
     /// A place in a gate.
     const KEY: u8 = 2;
     const TENANT: u8 = 3;
+    /// A place among the statements that run on a server.
+    const SERVER: u8 = 4;
+
+    /// Waits for a place among the statements that run on a server, until what this returns is dropped.
+    pub fn await_running(&self) -> Awaiting<'_> {
+        self.await_for(Self::SERVER)
+    }
 
     /// Whether it waits for anything.
     pub fn is_any(&self) -> bool {
@@ -77,7 +84,9 @@ impl Awaited {
 }
 
 /// Nothing is awaited when this is dropped.
-struct Awaiting<'a>(&'a Awaited);
+#[must_use = "nothing is awaited when this is dropped"]
+#[derive(Debug)]
+pub struct Awaiting<'a>(&'a Awaited);
 
 impl Drop for Awaiting<'_> {
     fn drop(&mut self) {

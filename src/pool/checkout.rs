@@ -1,7 +1,7 @@
 //! A server, lent to one session.
 
 use super::{
-    ReplicaPool, TenantPool,
+    ReplicaPool, Run, TenantPool,
     dialer::{Pooled, give_back},
     slots::SlotPool,
 };
@@ -141,6 +141,13 @@ impl Checkout {
     /// The server.
     pub fn server(&mut self) -> &mut Server {
         &mut self.pooled().server
+    }
+
+    /// What the session runs on it, where the cluster bounds that, or may while it is lent. What has not
+    /// ended when it is dropped counts no more.
+    pub fn run(&self, is_for_long: bool) -> Option<Run> {
+        let runner = self.object.as_ref()?.place.runner();
+        (is_for_long || runner.is_limited()).then(|| Run::new(runner))
     }
 
     /// What the server said about itself when it was logged in.

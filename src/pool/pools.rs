@@ -1,7 +1,7 @@
 //! All pools, made at first use.
 
 use super::{
-    Budget, Lost, TenantPool,
+    Budget, Load, Lost, TenantPool,
     inside::{Fleet, Source},
     slots::SlotPool,
     split::KnownBuiltins,
@@ -98,6 +98,7 @@ impl Pools {
             let budget = all.entry(key);
             let budget = budget.or_insert_with(|| Arc::new(Budget::new(max, connects)));
             budget.resize(max);
+            budget.running().set_limit(cluster.max_running_statements);
             (address.clone(), Arc::clone(budget))
         };
         let addresses = topology.nodes().iter().map(|node| node.address());
@@ -196,7 +197,25 @@ impl Pools {
         let budget = Arc::clone(budget);
         drop(budgets);
         budget.resize(cluster.tenants_servers());
+        budget.running().set_limit(cluster.max_running_statements);
         budget
+    }
+
+    /// How many statements run and wait on the servers of each cluster. Those of its replicas are told by
+    /// their addresses; without one, it is the primary.
+    pub fn running(&self) -> Vec<(ClusterName, Option<Address>, Load)> {
+        let primaries = self.budgets.lock();
+        let primaries = primaries
+            .iter()
+            .map(|(name, it)| (name.clone(), None, it.running().load()));
+        let mut all: Vec<_> = primaries.collect();
+        let servers = self.server_budgets.lock();
+        all.extend(
+            servers
+                .iter()
+                .map(|((name, at), it)| (name.clone(), Some(at.clone()), it.running().load())),
+        );
+        all
     }
 
     /// How many wait for a place in the budget of a cluster or of one of its replicas.

@@ -1,6 +1,6 @@
 //! What a client sends: forwarded in place, noted in the queue of replies, names rewritten.
 
-use super::{Farewell, Relay, RelayError, Rest, lending::uses_in, refuse, traces};
+use super::{Farewell, Relay, RelayError, Rest, lending::uses_in, places::Passage, refuse, traces};
 use crate::{
     net::SMALL_BYTES,
     sessions::Activity,
@@ -44,7 +44,7 @@ impl Relay<'_> {
             }
             // Who waits for its turn may leave.
             let may_read =
-                (is_starved || self.toll.is_some()) && self.left.is_none() && !self.client_is_gone;
+                (is_starved || self.is_queued()) && self.left.is_none() && !self.client_is_gone;
             if !may_read || !self.client.to_server.has_room() {
                 return Ok(progress);
             }
@@ -78,11 +78,19 @@ impl Relay<'_> {
             if self.awaits_end(header) || self.is_kept() && self.owes_toll(header) {
                 return Ok(false);
             }
+            match self.passage(header) {
+                Passage::Go => {}
+                Passage::Wait => return Ok(false),
+                Passage::NeedsMore => return Ok(true),
+            }
             if self.restores_settings() {
                 return Ok(false);
             }
             match self.client_message(header)? {
-                Step::Done => self.has_begun = true,
+                Step::Done => {
+                    self.has_begun = true;
+                    self.course.sent();
+                }
                 Step::NeedsMore => return Ok(true),
                 Step::MustWait => return Ok(false),
             }
@@ -139,12 +147,18 @@ impl Relay<'_> {
         if self.lending.barrier && self.server.replies.is_empty() {
             self.lending.barrier = false;
         }
-        self.toll.is_some()
+        self.is_queued()
+            || self.must_yield()
             || self.is_barred()
             || self.lending.barrier
             || is_long
             || self.others.is_waiting()
             || self.elsewhere.is_some()
+    }
+
+    /// Whether the client waits for its turn.
+    fn is_queued(&self) -> bool {
+        self.toll.is_some() || self.queued.is_some()
     }
 
     /// Passes what is left of the last message; whether all of it is through.
@@ -268,7 +282,7 @@ impl Relay<'_> {
     }
 
     /// Has PostgreSQL raise an error in place of a Query.
-    fn fail_query(&mut self, header: Header, refusal: &Refusal, change: Change) {
+    pub(super) fn fail_query(&mut self, header: Header, refusal: &Refusal, change: Change) {
         let sql = refuse::raising(refusal);
         frontend::query(self.client.to_server.insertion(), &sql);
         self.count_query();

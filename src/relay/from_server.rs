@@ -404,6 +404,7 @@ impl Relay<'_> {
         }
         let tag = self.body(header);
         self.client.handle.counters.count_rows(tag);
+
         let is_plain = self.resets.is_empty() || PLAIN.iter().any(|word| tag.starts_with(word));
         // Leaving a transaction undoes what was set in it.
         let may_change_settings = CHANGES.iter().any(|word| tag.starts_with(word));
@@ -424,6 +425,9 @@ impl Relay<'_> {
         let forgets_names = forgets_settings || tag.starts_with(b"DEALLOCATE ALL");
         let deallocates = tag.starts_with(b"DEALLOCATE\0");
 
+        let is_harmless = super::places::is_harmless(tag);
+
+        self.course.ran(is_harmless);
         self.resets_are_unsure |= !is_plain;
         self.may_change_settings |= may_change_settings;
         if left.intersects(Suspicion::FUNCTIONS) {

@@ -22,6 +22,7 @@ mod lending;
 mod listening;
 mod names;
 mod own;
+mod places;
 mod reading;
 mod refuse;
 mod reported;
@@ -47,7 +48,7 @@ pub use unnamed::Unnamed;
 
 use crate::{
     net::Flow,
-    pool::TenantPool,
+    pool::{Run, TenantPool},
     sessions::{Activity, Order},
     tenant::{PoolMode, ReadTarget},
     upstream::{Expect, Numbers, Server, StatementId, Suspicion, TxStatus},
@@ -299,6 +300,13 @@ pub struct Relay<'a> {
     others: listening::Fence,
     /// The wait for the right to run the next transaction.
     toll: Option<Box<toll::Toll>>,
+    /// What runs on the server, where that is bounded.
+    run: Option<&'a Run>,
+    /// The wait for a place to run in.
+    queued: Option<Box<places::Queued>>,
+    course: places::Course,
+    /// The client's next message waits for the end of what it has sent before: others wait, too.
+    yields: bool,
     /// Channels on which the server has told the client's own notifications that the hub brings.
     told: Vec<Box<[u8]>>,
 }
@@ -318,6 +326,8 @@ pub struct Lease<'a> {
     pub pinned: Suspicion,
     /// When the server was last asked for that, in milliseconds of the sessions' clock.
     pub asked_ms: u64,
+    /// What runs on the server, where the cluster bounds that.
+    pub run: Option<&'a Run>,
 }
 
 impl<'a> Relay<'a> {
@@ -399,6 +409,10 @@ impl<'a> Relay<'a> {
             fence: listening::Fence::None,
             others: listening::Fence::None,
             toll: None,
+            run: lease.run,
+            queued: None,
+            course: places::Course::default(),
+            yields: false,
             told: Vec::new(),
         }
     }
@@ -468,6 +482,7 @@ impl<'a> Relay<'a> {
             progress |= self.poll_fence(cx);
             progress |= self.hear(cx)?;
             progress |= self.poll_toll(cx);
+            progress |= self.poll_place(cx);
             if let Some(farewell) = self.left {
                 return Poll::Ready(Ok(End::ClientLeft(farewell)));
             }

@@ -359,6 +359,11 @@ impl SessionHandle {
         }
     }
 
+    /// Notes that the transaction has not begun after all.
+    pub fn forget_transaction(&self) {
+        self.transaction_since_ms.store(0, Relaxed);
+    }
+
     /// Notes that no transaction is open.
     #[inline]
     pub fn end_transaction(&self) {

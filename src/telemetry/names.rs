@@ -13,6 +13,13 @@ pub const SERVER_CONNECTIONS: &str = "pgusher_server_connections";
 pub const CLIENTS_WAITING: &str = "pgusher_clients_waiting";
 /// Gauge: clients that wait for a place in the budget of a cluster, or of one of its replicas.
 pub const BUDGET_WAITING: &str = "pgusher_budget_waiting";
+/// Gauge: statements that may run at the same time on a server, 0 where that is not bounded; labels
+/// [`CLUSTER`] and [`SERVER_ADDRESS`].
+pub const RUNNING_STATEMENTS_LIMIT: &str = "pgusher_running_statements_limit";
+/// Gauge: statements that run there now, by label [`STATE`]: [`COUNTED`], or [`EXCUSED`] from the bound.
+pub const RUNNING_STATEMENTS: &str = "pgusher_running_statements";
+/// Gauge: statements that wait to run there.
+pub const RUNNING_WAITING: &str = "pgusher_running_waiting";
 /// Histogram, seconds: how long clients waited for a server.
 pub const CHECKOUT_WAIT_SECONDS: &str = "pgusher_checkout_wait_seconds";
 /// Counter: transactions relayed.
@@ -72,6 +79,10 @@ pub const FAULT: &str = "fault";
 /// Label: which kind of session state: `temp`, `cursor`, `advisory`, `prepare`, `listen`, `load`,
 /// `seed`, `sequence`, `dblink`, `settings`.
 pub const REASON: &str = "reason";
+/// Label: of which cluster, by name.
+pub const CLUSTER: &str = "cluster";
+/// Label: of which server of it: `primary`, or a replica's address.
+pub const SERVER_ADDRESS: &str = "server";
 /// Label: of pgusher.
 pub const VERSION: &str = "version";
 
@@ -79,6 +90,10 @@ pub const VERSION: &str = "version";
 pub const ACTIVE: &str = "active";
 /// Value of [`STATE`]: free.
 pub const IDLE: &str = "idle";
+/// Value of [`STATE`]: it counts.
+pub const COUNTED: &str = "counted";
+/// Value of [`STATE`]: it has run for long, waits for its client, or is more than its tenant's share.
+pub const EXCUSED: &str = "excused";
 /// Value of [`DIRECTION`]: from the client.
 pub const CLIENT: &str = "client";
 /// Value of [`DIRECTION`]: from the server.
@@ -98,6 +113,12 @@ pub fn describe() {
     );
     describe_gauge!(CLIENTS_WAITING, "Clients that wait for a server now.");
     describe_gauge!(BUDGET_WAITING, "Clients that wait for a place in a budget.");
+    describe_gauge!(
+        RUNNING_STATEMENTS_LIMIT,
+        "Statements that may run on a server at the same time."
+    );
+    describe_gauge!(RUNNING_STATEMENTS, "Statements that run on a server now.");
+    describe_gauge!(RUNNING_WAITING, "Statements that wait to run on a server.");
     describe_histogram!(
         CHECKOUT_WAIT_SECONDS,
         Unit::Seconds,

@@ -144,6 +144,8 @@ pub struct Cluster {
     pub reserved_servers: u32,
     /// Server connections being opened at the same time.
     pub max_parallel_connects: u32,
+    /// Statements that run at the same time on the primary, and on each replica; 0 is no limit.
+    pub max_running_statements: u32,
     /// TCP connect, TLS and login together.
     pub connect_timeout: Duration,
     /// TLS towards the cluster.

@@ -37,6 +37,7 @@ fn cluster(replicas: Vec<Replica>, standbys: Standbys) -> Arc<Cluster> {
         max_server_connections: 10,
         reserved_servers: 0,
         max_parallel_connects: 1,
+        max_running_statements: 0,
         connect_timeout: Duration::from_secs(1),
         tls: UpstreamTls::Disable,
         client_certificate: None,

@@ -94,6 +94,7 @@ mod replicas;
 mod resources;
 mod restart;
 mod routing;
+mod running;
 mod secrets;
 mod server_voice;
 mod setting_values;

@@ -67,6 +67,7 @@ impl Servers {
             max_server_connections: 10,
             reserved_servers: 0,
             max_parallel_connects: 1,
+            max_running_statements: 0,
             connect_timeout: Duration::from_secs(5),
             tls: UpstreamTls::Disable,
             client_certificate: None,

@@ -61,6 +61,8 @@ impl Check<'_> {
         }
         let connects = at.key("max_parallel_connects");
         let connects = self.number(connects, cluster.max_parallel_connects, 8, 1..=10_000);
+        let running = at.key("max_running_statements");
+        let running = self.number(running, cluster.max_running_statements, 0, 0..=100_000);
         let timeout = at.key("connect_timeout");
         let timeout = self.period(timeout, cluster.connect_timeout, CONNECT_TIMEOUT);
         let (tls, client_certificate) = self.upstream_tls(at, cluster)?;
@@ -74,6 +76,7 @@ impl Check<'_> {
             max_server_connections: connections?,
             reserved_servers: reserved?,
             max_parallel_connects: connects?,
+            max_running_statements: running?,
             connect_timeout: timeout?,
             tls,
             client_certificate,

@@ -107,7 +107,7 @@ impl Account {
         self.waiting.load(SeqCst) > 0
     }
 
-    pub(super) fn party(&self) -> Party {
+    pub(in crate::pool) fn party(&self) -> Party {
         Party {
             id: self.id,
             weight: self.weight.load(SeqCst),

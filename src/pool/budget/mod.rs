@@ -16,11 +16,12 @@ pub(super) use self::{
     account::Account,
     place::Place,
     reclaim::Spare,
+    turns::{Cost, Party, Turns},
     waiting::{Grant, Source, Waiter},
 };
 
 use self::{account::Accounts, reclaim::Spares};
-use super::{closed::Closed, pids::Pids};
+use super::{closed::Closed, pids::Pids, running::Running};
 use crate::tenant::{Limits, TenantId};
 use parking_lot::{Mutex, MutexGuard};
 use std::{
@@ -31,7 +32,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::Semaphore;
-use turns::{Cost, Turns};
 
 /// Connects at the same time, where the cluster says nothing usable.
 const CONNECTS_MIN: usize = 1;
@@ -49,6 +49,7 @@ pub struct Budget {
     connects: Semaphore,
     pids: Arc<Pids>,
     closed: Closed,
+    running: Arc<Running>,
 }
 
 /// What is only looked at while places are scarce.
@@ -101,7 +102,13 @@ impl Budget {
             connects: Semaphore::new((parallel_connects as usize).max(CONNECTS_MIN)),
             pids: Arc::default(),
             closed: Closed::default(),
+            running: Arc::default(),
         }
+    }
+
+    /// What runs on its server at the same time.
+    pub fn running(&self) -> &Arc<Running> {
+        &self.running
     }
 
     /// Changes the maximum. What is in use beyond it goes: idle servers now, others when they come back.

@@ -1,6 +1,7 @@
 //! One server connection's place.
 
 use super::{Account, Budget};
+use crate::pool::running::Runner;
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
     time::{Duration, Instant},
@@ -17,6 +18,8 @@ pub(in crate::pool) struct Place {
     since: Option<Instant>,
     /// What the use is taken for until it is over.
     expected: Duration,
+    /// What runs on it.
+    runner: Arc<Runner>,
 }
 
 impl Place {
@@ -29,7 +32,13 @@ impl Place {
             pid: None,
             since: None,
             expected: Duration::ZERO,
+            runner: budget.running().runner(account),
         }
+    }
+
+    /// What runs on it, as others see it.
+    pub(in crate::pool) fn runner(&self) -> &Arc<Runner> {
+        &self.runner
     }
 
     /// Notes which process has this place now; one that had it before is closed.
@@ -69,6 +78,7 @@ impl Place {
     pub(in crate::pool) fn assign(&mut self, account: Option<&Arc<Account>>) {
         if let Some(account) = account {
             account.gains();
+            self.runner.serves(account);
         }
         let before = std::mem::replace(&mut self.account, account.map(Arc::clone));
         if let Some(before) = before {

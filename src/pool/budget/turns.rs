@@ -16,7 +16,7 @@ const SCALE: u64 = 1000;
 
 /// A tenant whose server comes back goes on with it until it is so far ahead of who waits longest, times
 /// its weight: to make a server for another costs some milliseconds.
-pub(super) const QUANTUM: Duration = Duration::from_millis(25);
+pub(in crate::pool) const QUANTUM: Duration = Duration::from_millis(25);
 
 /// A tenant owes at most so much, times its weight.
 const DEBT_MAX: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const EXPECTED: Duration = Duration::from_millis(1);
 
 /// The waiting tenants, each with its waiters in order.
 #[derive(Debug)]
-pub(super) struct Turns<W> {
+pub(in crate::pool) struct Turns<W> {
     entries: Forgetful<u64, Entry<W>>,
     /// Tenants that wait: what they have used, their place in the round, who they are.
     order: BTreeSet<(u64, u64, u64)>,
@@ -50,18 +50,18 @@ struct Entry<W> {
 
 /// Who waits, with what counts for it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Party {
-    pub(super) id: u64,
-    pub(super) weight: u32,
+pub(in crate::pool) struct Party {
+    pub(in crate::pool) id: u64,
+    pub(in crate::pool) weight: u32,
     /// Whether it has a guarantee.
-    pub(super) is_promised: bool,
+    pub(in crate::pool) is_promised: bool,
 }
 
 /// What a turn cost, and what it was taken for when it began.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Cost {
-    pub(super) actual: Duration,
-    pub(super) expected: Duration,
+pub(in crate::pool) struct Cost {
+    pub(in crate::pool) actual: Duration,
+    pub(in crate::pool) expected: Duration,
 }
 
 impl<W> Default for Turns<W> {
@@ -79,22 +79,22 @@ impl<W> Default for Turns<W> {
 
 impl<W> Turns<W> {
     /// How many wait.
-    pub(super) fn waiting(&self) -> usize {
+    pub(in crate::pool) fn waiting(&self) -> usize {
         self.waiting
     }
 
     /// Whether one of this tenant waits.
-    pub(super) fn is_waiting(&self, id: u64) -> bool {
+    pub(in crate::pool) fn is_waiting(&self, id: u64) -> bool {
         self.entries.get(&id).is_some_and(|it| !it.queue.is_empty())
     }
 
     /// Nobody has waited for so long: debts are worked off.
-    pub(super) fn rest(&mut self, elapsed: Duration) {
+    pub(in crate::pool) fn rest(&mut self, elapsed: Duration) {
         self.clock = self.clock.saturating_add(units(elapsed, 1));
     }
 
     /// Waits behind the others of its tenant.
-    pub(super) fn join(&mut self, party: Party, waiter: W) {
+    pub(in crate::pool) fn join(&mut self, party: Party, waiter: W) {
         self.forget_resting();
         self.take_out(party.id);
         let entry = self.entry(party);
@@ -104,27 +104,37 @@ impl<W> Turns<W> {
     }
 
     /// Who waits longest of a tenant.
-    pub(super) fn first_of(&self, id: u64) -> Option<&W> {
+    pub(in crate::pool) fn first_of(&self, id: u64) -> Option<&W> {
         self.entries.get(&id).and_then(|entry| entry.queue.front())
     }
 
     /// Who is next; and whether because of a guarantee: `is_short` says whose is not kept. Looked at are at
     /// most as many as there are places, and one: who is not short has one.
-    pub(super) fn next(&self, is_short: impl Fn(u64) -> bool) -> Option<(u64, bool)> {
+    pub(in crate::pool) fn next(&self, is_short: impl Fn(u64) -> bool) -> Option<(u64, bool)> {
         let short = self.promised.iter().find(|(_, id)| is_short(*id));
         let short = short.map(|(_, id)| (*id, true));
         short.or_else(|| self.order.first().map(|(_, _, id)| (*id, false)))
     }
 
+    /// The first of those that wait for whom it is possible.
+    pub(in crate::pool) fn first_that(&self, may: impl Fn(u64) -> bool) -> Option<u64> {
+        self.waiting_ids().find(|id| may(*id))
+    }
+
+    /// The tenants that wait, in order.
+    pub(in crate::pool) fn waiting_ids(&self) -> impl Iterator<Item = u64> {
+        self.order.iter().map(|(_, _, id)| *id)
+    }
+
     /// Whether a waiting tenant may go on although another is first.
-    pub(super) fn may_go_on(&self, id: u64) -> bool {
+    pub(in crate::pool) fn may_go_on(&self, id: u64) -> bool {
         let used = self.entries.get(&id).map_or(0, |entry| entry.used);
         let first = self.order.first().map_or(u64::MAX, |(used, ..)| *used);
         used <= first.saturating_add(units(QUANTUM, 1))
     }
 
     /// Takes the first waiter of a tenant out, and what its turn is taken for.
-    pub(super) fn pop(&mut self, id: u64) -> Option<(W, Duration)> {
+    pub(in crate::pool) fn pop(&mut self, id: u64) -> Option<(W, Duration)> {
         let first = self.order.first().map_or(0, |(used, ..)| *used);
         self.clock = self.clock.max(first);
         self.take_out(id);
@@ -142,7 +152,7 @@ impl<W> Turns<W> {
     }
 
     /// Notes what a tenant's turn cost in the end.
-    pub(super) fn charge(&mut self, party: Party, cost: Cost) {
+    pub(in crate::pool) fn charge(&mut self, party: Party, cost: Cost) {
         let clock = self.clock;
         let limit = clock.saturating_add(units(DEBT_MAX, 1));
         self.take_out(party.id);
@@ -157,7 +167,7 @@ impl<W> Turns<W> {
     }
 
     /// Sends those of a tenant away that are not to stay.
-    pub(super) fn retain(&mut self, id: u64, stays: impl FnMut(&W) -> bool) {
+    pub(in crate::pool) fn retain(&mut self, id: u64, stays: impl FnMut(&W) -> bool) {
         self.take_out(id);
         if let Some(entry) = self.entries.get_mut(&id) {
             let before = entry.queue.len();

@@ -287,6 +287,7 @@ impl Stage {
             max_server_connections: 60,
             reserved_servers: 0,
             max_parallel_connects: 8,
+            max_running_statements: 0,
             connect_timeout: Duration::from_secs(10),
             tls: UpstreamTls::Disable,
             client_certificate: None,
