@@ -18,6 +18,7 @@ mod client;
 mod depart;
 mod from_client;
 mod from_server;
+mod full;
 mod lending;
 mod listening;
 mod names;
@@ -38,6 +39,7 @@ mod unnamed_requests;
 pub use begun::Begun;
 pub use client::Client;
 pub use depart::Farewell;
+pub use full::Spaces;
 pub use names::Names;
 pub use reading::{Marks, Moved, Reading};
 pub use refuse::{no_listening, not_allowed, not_on_replica, too_many};
@@ -299,6 +301,8 @@ pub struct Relay<'a> {
     others: listening::Fence,
     /// The wait for the right to run the next transaction.
     toll: Option<Box<toll::Toll>>,
+    /// A message has gone to the server since its transactions were made to read only.
+    has_read_only: bool,
     /// Channels on which the server has told the client's own notifications that the hub brings.
     told: Vec<Box<[u8]>>,
 }
@@ -399,6 +403,7 @@ impl<'a> Relay<'a> {
             fence: listening::Fence::None,
             others: listening::Fence::None,
             toll: None,
+            has_read_only: false,
             told: Vec::new(),
         }
     }
@@ -468,6 +473,7 @@ impl<'a> Relay<'a> {
             progress |= self.poll_fence(cx);
             progress |= self.hear(cx)?;
             progress |= self.poll_toll(cx);
+            progress |= self.end_reads_only();
             if let Some(farewell) = self.left {
                 return Poll::Ready(Ok(End::ClientLeft(farewell)));
             }
