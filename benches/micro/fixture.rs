@@ -48,6 +48,7 @@ pub fn tenant(verifiers: Vec<ScramVerifier>) -> Arc<Tenant> {
         pool_mode: PoolMode::Transaction,
         pinning: pgusher::tenant::Pinning::Allow,
         limits: Limits::default(),
+        storage_used: None,
         timeouts: Timeouts::default(),
         reads: Reads::default(),
         settings: Vec::new(),

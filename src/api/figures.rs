@@ -8,7 +8,9 @@ use super::{
     live::LiveTenant,
     problem::{Problem, Problems},
 };
-use crate::control::{Counts, EventView, Health, Listed, Plan, TenantView, UsageBy, UsedIn, plan};
+use crate::control::{
+    Counts, EventView, Health, Listed, Month, Plan, TenantView, UsageBy, UsedIn, plan,
+};
 use crate::tenant::Limits;
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,8 @@ const OF_THIS_PROCESS: &str = "of this process alone, now";
 const OF_THE_MONTH: &str =
     "of this month in UTC, as the proxies have written it; more is not refused";
 const MEASURED: &str = "as measured last; more is not refused";
+const MEASURED_AND_HELD: &str =
+    "as measured last; with all of it used the tenant may only read and free space";
 
 pub(super) fn routes() -> OpenApiRouter<Look> {
     OpenApiRouter::new()
@@ -146,16 +150,34 @@ async fn quota(
     let queries = (of_plan(|plan| plan.api_calls_per_month), month.queries);
     let transactions = of_plan(|plan| plan.transactions_per_month);
     let transactions = (transactions, month.transactions);
-    let storage = (of_plan(|plan| plan.storage_bytes), month.storage_bytes);
     let mut quotas = connections(&view, live);
     quotas.extend([
         Quota::new("users", (of_plan(|plan| plan.users), Some(users))),
         counted("api_calls", queries, OF_THE_MONTH),
         counted("transactions", transactions, OF_THE_MONTH),
-        counted("storage_bytes", storage, MEASURED),
+        storage_quota(&view, &month),
     ]);
     let plan = view.plan;
     Ok(Json(Quotas { plan, quotas }))
+}
+
+/// What a tenant's data may take: it is held to `max_storage_bytes`; what its plan has is told.
+fn storage_quota(view: &TenantView, month: &Month) -> Quota {
+    let limit = view.max_storage_bytes;
+    let limit = limit
+        .and_then(|limit| u64::try_from(limit).ok())
+        .filter(|limit| *limit > 0);
+    let planned = plan(&view.plan).map(|plan| plan.storage_bytes);
+    let note = match limit {
+        Some(_) => MEASURED_AND_HELD,
+        None => MEASURED,
+    };
+    let quota = Quota::new("storage_bytes", (limit.or(planned), month.storage_bytes));
+    Quota {
+        enforced: limit.is_some(),
+        note: quota.note.or(Some(note)),
+        ..quota
+    }
 }
 
 /// The limits that the proxy holds a tenant to.

@@ -18,7 +18,7 @@ enum Form {
     Json,
 }
 
-const FIELDS: [(&str, Form); 35] = [
+const FIELDS: [(&str, Form); 36] = [
     ("name", Form::Text),
     ("owner_email", Form::Text),
     ("plan", Form::Text),
@@ -36,6 +36,7 @@ const FIELDS: [(&str, Form); 35] = [
     ("transactions_per_second", Form::Number),
     ("bytes_per_second", Form::Number),
     ("logins_per_second", Form::Number),
+    ("max_storage_bytes", Form::Number),
     ("server_idle_timeout", Form::Time),
     ("server_lifetime", Form::Time),
     ("server_check_delay", Form::Time),

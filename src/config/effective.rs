@@ -187,6 +187,8 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
         max_prepared_statements,
         max_pinned_servers,
         max_waiting,
+        // The registry's tenants alone have one.
+        max_storage_bytes: _,
         caps,
     } = tenant.limits;
     let Timeouts {

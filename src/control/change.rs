@@ -19,7 +19,7 @@ const METADATA_BYTES_MAX: usize = 64 * 1024;
 pub(super) const TIME_MAX: i64 = 365 * 24 * 3_600_000;
 
 /// Where one of these changes, the tenant's limits change.
-pub(super) const LIMITS: [&str; 13] = [
+pub(super) const LIMITS: [&str; 14] = [
     "pool_size",
     "min_pool_size",
     "guaranteed_servers",
@@ -32,6 +32,7 @@ pub(super) const LIMITS: [&str; 13] = [
     "transactions_per_second",
     "bytes_per_second",
     "logins_per_second",
+    "max_storage_bytes",
     "plan",
 ];
 
@@ -83,6 +84,9 @@ pub struct TenantChange {
     pub bytes_per_second: Patch<i64>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub logins_per_second: Patch<i32>,
+    /// Bytes that its data may take; with as many it may only read and free space.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub max_storage_bytes: Patch<i64>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub server_idle_timeout: Patch<i64>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
@@ -264,6 +268,8 @@ impl TenantChange {
         }
         let bytes = &(0..=1_000_000_000_000);
         number("bytes_per_second", self.bytes_per_second, bytes)?;
+        let storage = &(0..=1_000_000_000_000_000);
+        number("max_storage_bytes", self.max_storage_bytes, storage)?;
         for (field, value) in self.times() {
             number(field, value, &(0..=TIME_MAX))?;
         }

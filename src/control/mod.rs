@@ -12,6 +12,7 @@ mod create;
 mod dump;
 mod entries;
 mod error;
+mod fullness;
 mod hardening;
 mod history;
 mod idempotency;

@@ -2,7 +2,7 @@
 
 use super::{
     Actor, Control, ControlError, Listed, Page, PoolChange, Role, TenantChange, TenantView,
-    change::LIMITS, clusters, keys::known, standbys, view::tenant_record,
+    change::LIMITS, clusters, fullness, keys::known, standbys, view::tenant_record,
 };
 use crate::{
     registry::{self, Changes, NewEvent, TenantRow},
@@ -117,6 +117,9 @@ impl Control {
             let told = event(actor, id, kind, changes, json!({}));
             registry::append(&mut tx, told).await?;
         }
+        if registry::storage_limit(&after) != registry::storage_limit(&before) {
+            fullness::judge_again(&mut tx, actor, &after).await?;
+        }
         tx.commit().await?;
         Ok(TenantView::from(&after))
     }
@@ -207,11 +210,12 @@ fn kinds(changes: Changes, kind: Option<&str>) -> Vec<(&str, Changes)> {
 }
 
 /// Limits that are none where they are 0.
-const NONE_AT_0: [&str; 4] = [
+const NONE_AT_0: [&str; 5] = [
     "max_concurrent_queries",
     "transactions_per_second",
     "bytes_per_second",
     "logins_per_second",
+    "max_storage_bytes",
 ];
 
 /// Whether limits went up or down; a mixture is a new configuration.

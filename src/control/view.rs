@@ -89,6 +89,8 @@ pub struct TenantView {
     pub transactions_per_second: Option<i32>,
     pub bytes_per_second: Option<i64>,
     pub logins_per_second: Option<i32>,
+    #[serde(default)]
+    pub max_storage_bytes: Option<i64>,
     pub server_idle_timeout: Option<i64>,
     pub server_lifetime: Option<i64>,
     pub server_check_delay: Option<i64>,
@@ -156,6 +158,7 @@ impl From<&TenantRow> for TenantView {
             transactions_per_second: row.transactions_per_second,
             bytes_per_second: row.bytes_per_second,
             logins_per_second: row.logins_per_second,
+            max_storage_bytes: row.max_storage_bytes,
             server_idle_timeout: row.server_idle_timeout,
             server_lifetime: row.server_lifetime,
             server_check_delay: row.server_check_delay,

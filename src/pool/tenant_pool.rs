@@ -312,7 +312,7 @@ impl TenantPool {
         let old = self.inside.load_full();
         // A directory that forgets may make an equal value anew.
         let (known, at) = (&old.route.tenant, &old.route.cluster);
-        if (Arc::ptr_eq(known, tenant) || known == tenant)
+        if (Arc::ptr_eq(known, tenant) || known.is_served_like(tenant))
             && (Arc::ptr_eq(at, cluster) || at == cluster)
         {
             return Ok(());

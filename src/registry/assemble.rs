@@ -70,6 +70,7 @@ pub fn tenant_in_slots(
             _ => Pinning::Allow,
         },
         limits: limits(row)?,
+        storage_used: None,
         timeouts: timeouts(row),
         reads: reads(row)?,
         settings: settings(row),
@@ -249,6 +250,7 @@ fn limits(row: &TenantRow) -> Result<Limits, RegistryError> {
             Limits::pinned_of(pool_size),
         )?,
         max_waiting: number("max_waiting", row.max_waiting, defaults.max_waiting)?,
+        max_storage_bytes: storage_limit(row),
         caps: Caps {
             max_concurrent_queries: count(row.max_concurrent_queries),
             transactions_per_second: count(row.transactions_per_second),
@@ -256,6 +258,11 @@ fn limits(row: &TenantRow) -> Result<Limits, RegistryError> {
             logins_per_second: count(row.logins_per_second),
         },
     })
+}
+
+/// Bytes that a tenant's data may take; `None`: as many as it likes.
+pub fn storage_limit(row: &TenantRow) -> Option<NonZeroU64> {
+    bytes(row.max_storage_bytes)
 }
 
 /// A limit that is checked where it is written; 0 is none.

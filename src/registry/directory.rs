@@ -318,6 +318,8 @@ impl Inner {
         let Some(mut tenant) = made.map(|assembled| assembled.tenant) else {
             return Ok(None);
         };
+        let used = rows.storage_used.and_then(|used| u64::try_from(used).ok());
+        Arc::make_mut(&mut tenant).storage_used = used;
         if let Some(before) = self.present.get(id)
             && before.tenant == tenant
         {

@@ -17,6 +17,9 @@ pub(super) struct Rows {
     /// Of its database, where it is served through slots.
     #[serde(default)]
     pub(super) slot_key: Option<SlotKeyRow>,
+    /// Bytes that its data took when it was measured last.
+    #[serde(default)]
+    pub(super) storage_used: Option<i64>,
 }
 
 /// One tenant. The keys are read after the tenant: who changes them changes the tenant's row, too,
@@ -33,10 +36,13 @@ pub(super) async fn tenant(pool: &PgPool, id: &str) -> Result<Option<Rows>, sqlx
     let keys = "SELECT * FROM pgusher.api_key WHERE tenant = $1 AND status = 'active' ORDER BY id";
     let keys = sqlx::query_as(keys).bind(id).fetch_all(&mut *db).await?;
     let slot_key = slot_keys::newest(&mut db, &tenant).await?;
+    let storage = sqlx::query_scalar("SELECT bytes FROM pgusher.storage WHERE tenant = $1");
+    let storage_used = storage.bind(id).fetch_optional(&mut *db).await?;
     Ok(Some(Rows {
         tenant,
         keys,
         slot_key,
+        storage_used,
     }))
 }
 
@@ -55,9 +61,15 @@ pub(super) async fn page(pool: &PgPool, after: &str) -> Result<Vec<Rows>, sqlx::
     let keys: Vec<KeyRow> = sqlx::query_as(
         "SELECT * FROM pgusher.api_key WHERE tenant = ANY ($1) AND status = 'active' ORDER BY id",
     )
-    .bind(ids)
+    .bind(&ids)
     .fetch_all(&mut *db)
     .await?;
+    let storage: Vec<(String, i64)> =
+        sqlx::query_as("SELECT tenant, bytes FROM pgusher.storage WHERE tenant = ANY ($1)")
+            .bind(ids)
+            .fetch_all(&mut *db)
+            .await?;
+    let storage: HashMap<String, i64> = storage.into_iter().collect();
     let mut keys_of: HashMap<String, Vec<KeyRow>> = HashMap::new();
     for key in keys {
         keys_of.entry(key.tenant.clone()).or_default().push(key);
@@ -66,6 +78,7 @@ pub(super) async fn page(pool: &PgPool, after: &str) -> Result<Vec<Rows>, sqlx::
     let rows = tenants.into_iter().map(|tenant| Rows {
         keys: keys_of.remove(&tenant.id).unwrap_or_default(),
         slot_key: slot_keys::of(&slots, &tenant).cloned(),
+        storage_used: storage.get(&tenant.id).copied(),
         tenant,
     });
     Ok(rows.collect())

@@ -29,7 +29,8 @@ mod usage;
 mod uses;
 
 pub use assemble::{
-    Assembled, cluster_of, slot_key_of, slot_key_purpose, tenant_in_slots, tenant_of, watch_of,
+    Assembled, cluster_of, slot_key_of, slot_key_purpose, storage_limit, tenant_in_slots,
+    tenant_of, watch_of,
 };
 pub use changed::Changed;
 pub use clusters::{
@@ -44,7 +45,7 @@ pub use events::{EventRow, begun_with_templates, last_event_at, newest_events, o
 pub use keys::{KeyEnd, end_key, insert_key, keys, keys_after, lock_key};
 pub use rows::{ClusterRow, KeyRow, SlotKeyRow, TenantRow};
 pub use slot_keys::slot_key;
-pub use storage::write_storage;
+pub use storage::{Measured, Told, lock_storage, set_fullness, tell_tenants, write_storage};
 pub use tenants::{
     TenantSeed, change_tenant, delete_tenant, insert_tenant, lock_tenant, set_tenant_passwords,
     tenant, tenants, tenants_roles, tenants_with_other_holes, unfinished_tenants,

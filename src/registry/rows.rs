@@ -73,6 +73,8 @@ pub struct TenantRow {
     pub transactions_per_second: Option<i32>,
     pub bytes_per_second: Option<i64>,
     pub logins_per_second: Option<i32>,
+    #[serde(default)]
+    pub max_storage_bytes: Option<i64>,
     pub server_idle_timeout: Option<i64>,
     pub server_lifetime: Option<i64>,
     pub server_check_delay: Option<i64>,

@@ -1,6 +1,6 @@
 //! A logged-in client's own side: its stream, its bytes under way, its names and settings.
 
-use super::{Begun, Names, Rest, Unnamed};
+use super::{Begun, Names, Rest, Spaces, Unnamed};
 use crate::{
     net::{Flow, Stream},
     notify::{Hub, Subscription},
@@ -61,6 +61,10 @@ pub struct Client {
     pub pass: Option<Pass>,
     /// What is left of a batch that was refused: up to its Sync.
     pub(super) skips_batch: bool,
+    /// What its statements do, where it has its server to itself and its tenant's storage is limited.
+    pub(super) spaces: Spaces,
+    /// It was told that its tenant's storage is nearly used.
+    pub(super) is_warned: bool,
     /// How others see it.
     pub handle: Arc<SessionHandle>,
     /// What is left of the message that it is sending.
@@ -101,6 +105,8 @@ impl Client {
             begun: Box::default(),
             pass: None,
             skips_batch: false,
+            spaces: Spaces::default(),
+            is_warned: false,
             handle,
             rest: Rest::None,
             from_server_rest: Rest::None,

@@ -1,6 +1,9 @@
 //! What a client sends: forwarded in place, noted in the queue of replies, names rewritten.
 
-use super::{Farewell, Relay, RelayError, Rest, lending::uses_in, places::Passage, refuse, traces};
+use super::{
+    Farewell, Relay, RelayError, Rest, full::Judged, lending::uses_in, places::Passage, refuse,
+    traces,
+};
 use crate::{
     net::SMALL_BYTES,
     sessions::Activity,
@@ -90,6 +93,7 @@ impl Relay<'_> {
                 Step::Done => {
                     self.has_begun = true;
                     self.course.sent();
+                    self.has_read_only |= self.server.reads_only;
                 }
                 Step::NeedsMore => return Ok(true),
                 Step::MustWait => return Ok(false),
@@ -172,6 +176,9 @@ impl Relay<'_> {
             return Ok(step);
         }
         let shared = self.mode != PoolMode::Session;
+        if !shared && let Some(step) = self.private_message(header) {
+            return Ok(step);
+        }
         if !shared && matches!(header.tag, tag::QUERY | tag::PARSE) {
             if self.pool.uses_slots() && !self.has(header.message_bytes.min(SMALL_BYTES)) {
                 return Ok(Step::NeedsMore);
@@ -218,6 +225,9 @@ impl Relay<'_> {
             tag::FUNCTION_CALL => {
                 if !self.has(HEADER_BYTES + 4) {
                     return Ok(Step::NeedsMore);
+                }
+                if !self.may_call(header) {
+                    return Ok(Step::Done);
                 }
                 self.suspect_function();
                 self.count_query();
@@ -307,7 +317,7 @@ impl Relay<'_> {
 
     fn query(&mut self, header: Header) -> Step {
         if self.mode != PoolMode::Session {
-            if !self.has(header.message_bytes.min(SMALL_BYTES)) {
+            if !self.has_text(header) {
                 return Step::NeedsMore;
             }
             let text = self.client.to_server.unscanned();
@@ -319,6 +329,18 @@ impl Relay<'_> {
                 let change = self.drop_unnamed();
                 self.fail_query(header, &refusal, change);
                 return Step::Done;
+            }
+            if self.is_full() {
+                let space = self.space_of(text);
+                match self.judge(space) {
+                    Judged::Runs => {}
+                    Judged::Waits => return Step::MustWait,
+                    Judged::Refused(refusal) => {
+                        let change = self.drop_unnamed();
+                        self.fail_query(header, &refusal, change);
+                        return Step::Done;
+                    }
+                }
             }
             if !self.prepare_for(suspicion) {
                 return Step::MustWait;

@@ -266,6 +266,9 @@ impl Relay<'_> {
 
     /// What the session does from now on, in the eyes of others.
     fn enter_behind(&mut self, status: TxStatus, verdict: Verdict) -> Result<Verdict, RelayError> {
+        if status == TxStatus::Idle && verdict == Verdict::Forward {
+            self.warn_of_storage();
+        }
         let handle = &self.client.handle;
         if status == TxStatus::Idle {
             if verdict == Verdict::Forward {
@@ -344,6 +347,9 @@ impl Relay<'_> {
                 SqlState::CANCELED,
                 "canceling statement due to query_timeout",
             );
+            return Verdict::Replace(refusal.encode().into());
+        }
+        if let Some(refusal) = self.worded_when_full(self.body(header)) {
             return Verdict::Replace(refusal.encode().into());
         }
         self.resets.clear();

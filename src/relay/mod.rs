@@ -18,6 +18,7 @@ mod client;
 mod depart;
 mod from_client;
 mod from_server;
+mod full;
 mod lending;
 mod listening;
 mod names;
@@ -39,6 +40,7 @@ mod unnamed_requests;
 pub use begun::Begun;
 pub use client::Client;
 pub use depart::Farewell;
+pub use full::Spaces;
 pub use names::Names;
 pub use reading::{Marks, Moved, Reading};
 pub use refuse::{no_listening, not_allowed, not_on_replica, too_many};
@@ -307,6 +309,8 @@ pub struct Relay<'a> {
     course: places::Course,
     /// The client's next message waits for the end of what it has sent before: others wait, too.
     yields: bool,
+    /// A message has gone to the server since its transactions were made to read only.
+    has_read_only: bool,
     /// Channels on which the server has told the client's own notifications that the hub brings.
     told: Vec<Box<[u8]>>,
 }
@@ -413,6 +417,7 @@ impl<'a> Relay<'a> {
             queued: None,
             course: places::Course::default(),
             yields: false,
+            has_read_only: false,
             told: Vec::new(),
         }
     }
@@ -483,6 +488,7 @@ impl<'a> Relay<'a> {
             progress |= self.hear(cx)?;
             progress |= self.poll_toll(cx);
             progress |= self.poll_place(cx);
+            progress |= self.end_reads_only();
             if let Some(farewell) = self.left {
                 return Poll::Ready(Ok(End::ClientLeft(farewell)));
             }

@@ -71,7 +71,7 @@ impl Marks {
 
 impl Reading {
     /// Whether it ends behind its first message or batch.
-    fn is_one_at_a_time(&self) -> bool {
+    pub(super) fn is_one_at_a_time(&self) -> bool {
         matches!(self, Self::Kept | Self::Replica { .. })
     }
 }

@@ -124,10 +124,11 @@ pub fn too_many(limit: u32, reasons: &str) -> Refusal {
 pub(super) fn raising(refusal: &Refusal) -> String {
     let quoted = |text: &str| text.replace('\'', "''");
     format!(
-        "DO $pgusher$BEGIN RAISE EXCEPTION USING ERRCODE='{}',MESSAGE='{}',DETAIL='{}';END$pgusher$",
+        "DO $pgusher$BEGIN RAISE EXCEPTION USING ERRCODE='{}',MESSAGE='{}',DETAIL='{}',HINT='{}';END$pgusher$",
         refusal.sqlstate,
         quoted(&refusal.message),
-        quoted(refusal.detail.as_deref().unwrap_or_default())
+        quoted(refusal.detail.as_deref().unwrap_or_default()),
+        quoted(refusal.hint.as_deref().unwrap_or_default())
     )
 }
 

@@ -55,6 +55,12 @@ impl Relay<'_> {
             self.doom(header, &refusal);
             return Ok(Step::Done);
         }
+        if self.is_full() {
+            let space = self.space_of(text);
+            if !self.parse_when_full(space) {
+                return Ok(Step::MustWait);
+            }
+        }
         if !self.prepare_for(suspicion) {
             return Ok(Step::MustWait);
         }
@@ -66,7 +72,10 @@ impl Relay<'_> {
     }
 
     fn parse_too_long(&mut self, header: Header, is_unnamed: bool) -> Step {
-        if is_unnamed {
+        if is_unnamed && self.beginning_takes(header) {
+            let refusal = self.refusal_when_full();
+            self.doom(header, &refusal);
+        } else if is_unnamed {
             self.parse_unnamed_unseen(header);
         } else {
             let refusal = Refusal::error(SqlState::TOO_LARGE, "the named statement is too long")
@@ -187,6 +196,11 @@ impl Relay<'_> {
     }
 
     pub(super) fn bind(&mut self, header: Header) -> Result<Step, RelayError> {
+        if self.is_full()
+            && let Some(step) = self.bind_named_when_full(header)
+        {
+            return Ok(step);
+        }
         let first = header.message_bytes.min(NAMES_BYTES_MAX);
         let here = self
             .client

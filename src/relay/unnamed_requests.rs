@@ -85,6 +85,14 @@ impl Relay<'_> {
         if self.unnamed_is_uncertain() {
             return Step::MustWait;
         }
+        if self.is_full() {
+            let tail = self.client.unnamed.tail();
+            let text = read::cstr(tail).map_or(tail, |(text, _)| text);
+            let space = self.space_of(text);
+            if let Some(step) = self.bind_when_full(header, space) {
+                return step;
+            }
+        }
         if !self.note_unnamed() {
             return Step::MustWait;
         }

@@ -4,7 +4,7 @@ use super::pass::Charged;
 use crate::{
     limits::{Awaited, Restraints},
     net::Peer,
-    tenant::{Address, KeyId, Scope, Status, Tenant, Timeouts},
+    tenant::{Address, Fullness, KeyId, Scope, Status, Tenant, Timeouts},
     upstream::{CancelInFlight, Identity},
     usage::{Counters, Meter},
     wire::{CancelKey, Refusal, SqlState},
@@ -174,6 +174,14 @@ fn key_ends_ms(tenant: &Tenant, key: &KeyId) -> u64 {
     key.and_then(|key| key.expires).map_or(u64::MAX, unix_ms)
 }
 
+/// What a session of this scope has to know of its tenant's storage: who only reads, nothing.
+fn fullness_for(tenant: &Tenant, scope: Scope) -> Fullness {
+    match scope {
+        Scope::ReadWrite => tenant.fullness(),
+        Scope::ReadOnly => Fullness::Unlimited,
+    }
+}
+
 /// Milliseconds since 1970.
 pub(super) fn unix_ms(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -210,6 +218,8 @@ pub struct SessionHandle {
     transaction_since_ms: AtomicU64,
     /// When its key expires, in milliseconds since 1970.
     key_ends_ms: AtomicU64,
+    /// How much of its tenant's storage is used.
+    fullness: AtomicU8,
     clock: Arc<AtomicU64>,
 }
 
@@ -223,6 +233,7 @@ impl SessionHandle {
         (clock, restraints): (Arc<AtomicU64>, Arc<Restraints>),
     ) -> Self {
         let key_ends_ms = key_ends_ms(&tenant, &key_id);
+        let fullness = fullness_for(&tenant, scope);
         let handle = Self {
             key,
             tenant: ArcSwap::new(tenant),
@@ -241,6 +252,7 @@ impl SessionHandle {
             state: AtomicU64::new(0),
             transaction_since_ms: AtomicU64::new(0),
             key_ends_ms: AtomicU64::new(key_ends_ms),
+            fullness: AtomicU8::new(fullness as u8),
             clock,
         };
         handle.enter(Activity::Idle);
@@ -273,6 +285,8 @@ impl SessionHandle {
             Some(new) if old.keeps_session(&new, &self.key_id) => {
                 let end = key_ends_ms(&new, &self.key_id);
                 self.restraints.follow(&new);
+                let fullness = fullness_for(&new, self.scope);
+                self.fullness.store(fullness as u8, Relaxed);
                 self.tenant.store(new);
                 self.key_ends_ms.store(end, Relaxed);
             }
@@ -285,6 +299,12 @@ impl SessionHandle {
     /// Whether its key has expired by then, in milliseconds since 1970.
     pub(super) fn has_expired(&self, at_ms: u64) -> bool {
         self.key_ends_ms.load(Relaxed) <= at_ms
+    }
+
+    /// How much of its tenant's storage is used, where it may write at all. One relaxed load.
+    #[inline]
+    pub fn fullness(&self) -> Fullness {
+        Fullness::from_byte(self.fullness.load(Relaxed))
     }
 
     /// The order that stands.

@@ -30,6 +30,9 @@ pub struct Limits {
     /// Clients that wait for `max_concurrent_queries` at the same time, of all keys together; one more is
     /// refused with 53300.
     pub max_waiting: u32,
+    /// Bytes that its data may take in its cluster, as measured from time to time; `None` is no limit. With
+    /// as many it may only read and free space (25006).
+    pub max_storage_bytes: Option<NonZeroU64>,
     /// What all its keys together may do.
     pub caps: Caps,
 }
@@ -37,6 +40,8 @@ pub struct Limits {
 impl Limits {
     /// The largest weight.
     pub const WEIGHT_MAX: u32 = 1000;
+    /// The most storage that can be set, in bytes: 10^15.
+    pub const STORAGE_MAX: u64 = 1_000_000_000_000_000;
 
     /// So many may be pinned where nothing else is said: one less than the pool has, so that the
     /// others can go on, but at least one.
@@ -56,6 +61,7 @@ impl Default for Limits {
             max_prepared_statements: 500,
             max_pinned_servers: Self::pinned_of(20),
             max_waiting: 1_000_000,
+            max_storage_bytes: None,
             caps: Caps::default(),
         }
     }

@@ -7,6 +7,7 @@
 
 mod cluster;
 mod directory;
+mod fullness;
 mod id;
 mod key;
 mod limits;
@@ -18,6 +19,7 @@ mod uses;
 
 pub use cluster::{Address, Cluster, Replica, Standbys, UpstreamTls, Watch};
 pub use directory::{Directory, DirectoryError, Lookup};
+pub use fullness::Fullness;
 pub use id::{ClusterName, IdError, KeyId, TenantId};
 pub use key::{ApiKey, KeyRefusal, Scope, ScramVerifier, VerifierError};
 pub use limits::{Caps, Consistency, Limits, ReadTarget, Reads, Timeouts};

@@ -1,8 +1,8 @@
 //! A tenant, as the directory knows it.
 
 use super::{
-    ApiKey, KeyId, Limits, Login, Pinning, Placement, PoolMode, ReadTarget, Reads, Scope, TenantId,
-    Timeouts,
+    ApiKey, Fullness, KeyId, Limits, Login, Pinning, Placement, PoolMode, ReadTarget, Reads, Scope,
+    TenantId, Timeouts,
 };
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub struct Tenant {
     pub pinning: Pinning,
     /// What it may use.
     pub limits: Limits,
+    /// Bytes that its data took when it was measured last; `None`: it never was.
+    pub storage_used: Option<u64>,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// How its reads are spread.
@@ -50,6 +52,22 @@ impl Tenant {
             Scope::ReadWrite => Some(&self.placement.login),
             Scope::ReadOnly => self.placement.read_only_login.as_ref(),
         }
+    }
+
+    /// How much of its storage it has used.
+    pub fn fullness(&self) -> Fullness {
+        Fullness::of(self.storage_used, self.limits.max_storage_bytes)
+    }
+
+    /// Whether nothing but its use of storage differs from this one, which its servers have nothing to do
+    /// with.
+    pub fn is_served_like(&self, other: &Self) -> bool {
+        self == other
+            || self.storage_used != other.storage_used
+                && Self {
+                    storage_used: other.storage_used,
+                    ..self.clone()
+                } == *other
     }
 
     /// Settings that its sessions start with beyond those of their servers: slots start with nobody's.

@@ -166,7 +166,7 @@ impl Server {
             let report = self.ask("ROLLBACK", timeout).await?;
             self.is_dirty |= !report.is_empty();
         }
-        if self.is_dirty || self.is_unsurveyed || !self.suspicion.is_empty() {
+        if self.is_dirty || self.reads_only || self.is_unsurveyed || !self.suspicion.is_empty() {
             self.ask(RESET, timeout).await?;
             self.mark_reset();
         }

@@ -182,6 +182,8 @@ pub struct Server {
     pub status: TxStatus,
     /// Whether it must be reset before anyone else has it.
     pub is_dirty: bool,
+    /// Whether its transactions only read unless they say otherwise, as we have set it.
+    pub reads_only: bool,
     /// What may have been left on it since it was last clean.
     pub suspicion: Suspicion,
     /// Whether a statement ran on it while the tenant's functions were not known.
@@ -216,6 +218,7 @@ impl Server {
             applied: Settings::none(),
             status: TxStatus::Idle,
             is_dirty: false,
+            reads_only: false,
             suspicion: Suspicion::NONE,
             is_unsurveyed: false,
             numbers: Numbers::Nobodys,
@@ -240,6 +243,7 @@ impl Server {
         self.status == TxStatus::Idle
             && self.replies.is_settled()
             && !self.is_dirty
+            && !self.reads_only
             && self.suspicion.is_empty()
             && !self.is_unsurveyed
             && !self.is_dedicated
@@ -285,6 +289,7 @@ impl Server {
         self.unnamed = 0;
         self.applied = Settings::none();
         self.is_dirty = false;
+        self.reads_only = false;
         self.suspicion = Suspicion::NONE;
         self.is_unsurveyed = false;
         self.numbers = Numbers::Nobodys;

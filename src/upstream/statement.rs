@@ -1,7 +1,10 @@
 //! Prepared statements that clients of one pool share.
 
 use super::Suspicion;
-use crate::{routing::Intent, sql};
+use crate::{
+    routing::{Intent, Space},
+    sql,
+};
 use parking_lot::Mutex;
 use std::{
     borrow::Borrow,
@@ -28,6 +31,7 @@ pub struct Statement {
     uses_names: bool,
     told: OnceLock<Told>,
     intent: OnceLock<Arc<Intent>>,
+    space: OnceLock<Space>,
 }
 
 /// What a client was told that a statement returns.
@@ -84,6 +88,11 @@ impl Statement {
     /// What its text asks for, read once.
     pub fn intent(&self, read: impl FnOnce(&[u8]) -> Arc<Intent>) -> &Arc<Intent> {
         self.intent.get_or_init(|| read(self.text()))
+    }
+
+    /// What its text does to the storage of its tenant, read once.
+    pub fn space(&self, read: impl FnOnce(&[u8]) -> Space) -> Space {
+        *self.space.get_or_init(|| read(self.text()))
     }
 
     /// The query.
@@ -170,6 +179,7 @@ impl Statements {
             uses_names: sql::may_use_statements(tail),
             told: OnceLock::new(),
             intent: OnceLock::new(),
+            space: OnceLock::new(),
         });
         shared.set.insert(ByKey(Arc::clone(&statement)));
         statement

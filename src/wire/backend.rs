@@ -23,6 +23,9 @@ pub fn error(out: &mut Vec<u8>, refusal: &Refusal) {
     if let Some(detail) = &refusal.detail {
         fields.push((b'D', detail.to_string()));
     }
+    if let Some(hint) = &refusal.hint {
+        fields.push((b'H', hint.to_string()));
+    }
     append(out, &ErrorResponse::new(fields));
 }
 

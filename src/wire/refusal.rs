@@ -22,6 +22,8 @@ impl SqlState {
     pub const UNAUTHORIZED: Self = Self("28000");
     /// `invalid_password`.
     pub const BAD_KEY: Self = Self("28P01");
+    /// `read_only_sql_transaction`.
+    pub const READ_ONLY: Self = Self("25006");
     /// `idle_in_transaction_session_timeout`.
     pub const IDLE_IN_TRANSACTION: Self = Self("25P03");
     /// `transaction_timeout`.
@@ -86,6 +88,8 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
     /// How to get out, or why.
     pub detail: Option<Cow<'static, str>>,
+    /// What to do.
+    pub hint: Option<Cow<'static, str>>,
 }
 
 impl Refusal {
@@ -96,6 +100,7 @@ impl Refusal {
             sqlstate,
             message: message.into(),
             detail: None,
+            hint: None,
         }
     }
 
@@ -112,6 +117,15 @@ impl Refusal {
     pub fn with_detail(self, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             detail: Some(detail.into()),
+            ..self
+        }
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            hint: Some(hint.into()),
             ..self
         }
     }

@@ -103,6 +103,8 @@ mod shutdown;
 mod slots;
 mod sql_prepare;
 mod startup;
+mod storage;
+mod storage_measured;
 mod sweeps;
 mod templates;
 mod tenants;

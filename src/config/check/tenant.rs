@@ -101,6 +101,8 @@ impl Check<'_> {
         let (id, placement) = (id?, placement?);
         let settings = self.settings(at, &id, &placement, tuning);
         Ok(Tenant {
+            // Of the registry's tenants alone: who is in the file has no admin who could measure it.
+            storage_used: None,
             id,
             status: tenant.status.map_or(Status::Active, Status::from),
             placement,
@@ -323,6 +325,7 @@ fn limits(tuning: &raw::Tuning) -> Limits {
         ),
         max_pinned_servers: number(tuning.max_pinned_servers, Limits::pinned_of(pool_size)),
         max_waiting: number(tuning.max_waiting, default.max_waiting),
+        max_storage_bytes: default.max_storage_bytes,
         caps: GivenCaps::from(tuning).caps(),
     }
 }
