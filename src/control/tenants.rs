@@ -94,6 +94,9 @@ impl Control {
         change.check()?;
         let mut tx = self.registry.pool.begin().await?;
         check_time_zone(&mut tx, &change).await?;
+        if let Some(plan) = &change.plan {
+            self.check_plan(&mut tx, plan).await?;
+        }
         let before = known(registry::lock_tenant(&mut tx, id).await?, id)?;
         if before.status == "terminated" {
             return Err(ControlError::Conflict(format!(
@@ -207,11 +210,13 @@ fn kinds(changes: Changes, kind: Option<&str>) -> Vec<(&str, Changes)> {
 }
 
 /// Limits that are none where they are 0.
-const NONE_AT_0: [&str; 4] = [
+const NONE_AT_0: [&str; 6] = [
     "max_concurrent_queries",
     "transactions_per_second",
     "bytes_per_second",
     "logins_per_second",
+    "queries_per_month",
+    "transactions_per_month",
 ];
 
 /// Whether limits went up or down; a mixture is a new configuration.
@@ -261,6 +266,23 @@ pub(super) fn event<'a>(
 ) -> NewEvent<'a> {
     NewEvent {
         tenant: Some(tenant),
+        kind,
+        actor: &actor.name,
+        address: &actor.address,
+        changes,
+        facts,
+    }
+}
+
+/// An event that concerns no tenant.
+pub(super) fn event_of_none<'a>(
+    actor: &'a Actor,
+    kind: &'a str,
+    changes: Changes,
+    facts: Value,
+) -> NewEvent<'a> {
+    NewEvent {
+        tenant: None,
         kind,
         actor: &actor.name,
         address: &actor.address,

@@ -73,6 +73,12 @@ pub struct TenantRow {
     pub transactions_per_second: Option<i32>,
     pub bytes_per_second: Option<i64>,
     pub logins_per_second: Option<i32>,
+    #[serde(default)]
+    pub queries_per_month: Option<i64>,
+    #[serde(default)]
+    pub transactions_per_month: Option<i64>,
+    #[serde(default)]
+    pub trial_ends_at: Option<OffsetDateTime>,
     pub server_idle_timeout: Option<i64>,
     pub server_lifetime: Option<i64>,
     pub server_check_delay: Option<i64>,

@@ -78,7 +78,7 @@ impl Relay<'_> {
             if self.is_kept() && self.owes_toll(header) {
                 return Ok(false);
             }
-            if self.restores_settings() {
+            if self.awaits_count(header) || self.restores_settings() {
                 return Ok(false);
             }
             match self.client_message(header)? {

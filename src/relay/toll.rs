@@ -63,6 +63,20 @@ pub(super) struct Toll {
     header: Header,
 }
 
+/// Whether it is a message that a transaction may begin with.
+fn begins(header: Header) -> bool {
+    matches!(
+        header.tag,
+        tag::PARSE
+            | tag::BIND
+            | tag::DESCRIBE
+            | tag::EXECUTE
+            | tag::CLOSE
+            | tag::QUERY
+            | tag::FUNCTION_CALL
+    )
+}
+
 impl Relay<'_> {
     /// Whether the session has its server for more than one transaction.
     pub(super) fn is_kept(&self) -> bool {
@@ -74,19 +88,10 @@ impl Relay<'_> {
         if self.client.skips_batch {
             return self.skip(header);
         }
-        let begins = matches!(
-            header.tag,
-            tag::PARSE
-                | tag::BIND
-                | tag::DESCRIBE
-                | tag::EXECUTE
-                | tag::CLOSE
-                | tag::QUERY
-                | tag::FUNCTION_CALL
-        );
         let handle = &self.client.handle;
         let is_within = self.server.status != TxStatus::Idle || self.server.replies.needs_sync();
-        if self.client.pass.is_some() || !begins || !handle.restraints.is_on() || is_within {
+        if self.client.pass.is_some() || !begins(header) || !handle.restraints.is_on() || is_within
+        {
             return false;
         }
         if !self.server.replies.is_settled() {
@@ -103,6 +108,16 @@ impl Relay<'_> {
             header,
         }));
         true
+    }
+
+    /// Whether the client's next message, of another transaction in a pipeline, waits until the one before
+    /// is counted.
+    pub(super) fn awaits_count(&mut self, header: Header) -> bool {
+        let is_worn = self.client.pass.as_ref().is_some_and(Pass::is_worn);
+        if is_worn && begins(header) && self.server.replies.owes_ready() {
+            self.barrier = true;
+        }
+        self.barrier
     }
 
     /// Goes on waiting; whether that is over.
@@ -126,7 +141,7 @@ impl Relay<'_> {
         };
         match taken {
             Ok(pass) => {
-                self.client.pass = Some(pass);
+                self.client.begin_pass(pass, cx);
                 self.client.handle.enter(Activity::Idle);
                 // Of what this pass is for, nothing has.
                 self.has_begun = false;

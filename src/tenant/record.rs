@@ -2,7 +2,7 @@
 
 use super::{
     ApiKey, KeyId, Limits, Login, Pinning, Placement, PoolMode, ReadTarget, Reads, Scope, TenantId,
-    Timeouts,
+    Terms, Timeouts,
 };
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub struct Tenant {
     pub pinning: Pinning,
     /// What it may use.
     pub limits: Limits,
+    /// What it may use in a month, and for how long it is on trial.
+    pub terms: Terms,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// How its reads are spread.

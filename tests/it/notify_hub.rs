@@ -127,6 +127,7 @@ fn tenant(place: &Place) -> Arc<Tenant> {
         },
         pool_mode: PoolMode::Transaction,
         limits: Limits::default(),
+        terms: pgusher::tenant::Terms::default(),
         timeouts: Timeouts::default(),
         reads: Reads::default(),
         settings: Vec::new(),

@@ -181,6 +181,7 @@ pub fn tenant(id: &str, key: &SlotKey) -> Tenant {
         pool_mode: PoolMode::Transaction,
         pinning: Pinning::Allow,
         limits: Limits::default(),
+        terms: pgusher::tenant::Terms::default(),
         timeouts: Timeouts::default(),
         reads: Reads::default(),
         settings: Vec::new(),
