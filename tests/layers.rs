@@ -27,7 +27,7 @@ const MODULES: [(&str, &[&str]); 28] = [
         &["tenant", "wire", "sql", "routing", "net", "tls"],
     ),
     ("notify", &["wire", "upstream"]),
-    ("limits", &["tenant", "wire"]),
+    ("limits", &["tenant", "wire", "usage"]),
     (
         "sessions",
         &["tenant", "wire", "usage", "limits", "net", "upstream"],

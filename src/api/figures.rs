@@ -1,6 +1,6 @@
 //! `…/subscription`, `…/quota`, `…/usage`, `…/analytics`, `…/activity`, `…/health`: what is known.
 //!
-//! What nobody counts yet is `null`, and the note says so: no number is invented.
+//! What nobody counts is `null`, and the note says so: no number is invented.
 
 use super::{
     Look,
@@ -8,24 +8,17 @@ use super::{
     live::LiveTenant,
     problem::{Problem, Problems},
 };
-use crate::control::{
-    Counts, EventView, Health, Listed, Month, Plan, TenantView, UsageBy, UsedIn, plan,
+use crate::{
+    control::{Counts, EventView, Health, Listed, QuotaView, QuotasView, UsageBy, UsedIn},
+    tenant::Plan,
 };
-use crate::tenant::Limits;
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// What is said of what nobody counts.
-const NOT_COUNTED: &str = "this is not counted yet";
 const OF_THIS_PROCESS: &str = "of this process alone, now";
-const OF_THE_MONTH: &str =
-    "of this month in UTC, as the proxies have written it; more is not refused";
-const MEASURED: &str = "as measured last; more is not refused";
-const MEASURED_AND_HELD: &str =
-    "as measured last; with all of it used the tenant may only read and free space";
 
 pub(super) fn routes() -> OpenApiRouter<Look> {
     OpenApiRouter::new()
@@ -42,19 +35,31 @@ pub(super) fn routes() -> OpenApiRouter<Look> {
 struct Subscription {
     /// The plan's name.
     plan: String,
-    /// What it includes; `null` for `custom` and other names that are agreed on elsewhere.
-    limits: Option<Plan>,
+    /// What it includes; `null` for `custom` and names that nobody has given a meaning.
+    limits: Option<Included>,
+    /// Whether its limits and quotas are enforced.
+    enforced: bool,
     /// The tenant's status.
     status: String,
     /// Since when there is the tenant.
     #[serde(with = "time::serde::rfc3339")]
     since: OffsetDateTime,
-    /// How often it is paid for: not known here.
-    cycle: Option<String>,
-    /// When its trial ends: not known here.
-    trial_ends_at: Option<String>,
+    /// How long its quotas are for: months in UTC.
+    cycle: &'static str,
+    /// When its trial ends; `null`: it is on none.
+    #[serde(with = "time::serde::rfc3339::option")]
+    trial_ends_at: Option<OffsetDateTime>,
     /// What is missing, and why.
     note: &'static str,
+}
+
+/// What a plan includes.
+#[derive(Debug, Serialize, ToSchema)]
+struct Included {
+    #[serde(flatten)]
+    plan: Plan,
+    /// As `queries_per_month`.
+    api_calls_per_month: Option<u64>,
 }
 
 /// A tenant's plan
@@ -67,139 +72,43 @@ async fn subscription(
     at: At,
 ) -> Result<Json<Subscription>, Problem> {
     let view = look.control.tenant(&actor, &at.tenant).await?;
+    let plan = look.control.plan_of(&view).await?;
     Ok(Json(Subscription {
-        limits: plan(&view.plan),
+        enforced: plan.is_some(),
+        limits: plan.map(|plan| Included {
+            api_calls_per_month: plan.queries_per_month,
+            plan,
+        }),
+        trial_ends_at: view.trial_ends_at,
         plan: view.plan,
         status: view.status,
         since: view.created_at,
-        cycle: None,
-        trial_ends_at: None,
-        note: "cycle and trial are not kept yet",
+        cycle: "monthly",
+        note: "users are told, not enforced; what the tenant says itself stands over its plan",
     }))
-}
-
-/// How much of something there is.
-#[derive(Debug, Serialize, ToSchema)]
-struct Quota {
-    /// `users`, `client_connections`, `server_connections`, `api_calls`, `transactions`, `storage_bytes`.
-    name: &'static str,
-    /// At most; `null` where nothing is agreed on.
-    max: Option<u64>,
-    /// In use; `null` where it is not counted.
-    current: Option<u64>,
-    /// `max - current`.
-    available: Option<u64>,
-    /// `current` of `max`.
-    percentage: Option<f64>,
-    /// Whether more is refused.
-    enforced: bool,
-    /// How it is counted, or that it is not.
-    note: Option<&'static str>,
-}
-
-impl Quota {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a percentage is no exact number"
-    )]
-    fn new(name: &'static str, (max, current): (Option<u64>, Option<u64>)) -> Self {
-        let both = max.zip(current);
-        let percentage = both.filter(|(max, _)| *max > 0);
-        Self {
-            name,
-            max,
-            current,
-            available: both.map(|(max, current)| max.saturating_sub(current)),
-            percentage: percentage.map(|(max, current)| current as f64 * 100.0 / max as f64),
-            enforced: false,
-            note: current.is_none().then_some(NOT_COUNTED),
-        }
-    }
-}
-
-/// A tenant's limits, and how much of them is used.
-#[derive(Debug, Serialize, ToSchema)]
-struct Quotas {
-    /// The plan's name.
-    plan: String,
-    /// One for each limit.
-    quotas: Vec<Quota>,
 }
 
 /// A tenant's limits, and how much of them is used
 #[utoipa::path(get, path = "/api/tenants/{id}/quota", tag = "figures", operation_id = "get_quota",
     params(("id" = String, Path, description = "The tenant")),
-    responses((status = 200, description = "As it is now", body = Quotas), Problems))]
+    responses((status = 200, description = "As it is now", body = QuotasView), Problems))]
 async fn quota(
     State(look): State<Look>,
     Caller(actor): Caller,
     at: At,
-) -> Result<Json<Quotas>, Problem> {
-    let view = look.control.tenant(&actor, &at.tenant).await?;
-    let counts = look.control.counts(&actor, &at.tenant).await?;
+) -> Result<Json<QuotasView>, Problem> {
+    let mut view = look.control.quotas(&actor, &at.tenant).await?;
     let live = look.live.tenant(&at.tenant);
-    let users = u64::try_from(counts.users).unwrap_or(0);
-    let plan = plan(&view.plan);
-    let month = look.control.month(&actor, &at.tenant).await?;
-    let of_plan = |of: fn(&Plan) -> u64| plan.as_ref().map(of);
-    let counted = |name, both: (Option<u64>, Option<u64>), note| {
-        let quota = Quota::new(name, both);
-        let note = quota.note.or(Some(note));
-        Quota { note, ..quota }
-    };
-    let queries = (of_plan(|plan| plan.api_calls_per_month), month.queries);
-    let transactions = of_plan(|plan| plan.transactions_per_month);
-    let transactions = (transactions, month.transactions);
-    let mut quotas = connections(&view, live);
-    quotas.extend([
-        Quota::new("users", (of_plan(|plan| plan.users), Some(users))),
-        counted("api_calls", queries, OF_THE_MONTH),
-        counted("transactions", transactions, OF_THE_MONTH),
-        storage_quota(&view, &month),
-    ]);
-    let plan = view.plan;
-    Ok(Json(Quotas { plan, quotas }))
-}
-
-/// What a tenant's data may take: it is held to `max_storage_bytes`; what its plan has is told.
-fn storage_quota(view: &TenantView, month: &Month) -> Quota {
-    let limit = view.max_storage_bytes;
-    let limit = limit
-        .and_then(|limit| u64::try_from(limit).ok())
-        .filter(|limit| *limit > 0);
-    let planned = plan(&view.plan).map(|plan| plan.storage_bytes);
-    let note = match limit {
-        Some(_) => MEASURED_AND_HELD,
-        None => MEASURED,
-    };
-    let quota = Quota::new("storage_bytes", (limit.or(planned), month.storage_bytes));
-    Quota {
-        enforced: limit.is_some(),
-        note: quota.note.or(Some(note)),
-        ..quota
+    for quota in &mut view.quotas {
+        let current = match quota.name {
+            "client_connections" => live.clients,
+            "server_connections" => live.servers_active + live.servers_idle,
+            _ => continue,
+        };
+        let numbers = (quota.max, Some(current));
+        *quota = QuotaView::new(quota.name, numbers).held(OF_THIS_PROCESS);
     }
-}
-
-/// The limits that the proxy holds a tenant to.
-fn connections(view: &TenantView, live: LiveTenant) -> Vec<Quota> {
-    let defaults = Limits::default();
-    let limit = |value: Option<i32>, default: u32| {
-        let given = value.and_then(|value| u64::try_from(value).ok());
-        Some(given.unwrap_or(u64::from(default)))
-    };
-    let clients = limit(view.max_client_connections, defaults.max_client_connections);
-    let servers = limit(view.pool_size, defaults.pool_size);
-    let clients = Quota::new("client_connections", (clients, Some(live.clients)));
-    let used = live.servers_active + live.servers_idle;
-    // The limit is one for each role: one that reads and writes, one that reads.
-    let servers = servers.map(|servers| servers * 2);
-    let servers = Quota::new("server_connections", (servers, Some(used)));
-    let held = |quota| Quota {
-        enforced: true,
-        note: Some(OF_THIS_PROCESS),
-        ..quota
-    };
-    vec![held(clients), held(servers)]
+    Ok(Json(view))
 }
 
 /// What a tenant uses.

@@ -21,6 +21,7 @@ mod live;
 mod once;
 mod open;
 mod openapi;
+mod plans;
 mod probes;
 mod problem;
 mod server;

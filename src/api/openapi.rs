@@ -3,7 +3,7 @@
 use super::{
     Look, access, entries, figures,
     guard::{self, Guard},
-    open,
+    open, plans,
     problem::{self, Problem},
     tenants,
 };
@@ -34,6 +34,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
         (name = "access", description = "Users and API keys"),
         (name = "config", description = "Configuration for the tenant's applications"),
         (name = "figures", description = "Plan, limits, use, events, health"),
+        (name = "plans", description = "Bundles of limits and monthly quotas"),
         (name = "public", description = "Without a token")
     )
 )]
@@ -69,7 +70,8 @@ fn parts() -> (OpenApiRouter<Look>, OpenApiRouter<Look>) {
         .merge(tenants::routes())
         .merge(access::routes())
         .merge(entries::routes())
-        .merge(figures::routes());
+        .merge(figures::routes())
+        .merge(plans::routes());
     (protected, open::routes())
 }
 

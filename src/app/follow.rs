@@ -34,6 +34,7 @@ pub(super) async fn start(
     let opened = Registry::new(registry, Arc::new(keyring))?;
     let directory = RegistryDirectory::start(registry, opened, end).await?;
     directory.take_region(config.proxy.region.as_deref());
+    directory.take_plans(config.all_plans());
     Ok(Some(directory))
 }
 

@@ -218,6 +218,9 @@ impl App {
             predecessors: Predecessors::new(std::mem::take(&mut heritage.predecessors)),
         });
         let sessions = Arc::clone(&frontend.sessions);
+        if control.is_some() && config.usage.flush_interval.is_some() {
+            sessions.usage.has_reader();
+        }
         let tell = move |gone: &pool::Lost| lost::tell(&sessions, gone);
         frontend.pools.on_lost(tell);
         let admin_tls = HttpTls::read(config.admin.certificate.as_ref());

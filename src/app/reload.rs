@@ -86,6 +86,10 @@ impl App {
             .set_failures_max(config.proxy.auth_failures_per_minute);
         if let Some(registry) = self.directory.registry() {
             registry.take_region(config.proxy.region.as_deref());
+            registry.take_plans(config.all_plans());
+            if let Some(control) = &self.control {
+                control.plans.store(Arc::new(config.all_plans()));
+            }
         }
         let replaced = self.directory.replace(&config);
         if replaced.is_any() {

@@ -14,6 +14,7 @@ mod migrate;
 mod migrate_registry;
 mod migrate_tenants;
 mod output;
+mod plan;
 mod protect;
 mod secrets;
 mod table;
@@ -82,6 +83,9 @@ enum Command {
     /// Tenants: make, change, end them; what happened to them
     #[command(subcommand)]
     Tenant(tenant_args::TenantCommand),
+    /// Plans: bundles of limits and monthly quotas
+    #[command(subcommand)]
+    Plan(plan::PlanCommand),
     /// API keys of a tenant, and verifiers for proxy.toml
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -205,6 +209,7 @@ fn run(cli: Cli, io: &mut Io<'_>) -> anyhow::Result<()> {
         Command::Migrate(args) => migrate::run(args, io)?,
         Command::Protect(args) => protect::run(args, io)?,
         Command::Tenant(command) => tenant::run(command, io)?,
+        Command::Plan(command) => plan::run(command, io)?,
         Command::Key(command) => key::run(command, io)?,
         Command::Cluster(command) => cluster::run(command, io)?,
         Command::Secrets(command) => secrets::run(&command, io)?,

@@ -1,7 +1,7 @@
 //! `pgusher tenant`.
 
 use super::{
-    Io, UsageError, control, table,
+    Io, UsageError, control, plan, table,
     tenant_args::{
         Common, CreateArgs, DeleteArgs, HistoryArgs, ListArgs, OneArgs, ResizeArgs, ShowArgs,
         SweepArgs, TenantCommand,
@@ -69,6 +69,7 @@ pub(super) fn run(command: TenantCommand, io: &mut Io<'_>) -> anyhow::Result<()>
         }
         TenantCommand::Sweep(args) => sweep(&args, io),
         TenantCommand::Usage(args) => usage::run(&args, io),
+        TenantCommand::Quota(args) => plan::quota(&args, io),
     }
 }
 

@@ -92,6 +92,8 @@ pub(super) enum TenantCommand {
     /// What a tenant used: statements, rows, bytes, time of servers, errors, storage
     #[command(after_help = USAGE_HELP)]
     Usage(UsageArgs),
+    /// Where a tenant stands with its quotas and limits
+    Quota(super::plan::QuotaArgs),
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,8 @@ enum Form {
     Number,
     /// `30s`, kept as milliseconds.
     Time,
+    /// `2027-01-31T00:00:00Z` or `2027-01-31`; nothing for none.
+    Moment,
     /// `true` or `false`.
     Switch,
     /// Names with commas between them.
@@ -18,7 +20,7 @@ enum Form {
     Json,
 }
 
-const FIELDS: [(&str, Form); 36] = [
+const FIELDS: [(&str, Form); 39] = [
     ("name", Form::Text),
     ("owner_email", Form::Text),
     ("plan", Form::Text),
@@ -37,6 +39,9 @@ const FIELDS: [(&str, Form); 36] = [
     ("bytes_per_second", Form::Number),
     ("logins_per_second", Form::Number),
     ("max_storage_bytes", Form::Number),
+    ("queries_per_month", Form::Number),
+    ("transactions_per_month", Form::Number),
+    ("trial_ends_at", Form::Moment),
     ("server_idle_timeout", Form::Time),
     ("server_lifetime", Form::Time),
     ("server_check_delay", Form::Time),
@@ -119,13 +124,17 @@ fn value(form: Form, text: &str) -> Option<Value> {
         return Some(Value::Null);
     }
     match form {
-        Form::Text => Some(json!(text)),
         Form::Number => text.parse::<i64>().ok().map(|number| json!(number)),
         Form::Time if text == "0" => Some(json!(0)),
         Form::Time => {
             let time = humantime::parse_duration(text).ok()?;
             i64::try_from(time.as_millis()).ok().map(|ms| json!(ms))
         }
+        Form::Moment if text.is_empty() => Some(Value::Null),
+        Form::Moment if text.len() == "2027-01-31".len() => {
+            Some(json!(format!("{text}T00:00:00Z")))
+        }
+        Form::Text | Form::Moment => Some(json!(text)),
         Form::Switch => text.parse::<bool>().ok().map(|is_on| json!(is_on)),
         Form::Names => {
             let names = text.split(',').map(str::trim);
@@ -142,6 +151,7 @@ fn expected(form: Form) -> &'static str {
         Form::Text => "write a text",
         Form::Number => "write a number, or \"default\"",
         Form::Time => "write a time such as \"30s\", \"0\" for none, or \"default\"",
+        Form::Moment => "write a time such as \"2027-01-31T00:00:00Z\", or nothing for none",
         Form::Switch => "write \"true\" or \"false\", or \"default\"",
         Form::Names => "write names with commas between them",
         Form::Json => "write JSON such as '{\"work_mem\": \"64MB\"}'",

@@ -11,6 +11,7 @@ use crate::tenant::{
 };
 use ipnet::IpNet;
 use std::{
+    collections::BTreeMap,
     num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
     time::{Duration, SystemTime},
@@ -52,6 +53,7 @@ fn file(config: &Config) -> raw::File {
         templates: raw::Templates {
             directory: config.templates.clone(),
         },
+        plans: config.plans.clone(),
         clusters: config.clusters.iter().map(|it| cluster(it)).collect(),
         defaults: raw::Tuning::default(),
         tenants: config.tenants.iter().map(|it| tenant(it)).collect(),
@@ -169,12 +171,30 @@ fn tenant(tenant: &Tenant) -> raw::Tenant {
         read_only_role: read_only.map(|login| login.role.to_string()),
         read_only_password: password(read_only),
         status: Some(tenant.status.into()),
+        plan: Some(tenant.terms.plan.to_string()),
+        trial_ends_at: tenant.terms.trial_ends_at.map(time),
         read_replicas: replicas.map(|all| all.iter().map(url::print).collect()),
         keys: tenant.keys.iter().map(|it| key(it)).collect(),
         ..raw::Tenant::default()
     };
     raw.set_tuning(tuning(tenant));
     raw
+}
+
+/// The time zone, and the other settings that are not said by keys of their own.
+fn settings(tenant: &Tenant) -> (Option<String>, BTreeMap<String, String>) {
+    let (mut time_zone, mut settings) = (None, BTreeMap::new());
+    for (name, value) in &tenant.settings {
+        match &**name {
+            // It follows from the schema.
+            "search_path" if tenant.placement.schema.is_some() => {}
+            "TimeZone" => time_zone = Some(value.to_string()),
+            _ => {
+                settings.insert(name.to_string(), value.to_string());
+            }
+        }
+    }
+    (time_zone, settings)
 }
 
 fn tuning(tenant: &Tenant) -> raw::Tuning {
@@ -202,23 +222,14 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
         client_idle,
     } = tenant.timeouts;
     let caps = Numbers::of(&caps);
+    let quota = |limit: Option<NonZeroU64>| Some(limit.map_or(0, NonZeroU64::get));
     let Reads {
         split,
         consistency,
         failover_hold,
         replicas: _,
     } = tenant.reads;
-    let (mut time_zone, mut settings) = (None, std::collections::BTreeMap::new());
-    for (name, value) in &tenant.settings {
-        match &**name {
-            // It follows from the schema.
-            "search_path" if tenant.placement.schema.is_some() => {}
-            "TimeZone" => time_zone = Some(value.to_string()),
-            _ => {
-                settings.insert(name.to_string(), value.to_string());
-            }
-        }
-    }
+    let (time_zone, settings) = settings(tenant);
     raw::Tuning {
         pool_mode: Some(tenant.pool_mode.into()),
         pin: Some(tenant.pinning.into()),
@@ -233,6 +244,8 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
         transactions_per_second: Some(caps.transactions_per_second.unwrap_or_default()),
         bytes_per_second: Some(caps.bytes_per_second.unwrap_or_default()),
         logins_per_second: Some(caps.logins_per_second.unwrap_or_default()),
+        queries_per_month: quota(tenant.terms.queries_per_month),
+        transactions_per_month: quota(tenant.terms.transactions_per_month),
         server_idle_timeout: limit(server_idle),
         server_lifetime: limit(server_lifetime),
         server_check_delay: limit(server_check_delay),

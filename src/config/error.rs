@@ -183,6 +183,22 @@ pub enum Fault {
         /// Some that there are.
         known: Vec<String>,
     },
+    /// Not the name of a plan.
+    #[error(
+        "{value:?} can't be the name of a plan; use 1 to 63 of a-z, 0-9, \"_\" and \"-\", and not \"custom\""
+    )]
+    PlanName {
+        /// As given.
+        value: String,
+    },
+    /// There is no such plan.
+    #[error("there is no plan {value:?}; add it under [[plans]] or use one of {known:?}")]
+    UnknownPlan {
+        /// As given.
+        value: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
     /// The cluster has no such replica.
     #[error("{value:?} is no replica of cluster {cluster:?}; {}", replicas(known))]
     UnknownReplica {

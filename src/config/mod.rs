@@ -29,7 +29,7 @@ pub use url::{
 
 use crate::{
     crypto::KeySource,
-    tenant::{Cluster, Secret, Tenant, UpstreamTls},
+    tenant::{Cluster, Plan, Plans, Secret, Tenant, UpstreamTls},
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,8 @@ pub struct Config {
     pub master_key: Option<KeySource>,
     /// The directory of the tenants' SQL templates.
     pub templates: Option<PathBuf>,
+    /// The plans, in the file's order, without the presets. Names are unique.
+    pub plans: Vec<Plan>,
     /// The clusters, in the file's order. Names are unique.
     pub clusters: Vec<Arc<Cluster>>,
     /// The tenants, in the file's order. Names are unique, and their clusters exist.
@@ -238,6 +240,13 @@ pub struct Usage {
 }
 
 impl Config {
+    /// The presets, and the file's own plans in place of those of the same names.
+    pub fn all_plans(&self) -> Plans {
+        let mut plans = Plans::default();
+        plans.put(self.plans.iter().cloned());
+        plans
+    }
+
     /// Reads and checks a file. Warnings go to the log.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ pub(crate) struct File {
     pub(crate) usage: Usage,
     pub(crate) secrets: Secrets,
     pub(crate) templates: Templates,
+    pub(crate) plans: Vec<tenant::Plan>,
     pub(crate) clusters: Vec<Cluster>,
     pub(crate) defaults: Tuning,
     pub(crate) tenants: Vec<Tenant>,
@@ -171,6 +172,24 @@ macro_rules! tenant_tables {
         }
 
         impl Tuning {
+            /// The keys that a plan gives.
+            pub(crate) fn of_plan(plan: &tenant::Plan) -> Self {
+                Self {
+                    max_client_connections: plan.max_client_connections,
+                    pool_size: plan.pool_size,
+                    weight: plan.weight,
+                    guaranteed_servers: plan.guaranteed_servers,
+                    max_concurrent_queries: plan.max_concurrent_queries,
+                    max_waiting: plan.max_waiting,
+                    transactions_per_second: plan.transactions_per_second,
+                    bytes_per_second: plan.bytes_per_second,
+                    logins_per_second: plan.logins_per_second,
+                    queries_per_month: plan.queries_per_month,
+                    transactions_per_month: plan.transactions_per_month,
+                    ..Self::default()
+                }
+            }
+
             /// The keys given here, and `defaults` for the others.
             pub(crate) fn or(self, defaults: &Self) -> Self {
                 Self { $($shared: self.$shared.or_else(|| defaults.$shared.clone()),)* }
@@ -195,6 +214,8 @@ tenant_tables! {
         read_only_password_env: String,
         read_only_password_file: PathBuf,
         status: Status,
+        plan: String,
+        trial_ends_at: String,
         read_replicas: Vec<String>,
     }
     shared {
@@ -211,6 +232,8 @@ tenant_tables! {
         transactions_per_second: u64,
         bytes_per_second: u64,
         logins_per_second: u64,
+        queries_per_month: u64,
+        transactions_per_month: u64,
         server_idle_timeout: Period,
         server_lifetime: Period,
         server_check_delay: Period,

@@ -114,6 +114,7 @@ fn every_default_of_the_reference_is_the_default() {
         "region",
         "replicas",
         "read_replicas",
+        "trial_ends_at",
         "monitor_role",
         "monitor_password",
         "monitor_password_env",

@@ -4,6 +4,7 @@ use super::ControlError;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, ops::RangeInclusive};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::ToSchema;
 
 /// A field that may be left as it is (`None`), go back to its default (`Some(None)`, JSON `null`),
@@ -15,11 +16,12 @@ const NO_SETTINGS: [&str; 4] = ["user", "database", "replication", "options"];
 const TEXT_BYTES_MAX: usize = 1000;
 const SETTINGS_MAX: usize = 100;
 const METADATA_BYTES_MAX: usize = 64 * 1024;
+const QUOTA_MAX: i64 = 1_000_000_000_000_000;
 /// A year in milliseconds.
 pub(super) const TIME_MAX: i64 = 365 * 24 * 3_600_000;
 
 /// Where one of these changes, the tenant's limits change.
-pub(super) const LIMITS: [&str; 14] = [
+pub(super) const LIMITS: [&str; 16] = [
     "pool_size",
     "min_pool_size",
     "guaranteed_servers",
@@ -33,6 +35,8 @@ pub(super) const LIMITS: [&str; 14] = [
     "bytes_per_second",
     "logins_per_second",
     "max_storage_bytes",
+    "queries_per_month",
+    "transactions_per_month",
     "plan",
 ];
 
@@ -87,6 +91,14 @@ pub struct TenantChange {
     /// Bytes that its data may take; with as many it may only read and free space.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub max_storage_bytes: Patch<i64>,
+    /// Of its plan, where it is not given; 0 is no limit.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub queries_per_month: Patch<i64>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub transactions_per_month: Patch<i64>,
+    /// When its trial ends: "2027-01-31T00:00:00Z"; without one it is on none.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub trial_ends_at: Patch<String>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub server_idle_timeout: Patch<i64>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
@@ -268,8 +280,19 @@ impl TenantChange {
         }
         let bytes = &(0..=1_000_000_000_000);
         number("bytes_per_second", self.bytes_per_second, bytes)?;
-        let storage = &(0..=1_000_000_000_000_000);
-        number("max_storage_bytes", self.max_storage_bytes, storage)?;
+        for (field, value) in [
+            ("max_storage_bytes", self.max_storage_bytes),
+            ("queries_per_month", self.queries_per_month),
+            ("transactions_per_month", self.transactions_per_month),
+        ] {
+            number(field, value, &(0..=QUOTA_MAX))?;
+        }
+        if let Some(text) = some(self.trial_ends_at.as_ref())
+            && OffsetDateTime::parse(text, &Rfc3339).is_err()
+        {
+            let problem = format!("{text:?} is no time; write \"2027-01-31T00:00:00Z\"");
+            return Err(invalid("trial_ends_at", problem));
+        }
         for (field, value) in self.times() {
             number(field, value, &(0..=TIME_MAX))?;
         }

@@ -134,6 +134,7 @@ impl Control {
             .await?;
         check_time_zone(&mut turn.db, &plan.change).await?;
         check_read_replicas(&plan.change, &cluster)?;
+        let trial = self.trial(&mut turn.db, plan).await?;
         let templates = self.newest_template(plan.tier)?;
         let shared = (
             cluster.schema_database.as_str(),
@@ -144,7 +145,8 @@ impl Control {
         if !self.seed(&mut tx, plan, &names, &cluster.name).await? {
             return Err(exists(&plan.id));
         }
-        let columns = plan.change.columns();
+        let mut columns = plan.change.columns();
+        columns.extend(trial.map(|end| ("trial_ends_at".to_owned(), json!(end))));
         let row = registry::change_tenant(&mut tx, &plan.id, columns).await?;
         check_sizes(&row)?;
         check_guarantees(&mut tx, &row).await?;

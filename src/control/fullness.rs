@@ -3,7 +3,7 @@
 use super::{Actor, ControlError, tenants::event};
 use crate::{
     registry::{self, Changes, Measured, TenantRow, Told},
-    tenant::Fullness,
+    tenant::{Fullness, Plans},
 };
 use serde_json::json;
 use sqlx::PgConnection;
@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 /// # Cancel safety
 /// All of it is written, or nothing.
 pub(super) async fn write(
-    pool: &sqlx::PgPool,
+    (pool, plans): (&sqlx::PgPool, &Plans),
     actor: &Actor,
     measured: &[Measured],
 ) -> Result<(), ControlError> {
@@ -34,7 +34,7 @@ pub(super) async fn write(
     let rows: Vec<TenantRow> = query.bind(ids).fetch_all(&mut *tx).await?;
     let limits = rows
         .iter()
-        .map(|row| (&*row.id, registry::storage_limit(row)));
+        .map(|row| (&*row.id, registry::storage_limit(row, plans.get(&row.plan))));
     let limits: HashMap<_, _> = limits.collect();
     let mut concerned = Vec::new();
     for told in &all {
@@ -58,10 +58,11 @@ pub(super) async fn write(
 pub(super) async fn judge_again(
     db: &mut PgConnection,
     actor: &Actor,
-    row: &TenantRow,
+    (row, plans): (&TenantRow, &Plans),
 ) -> Result<(), ControlError> {
     if let Some(told) = registry::lock_storage(db, &row.id).await? {
-        judge(db, actor, &told, registry::storage_limit(row)).await?;
+        let limit = registry::storage_limit(row, plans.get(&row.plan));
+        judge(db, actor, &told, limit).await?;
     }
     Ok(())
 }

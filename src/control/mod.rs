@@ -28,6 +28,7 @@ mod pause;
 mod place;
 mod plans;
 mod probe;
+mod quota;
 mod secret;
 mod secrets;
 mod standbys;
@@ -58,7 +59,8 @@ pub use members::{MemberView, NewMember};
 pub use new_key::NewKey;
 pub use new_tenant::{CreatedTenant, NewTenant};
 pub use pause::Paused;
-pub use plans::{PLANS, Plan, plan};
+pub use plans::{PlanOrigin, PlanView};
+pub use quota::{QuotaView, QuotasView};
 pub use secrets::Rotated;
 pub use standbys::StandbysChange;
 pub use sweep::Swept;
@@ -73,7 +75,12 @@ pub use view::{
     tenant_record,
 };
 
-use crate::{config::Config, registry::Registry, tenant::KeyUses};
+use crate::{
+    config::Config,
+    registry::Registry,
+    tenant::{KeyUses, Plans},
+};
+use arc_swap::ArcSwap;
 use std::{path::PathBuf, sync::Arc};
 use tokio::sync::Semaphore;
 
@@ -90,6 +97,8 @@ pub struct Control {
     pub uses: Arc<KeyUses>,
     /// Whether what tenants use is written to the registry.
     pub is_metered: bool,
+    /// The presets and the plans of `proxy.toml`.
+    pub plans: Arc<ArcSwap<Plans>>,
     turns: Arc<Semaphore>,
 }
 
@@ -119,6 +128,7 @@ impl Control {
             templates: config.templates.clone(),
             proxy,
             uses: Arc::default(),
+            plans: Arc::new(ArcSwap::from_pointee(config.all_plans())),
             is_metered: config.usage.flush_interval.is_some(),
             turns: Arc::new(Semaphore::new(turn::TURNS)),
         }

@@ -170,9 +170,10 @@ impl Control {
         mut due: Vec<Due>,
         rests: &mut Rests,
     ) -> Result<Vec<Measured>, ControlError> {
-        let row = {
+        let (row, plans) = {
             let mut db = self.registry.pool.acquire().await?;
-            registry::cluster(&mut db, cluster).await?
+            let plans = self.plans_in_force(&mut db).await?;
+            (registry::cluster(&mut db, cluster).await?, plans)
         };
         let row = row.ok_or_else(|| ControlError::NotFound {
             what: "cluster",
@@ -193,7 +194,7 @@ impl Control {
         ground.schema_sizes(&due, &mut sizes).await;
         ground.row_sizes(&due, &mut sizes, rests).await;
         let Sizes { measured, failed } = sizes;
-        fullness::write(&self.registry.pool, actor, &measured).await?;
+        fullness::write((&self.registry.pool, &plans), actor, &measured).await?;
         match failed.map(upstream) {
             Some(error) if measured.is_empty() => return Err(error),
             Some(error) => {

@@ -94,6 +94,9 @@ impl Control {
         change.check()?;
         let mut tx = self.registry.pool.begin().await?;
         check_time_zone(&mut tx, &change).await?;
+        if let Some(plan) = &change.plan {
+            self.check_plan(&mut tx, plan).await?;
+        }
         let before = known(registry::lock_tenant(&mut tx, id).await?, id)?;
         if before.status == "terminated" {
             return Err(ControlError::Conflict(format!(
@@ -117,8 +120,10 @@ impl Control {
             let told = event(actor, id, kind, changes, json!({}));
             registry::append(&mut tx, told).await?;
         }
-        if registry::storage_limit(&after) != registry::storage_limit(&before) {
-            fullness::judge_again(&mut tx, actor, &after).await?;
+        let is_same_plan = after.plan == before.plan;
+        if after.max_storage_bytes != before.max_storage_bytes || !is_same_plan {
+            let plans = self.plans_in_force(&mut tx).await?;
+            fullness::judge_again(&mut tx, actor, (&after, &plans)).await?;
         }
         tx.commit().await?;
         Ok(TenantView::from(&after))
@@ -210,12 +215,14 @@ fn kinds(changes: Changes, kind: Option<&str>) -> Vec<(&str, Changes)> {
 }
 
 /// Limits that are none where they are 0.
-const NONE_AT_0: [&str; 5] = [
+const NONE_AT_0: [&str; 7] = [
     "max_concurrent_queries",
     "transactions_per_second",
     "bytes_per_second",
     "logins_per_second",
     "max_storage_bytes",
+    "queries_per_month",
+    "transactions_per_month",
 ];
 
 /// Whether limits went up or down; a mixture is a new configuration.
@@ -265,6 +272,23 @@ pub(super) fn event<'a>(
 ) -> NewEvent<'a> {
     NewEvent {
         tenant: Some(tenant),
+        kind,
+        actor: &actor.name,
+        address: &actor.address,
+        changes,
+        facts,
+    }
+}
+
+/// An event that concerns no tenant.
+pub(super) fn event_of_none<'a>(
+    actor: &'a Actor,
+    kind: &'a str,
+    changes: Changes,
+    facts: Value,
+) -> NewEvent<'a> {
+    NewEvent {
+        tenant: None,
         kind,
         actor: &actor.name,
         address: &actor.address,

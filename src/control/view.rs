@@ -91,6 +91,11 @@ pub struct TenantView {
     pub logins_per_second: Option<i32>,
     #[serde(default)]
     pub max_storage_bytes: Option<i64>,
+    pub queries_per_month: Option<i64>,
+    #[serde(default)]
+    pub transactions_per_month: Option<i64>,
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    pub trial_ends_at: Option<OffsetDateTime>,
     pub server_idle_timeout: Option<i64>,
     pub server_lifetime: Option<i64>,
     pub server_check_delay: Option<i64>,
@@ -159,6 +164,9 @@ impl From<&TenantRow> for TenantView {
             bytes_per_second: row.bytes_per_second,
             logins_per_second: row.logins_per_second,
             max_storage_bytes: row.max_storage_bytes,
+            queries_per_month: row.queries_per_month,
+            transactions_per_month: row.transactions_per_month,
+            trial_ends_at: row.trial_ends_at,
             server_idle_timeout: row.server_idle_timeout,
             server_lifetime: row.server_lifetime,
             server_check_delay: row.server_check_delay,

@@ -5,7 +5,7 @@ use super::{
     session::{Arrival, CLEAN_TIMEOUT, FAREWELL_TIMEOUT, Session},
 };
 use crate::{
-    admission::Admitted,
+    admission::{Admitted, trial},
     net::Flow,
     pool::{Checkout, TenantPool},
     relay::Client,
@@ -101,6 +101,9 @@ async fn greet(
     let mut out = Vec::with_capacity(512);
     backend::authentication_ok(&mut out);
     out.extend_from_slice(&said.notices);
+    if let Some(text) = trial::ends_soon(&tenant) {
+        backend::notice(&mut out, &text);
+    }
     for (name, value) in &welcome.parameters {
         let own = said
             .report

@@ -7,7 +7,7 @@ use crate::{
     relay::{Client, LongWait},
     sessions::{Activity, Order, Pass, SessionHandle},
     usage::Counters,
-    wire::Refusal,
+    wire::{Refusal, SqlState},
 };
 use std::{
     future::Future,
@@ -46,7 +46,8 @@ impl Session {
                 return Poll::Ready(Err(Untaken::Absent(Absent::Lagged(refusal))));
             }
             if let Poll::Ready(taken) = taking.as_mut().poll(cx) {
-                return Poll::Ready(taken.map_err(Untaken::Refused));
+                let begun = taken.map(|pass| client.begin_pass(pass, cx));
+                return Poll::Ready(begun.map_err(Untaken::Refused));
             }
             handle.listen(cx);
             // Who waits holds no server.
@@ -61,16 +62,16 @@ impl Session {
             Poll::Pending
         });
         let untaken = match taken.await {
-            Ok(pass) => {
-                self.client.pass = Some(pass);
-                return None;
-            }
+            Ok(()) => return None,
             Err(untaken) => untaken,
         };
         Some(match untaken {
             Untaken::Refused(refusal) => {
                 self.client.handle.enter(Activity::Idle);
                 self.client.handle.obeyed_cancel();
+                if refusal.sqlstate == SqlState::QUOTA && self.tell_standing() {
+                    return Some(Done::Next);
+                }
                 count_error("limits", "tenant");
                 self.count_refusal(&refusal);
                 self.refuse(&refusal);

@@ -6,7 +6,7 @@ use super::{
     session::{self, Arrival},
 };
 use crate::{
-    admission::Admitted,
+    admission::{self, Admitted},
     auth::{AuthError, Claim, Conversation, Method},
     net::{Flow, Peer, Socket},
     sessions::{self, CancelOutcome},
@@ -125,7 +125,7 @@ async fn admit(
     packet: &StartupPacket,
     peer: Peer,
 ) -> Result<(Admitted, Wishes), Rejected> {
-    let too_many = |full: crate::admission::Full| Rejected::new(full.refusal(), "too_many");
+    let too_many = |full: admission::Full| Rejected::new(full.refusal(), "too_many");
     if packet.needs_negotiation() {
         let mut out = Vec::with_capacity(64);
         let minor = packet.minor.min(PROTOCOL_MINOR_MAX);
@@ -165,6 +165,8 @@ async fn admit(
     wishes
         .check(&tenant)
         .map_err(|error| Rejected::new(error.refusal(), "parameters"))?;
+    let on_trial = admission::trial::goes_on(&tenant);
+    on_trial.map_err(|refusal| Rejected::new(refusal, "too_many"))?;
     let turn = frontend.admission.restraints(&authenticated).login();
     let wait = turn.map_err(|refusal| Rejected::new(refusal.into_fatal(), "too_many"))?;
     if !wait.is_zero() {

@@ -11,6 +11,7 @@ mod idle;
 mod limits;
 mod listener;
 mod login;
+mod own;
 mod parameters;
 mod session;
 mod settle;

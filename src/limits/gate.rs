@@ -94,6 +94,12 @@ impl Gate {
         self.0.lock().limit
     }
 
+    /// How many are in, where they are counted.
+    pub(super) fn running(&self) -> Option<u32> {
+        let state = self.0.lock();
+        state.limit.map(|_| state.running)
+    }
+
     /// Changes how many may be in. Who waits goes on at once where there is room now; who is in stays.
     pub(super) fn set(self: &Arc<Self>, limit: Option<u32>) {
         let mut state = self.0.lock();

@@ -1,6 +1,9 @@
 //! What a client is told about a limit.
 
-use crate::wire::{Refusal, SqlState};
+use crate::{
+    usage::Quota,
+    wire::{Refusal, SqlState},
+};
 use std::{fmt, time::Duration};
 
 /// Whose limit it is.
@@ -27,6 +30,8 @@ pub(super) enum Limit {
     Transactions,
     Bytes,
     Logins,
+    Month(Quota),
+    Trial,
 }
 
 impl Limit {
@@ -37,6 +42,8 @@ impl Limit {
             Self::Transactions => "transactions_per_second",
             Self::Bytes => "bytes_per_second",
             Self::Logins => "logins_per_second",
+            Self::Month(quota) => quota.name(),
+            Self::Trial => "trial_ends_at",
         }
     }
 
@@ -47,6 +54,8 @@ impl Limit {
             Self::Transactions => "transactions",
             Self::Bytes => "bytes",
             Self::Logins => "logins",
+            Self::Month(quota) => quota.what(),
+            Self::Trial => "days of trial",
         }
     }
 
@@ -55,13 +64,13 @@ impl Limit {
         self.count("waited");
     }
 
-    fn count(self, result: &'static str) {
+    pub(super) fn count(self, result: &'static str) {
         metrics::counter!("pgusher_limited_total", "limit" => self.name(), "result" => result)
             .increment(1);
     }
 
     /// A refusal because of it.
-    fn refused(self, sqlstate: SqlState, whose: Whose, value: u64) -> Refusal {
+    pub(super) fn refused(self, sqlstate: SqlState, whose: Whose, value: u64) -> Refusal {
         self.count("refused");
         let (what, name) = (self.what(), self.name());
         let text = format!("too many {what}: {name} of {whose}, {value}, is reached");

@@ -148,7 +148,9 @@ impl Restraints {
         self.tenant.max_waiting.store(limits.max_waiting, Relaxed);
         self.tenant.follow(&limits.caps, now);
         self.key.follow(&caps, now);
-        let is_on = limits.caps.restrains_transactions() || caps.restrains_transactions();
+        let is_on = limits.caps.restrains_transactions()
+            || caps.restrains_transactions()
+            || tenant.terms.restrains_transactions();
         if !self.is_on.swap(is_on, Relaxed) && is_on {
             self.times_on.fetch_add(1, Relaxed);
         }
@@ -261,6 +263,11 @@ impl Restraints {
                 Err(Box::new(refusals::no_place(whose, limit, wait_max)))
             }
         }
+    }
+
+    /// Transactions of the tenant that run; `None` where nobody counts them.
+    pub fn running(&self) -> Option<u32> {
+        self.tenant.gate.running()
     }
 
     /// Charges what a transaction has used beyond what it took before.

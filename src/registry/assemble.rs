@@ -9,8 +9,8 @@ use crate::{
     config::replica_url,
     crypto::{Keyring, Purpose, Sealed},
     tenant::{
-        ApiKey, Caps, ClusterName, KeyId, Limits, Login, Pinning, Placement, PoolMode, Reads,
-        Scope, Secret, SlotKey, Slots, Status, Tenant, TenantId, Tier, Timeouts,
+        ApiKey, Caps, ClusterName, KeyId, Limits, Login, Pinning, Placement, Plan, Plans, PoolMode,
+        Reads, Scope, Secret, SlotKey, Slots, Status, Tenant, TenantId, Terms, Tier, Timeouts,
     },
 };
 use std::{
@@ -40,11 +40,11 @@ pub fn tenant_of(
     keys: &[KeyRow],
     keyring: &Keyring,
 ) -> Result<Option<Assembled>, RegistryError> {
-    tenant_in_slots(row, keys, None, keyring)
+    tenant_in_slots(row, keys, None, (&Plans::default(), keyring))
 }
 
 /// The same for a tenant of any variant: one of the variant `shared` needs the newest key of its
-/// database's slots.
+/// database's slots. What it does not say itself, its plan does.
 ///
 /// # Errors
 /// [`RegistryError::Row`] or [`RegistryError::Open`]: one unusable row fails its tenant alone.
@@ -52,8 +52,9 @@ pub fn tenant_in_slots(
     row: &TenantRow,
     keys: &[KeyRow],
     slot_key: Option<&SlotKeyRow>,
-    keyring: &Keyring,
+    (plans, keyring): (&Plans, &Keyring),
 ) -> Result<Option<Assembled>, RegistryError> {
+    let plan = plans.get(&row.plan);
     let status = match row.status.as_str() {
         "active" => Status::Active,
         "suspended" => Status::Suspended,
@@ -69,8 +70,9 @@ pub fn tenant_in_slots(
             Some("refuse") => Pinning::Refuse,
             _ => Pinning::Allow,
         },
-        limits: limits(row)?,
+        limits: limits(row, plan)?,
         storage_used: None,
+        terms: terms(row, plan),
         timeouts: timeouts(row),
         reads: reads(row)?,
         settings: settings(row),
@@ -218,27 +220,59 @@ fn word<T: std::str::FromStr<Err: std::fmt::Display>>(
     parsed.map_err(|error: T::Err| unusable(&row.id, field, error))
 }
 
-fn limits(row: &TenantRow) -> Result<Limits, RegistryError> {
+/// What the tenant has agreed on, its own words over its plan's.
+fn terms(row: &TenantRow, plan: Option<&Plan>) -> Terms {
+    let given = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+    let own = (
+        given(row.queries_per_month),
+        given(row.transactions_per_month),
+    );
+    Terms {
+        trial_ends_at: row.trial_ends_at.map(system_time),
+        made_at: Some(system_time(row.created_at)),
+        ..Terms::new((&row.plan, plan), own)
+    }
+}
+
+/// A plan's numbers, where the tenant has none of its own. They were checked where they were written.
+struct Planned<'a>(Option<&'a Plan>);
+
+impl Planned<'_> {
+    fn number(&self, own: Option<i32>, of: fn(&Plan) -> Option<u64>) -> Option<i32> {
+        let planned = self.0.and_then(of);
+        own.or_else(|| planned.and_then(|value| i32::try_from(value).ok()))
+    }
+}
+
+fn limits(row: &TenantRow, plan: Option<&Plan>) -> Result<Limits, RegistryError> {
+    let planned = Planned(plan);
     let defaults = Limits::default();
     let number = |field: &str, value: Option<i32>, default: u32| match value {
         Some(value) => u32::try_from(value).map_err(|error| unusable(&row.id, field, error)),
         None => Ok(default),
     };
-    let pool_size = number("pool_size", row.pool_size, defaults.pool_size)?;
+    let size = planned.number(row.pool_size, |plan| plan.pool_size);
+    let pool_size = number("pool_size", size, defaults.pool_size)?;
     Ok(Limits {
         max_client_connections: number(
             "max_client_connections",
-            row.max_client_connections,
+            planned.number(row.max_client_connections, |plan| {
+                plan.max_client_connections
+            }),
             defaults.max_client_connections,
         )?,
         pool_size,
         min_pool_size: number("min_pool_size", row.min_pool_size, defaults.min_pool_size)?,
         guaranteed_servers: number(
             "guaranteed_servers",
-            row.guaranteed_servers,
+            planned.number(row.guaranteed_servers, |plan| plan.guaranteed_servers),
             defaults.guaranteed_servers,
         )?,
-        weight: number("weight", row.weight, defaults.weight)?,
+        weight: number(
+            "weight",
+            planned.number(row.weight, |plan| plan.weight),
+            defaults.weight,
+        )?,
         max_prepared_statements: number(
             "max_prepared_statements",
             row.max_prepared_statements,
@@ -249,20 +283,34 @@ fn limits(row: &TenantRow) -> Result<Limits, RegistryError> {
             row.max_pinned_servers,
             Limits::pinned_of(pool_size),
         )?,
-        max_waiting: number("max_waiting", row.max_waiting, defaults.max_waiting)?,
-        max_storage_bytes: storage_limit(row),
+        max_waiting: number(
+            "max_waiting",
+            planned.number(row.max_waiting, |plan| plan.max_waiting),
+            defaults.max_waiting,
+        )?,
+        max_storage_bytes: storage_limit(row, plan),
         caps: Caps {
-            max_concurrent_queries: count(row.max_concurrent_queries),
-            transactions_per_second: count(row.transactions_per_second),
-            bytes_per_second: bytes(row.bytes_per_second),
-            logins_per_second: count(row.logins_per_second),
+            max_concurrent_queries: count(planned.number(row.max_concurrent_queries, |plan| {
+                plan.max_concurrent_queries
+            })),
+            transactions_per_second: count(planned.number(row.transactions_per_second, |plan| {
+                plan.transactions_per_second
+            })),
+            bytes_per_second: bytes(row.bytes_per_second.or_else(|| {
+                let planned = plan.and_then(|plan| plan.bytes_per_second);
+                planned.and_then(|value| i64::try_from(value).ok())
+            })),
+            logins_per_second: count(
+                planned.number(row.logins_per_second, |plan| plan.logins_per_second),
+            ),
         },
     })
 }
 
-/// Bytes that a tenant's data may take; `None`: as many as it likes.
-pub fn storage_limit(row: &TenantRow) -> Option<NonZeroU64> {
-    bytes(row.max_storage_bytes)
+/// Bytes that a tenant's data may take, by its own words or its plan's; `None`: as many as it likes.
+pub fn storage_limit(row: &TenantRow, plan: Option<&Plan>) -> Option<NonZeroU64> {
+    let planned = || i64::try_from(plan?.storage_bytes?).ok();
+    bytes(row.max_storage_bytes.or_else(planned))
 }
 
 /// A limit that is checked where it is written; 0 is none.

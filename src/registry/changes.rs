@@ -40,6 +40,7 @@ const SNAPSHOT_AGE_MAX: Duration = Duration::from_mins(10);
 struct Message {
     tenant: Option<String>,
     cluster: Option<String>,
+    plan: Option<String>,
     generation: Option<i64>,
 }
 
@@ -104,6 +105,7 @@ async fn connect(inner: &Inner, pool: &sqlx::PgPool) -> Result<PgListener, Regis
     }
     listener.listen(CHANNEL).await?;
     inner.load_clusters().await?;
+    inner.load_plans().await?;
     Ok(listener)
 }
 
@@ -172,6 +174,11 @@ async fn take(inner: &Arc<Inner>, payload: &str) -> i64 {
             tracing::warn!(error = chain(&error), "the clusters can't be read");
         }
         inner.gathered.clusters();
+    }
+    if message.plan.is_some()
+        && let Err(error) = inner.load_plans().await
+    {
+        tracing::warn!(error = chain(&error), "the plans can't be read");
     }
     message.generation.unwrap_or_default()
 }

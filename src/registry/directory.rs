@@ -12,12 +12,14 @@ use super::{
     known::Known,
     link::{Link, chain},
     load::{self, Rows},
-    pauses, snapshot, tenant_in_slots, watch_of,
+    pauses,
+    plans::{self, InForce},
+    snapshot, tenant_in_slots, watch_of,
 };
 use crate::{
     config,
     crypto::Keyring,
-    tenant::{Cluster, ClusterName, Directory, DirectoryError, Lookup, Tenant, TenantId},
+    tenant::{Cluster, ClusterName, Directory, DirectoryError, Lookup, Plans, Tenant, TenantId},
 };
 use arc_swap::ArcSwap;
 use moka::sync::Cache;
@@ -63,6 +65,8 @@ type Flight = watch::Receiver<Option<Found>>;
 #[derive(Clone)]
 struct Present {
     tenant: Arc<Tenant>,
+    /// It was made with these.
+    plans: Arc<Plans>,
     began: Moment,
 }
 
@@ -94,6 +98,8 @@ pub(super) struct Inner {
     clusters: ArcSwap<Clusters>,
     flights: Mutex<HashMap<Box<str>, Flight>>,
     strangers: Mutex<(Instant, u32)>,
+    /// The plans of the tenants.
+    plans: InForce,
     /// Where this proxy stands.
     region: Mutex<Option<Box<str>>>,
     generation: watch::Sender<u64>,
@@ -145,6 +151,7 @@ impl RegistryDirectory {
             clusters: ArcSwap::default(),
             flights: Mutex::default(),
             strangers: Mutex::new((Instant::now(), 0)),
+            plans: InForce::default(),
             region: Mutex::default(),
             generation: watch::Sender::new(0),
             has_pauses: Notify::new(),
@@ -197,6 +204,13 @@ impl RegistryDirectory {
         let before = std::mem::replace(&mut *self.0.region.lock(), region.clone());
         if before != region {
             self.0.take_clusters_again();
+        }
+    }
+
+    /// The plans of the proxy's file from now on, with the presets.
+    pub fn take_plans(&self, plans: Plans) {
+        if self.0.plans.take_file(plans) {
+            self.0.revisit_all();
         }
     }
 
@@ -266,7 +280,7 @@ impl Inner {
     )]
     fn remembered(&self, id: &str) -> Option<Option<Arc<Tenant>>> {
         let is_fresh = |began| self.freshness.is_fresh(id, began);
-        if let Some(present) = self.present.get(id).filter(|it| is_fresh(it.began)) {
+        if let Some(present) = self.made(id).filter(|it| is_fresh(it.began)) {
             return Some(Some(present.tenant));
         }
         let absent = self.absent.get(id).filter(|it| !it.is_coming);
@@ -278,6 +292,13 @@ impl Inner {
         self.make(id, &row.rows()?, row.began).ok().map(Some)?
     }
 
+    /// The tenant as it was made with the plans that hold now.
+    fn made(&self, id: &str) -> Option<Present> {
+        let plans = self.plans.now();
+        let present = self.present.get(id);
+        present.filter(|it| Arc::ptr_eq(&it.plans, &plans))
+    }
+
     /// What was last known, while it may be served. Nobody was ever served who was not there.
     #[expect(clippy::option_option, reason = "as the answer of a look-up")]
     fn last_known(&self, id: &str) -> Option<Option<Arc<Tenant>>> {
@@ -285,7 +306,7 @@ impl Inner {
             return None;
         }
         let may_serve = |began| self.freshness.may_serve(id, began);
-        if let Some(present) = self.present.get(id).filter(|it| may_serve(it.began)) {
+        if let Some(present) = self.made(id).filter(|it| may_serve(it.began)) {
             return Some(Some(present.tenant));
         }
         let row = self.known.get(id).filter(|row| may_serve(row.began))?;
@@ -309,11 +330,12 @@ impl Inner {
         rows: &Rows,
         began: Moment,
     ) -> Result<Option<Arc<Tenant>>, RegistryError> {
+        let plans = self.plans.now();
         let made = tenant_in_slots(
             &rows.tenant,
             &rows.keys,
             rows.slot_key.as_ref(),
-            &self.registry.keyring,
+            (&plans, &self.registry.keyring),
         )?;
         let Some(mut tenant) = made.map(|assembled| assembled.tenant) else {
             return Ok(None);
@@ -327,6 +349,7 @@ impl Inner {
         }
         let present = Present {
             tenant: Arc::clone(&tenant),
+            plans,
             began,
         };
         self.present.insert(id.into(), present);
@@ -448,6 +471,7 @@ impl Inner {
     pub(super) async fn load_all(&self) -> Result<(), RegistryError> {
         let began = self.freshness.now();
         self.load_clusters().await?;
+        self.load_plans().await?;
         let mut last = String::new();
         loop {
             let page_began = self.freshness.now();
@@ -467,6 +491,23 @@ impl Inner {
         self.generation.send_modify(|generation| *generation += 1);
         self.gathered.all();
         self.is_dirty.notify_one();
+        Ok(())
+    }
+
+    /// Every tenant may be another than it was.
+    fn revisit_all(&self) {
+        self.generation.send_modify(|generation| *generation += 1);
+        self.gathered.all();
+    }
+
+    /// Reads the plans.
+    pub(super) async fn load_plans(&self) -> Result<(), RegistryError> {
+        let all = tokio::time::timeout(LOAD_TIME_MAX, plans::all(&self.registry.pool)).await;
+        let all = all.map_err(|_elapsed| sqlx::Error::PoolTimedOut)??;
+        if self.plans.take_registry(all) {
+            self.revisit_all();
+            self.is_dirty.notify_one();
+        }
         Ok(())
     }
 
@@ -543,6 +584,7 @@ impl Inner {
         Some(snapshot::Snapshot {
             as_of: self.link.contact()?,
             clusters: self.clusters.load().rows.clone(),
+            plans: self.plans.registry(),
             tenants: self.known.copy(&self.freshness),
         })
     }
@@ -552,6 +594,7 @@ impl Inner {
         self.link.remember(snapshot.as_of);
         if self.clusters.load().by_name.is_empty() {
             self.take_clusters(snapshot.clusters);
+            self.plans.take_registry(snapshot.plans);
         }
         self.known.remember(snapshot.tenants);
     }

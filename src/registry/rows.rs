@@ -75,6 +75,11 @@ pub struct TenantRow {
     pub logins_per_second: Option<i32>,
     #[serde(default)]
     pub max_storage_bytes: Option<i64>,
+    pub queries_per_month: Option<i64>,
+    #[serde(default)]
+    pub transactions_per_month: Option<i64>,
+    #[serde(default)]
+    pub trial_ends_at: Option<OffsetDateTime>,
     pub server_idle_timeout: Option<i64>,
     pub server_lifetime: Option<i64>,
     pub server_check_delay: Option<i64>,

@@ -1,7 +1,10 @@
 //! A sealed copy of the registry on disk, so that a start without the registry serves.
 
 use super::ClusterRow;
-use crate::crypto::{Keyring, OpenError, Purpose, SealError, Sealed};
+use crate::{
+    crypto::{Keyring, OpenError, Purpose, SealError, Sealed},
+    tenant::Plan,
+};
 use std::{
     fs,
     io::{self, Write as _},
@@ -12,6 +15,9 @@ use std::{
 
 /// First line of what is sealed.
 const FORM: &str = "pgusher snapshot 1";
+
+/// What the line of the plans begins with: no tenant's id. A file without it is read, too.
+const PLANS: &str = "/plans ";
 
 const PURPOSE: Purpose<'static> = Purpose {
     owner: "proxy",
@@ -41,6 +47,8 @@ pub(super) struct Snapshot {
     /// When it was surely so.
     pub(super) as_of: SystemTime,
     pub(super) clusters: Vec<ClusterRow>,
+    /// The registry's own.
+    pub(super) plans: Vec<Plan>,
     /// Ids, and rows as JSON.
     pub(super) tenants: Vec<(Box<str>, Box<[u8]>)>,
 }
@@ -62,15 +70,24 @@ fn parse(text: &[u8]) -> Option<Snapshot> {
     }
     let seconds = std::str::from_utf8(lines.next()?).ok()?.parse().ok()?;
     let clusters = serde_json::from_slice(lines.next()?).ok()?;
-    let tenants = lines.filter(|line| !line.is_empty()).map(|line| {
+    let mut plans = Vec::new();
+    let tenants = lines.filter(|line| !line.is_empty());
+    let tenants = tenants.filter(|line| {
+        let found = line.strip_prefix(PLANS.as_bytes());
+        let found = found.map(|json| serde_json::from_slice(json).unwrap_or_default());
+        found.map(|found| plans = found).is_none()
+    });
+    let tenants = tenants.map(|line| {
         let at = line.iter().position(|byte| *byte == b' ')?;
         let (id, json) = line.split_at_checked(at)?;
         Some((std::str::from_utf8(id).ok()?.into(), json.get(1..)?.into()))
     });
+    let tenants = tenants.collect::<Option<_>>()?;
     Some(Snapshot {
         as_of: UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?,
         clusters,
-        tenants: tenants.collect::<Option<_>>()?,
+        plans,
+        tenants,
     })
 }
 
@@ -87,6 +104,8 @@ pub(super) fn write(
     let seconds = since.unwrap_or_default().as_secs();
     let clusters = serde_json::to_string(&snapshot.clusters).map_err(io::Error::from)?;
     let mut text = format!("{FORM}\n{seconds}\n{clusters}\n").into_bytes();
+    let plans = serde_json::to_string(&snapshot.plans).map_err(io::Error::from)?;
+    text.extend_from_slice(format!("{PLANS}{plans}\n").as_bytes());
     for (id, json) in &snapshot.tenants {
         text.extend_from_slice(id.as_bytes());
         text.push(b' ');
@@ -127,6 +146,11 @@ mod tests {
         Snapshot {
             as_of: UNIX_EPOCH + Duration::from_hours(500_000),
             clusters: Vec::new(),
+            plans: vec![Plan {
+                name: "gold".to_owned(),
+                users: Some(5),
+                ..Plan::default()
+            }],
             tenants: vec![("acme".into(), (*b"{\"a\": 1}").into())],
         }
     }
@@ -142,6 +166,7 @@ mod tests {
         let read = read(&path, &keyring).unwrap();
         assert_eq!(read.as_of, snapshot().as_of);
         assert_eq!(read.tenants, snapshot().tenants);
+        assert_eq!(read.plans, snapshot().plans);
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let bytes = fs::read(&path).unwrap();

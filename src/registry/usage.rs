@@ -3,13 +3,14 @@
 //! A batch is one transaction, with its number: tried again after a commit that nobody has heard of,
 //! it adds nothing. What can't be written is kept, and gathered by hours meanwhile.
 
-use super::{RegistryError, link::chain};
+use super::{RegistryError, link::chain, months};
 use crate::{
     telemetry::names,
-    usage::{Batch, Book, Outbox, Row},
+    usage::{Batch, Book, Calendar, Monthly, Outbox, Row},
 };
 use sqlx::{PgConnection, PgPool};
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -54,6 +55,7 @@ fn hour_of(time: SystemTime) -> (i64, Duration) {
 pub async fn write_usage(pool: PgPool, book: Arc<Book>, keeping: Keeping, end: CancellationToken) {
     let mut writer = Writer {
         pool,
+        book: Arc::clone(&book),
         process: Uuid::new_v4(),
         outbox: Outbox::default(),
         is_told: false,
@@ -63,12 +65,13 @@ pub async fn write_usage(pool: PgPool, book: Arc<Book>, keeping: Keeping, end: C
         let (hour, left) = hour_of(SystemTime::now());
         // An interval ends with its hour, so that each hour has what is its own.
         let pause = keeping.flush_interval.min(left);
-        let is_end = end.run_until_cancelled(sleep(pause)).await.is_none();
+        let is_end = end.run_until_cancelled(writer.wait(pause)).await.is_none();
         writer.outbox.put(hour, book.take(hour));
         if is_end {
             break;
         }
         let is_written = writer.write().await;
+        months::look(&writer.pool, &book, !is_written).await;
         if is_written && removed_in != Some(hour) {
             removed_in = Some(hour);
             writer.remove_old(keeping.retention).await;
@@ -79,14 +82,36 @@ pub async fn write_usage(pool: PgPool, book: Arc<Book>, keeping: Keeping, end: C
     }
 }
 
+/// A batch is in the registry.
+fn note(book: &Book, rows: &[Row]) {
+    for row in rows {
+        if let Some(meter) = book.meter(row.tenant.as_str()) {
+            let (month, figures) = (Calendar::of_hour(row.hour), &row.amount.figures);
+            meter.month.written(month, Monthly::from(figures));
+        }
+    }
+}
+
 struct Writer {
     pool: PgPool,
+    book: Arc<Book>,
     process: Uuid,
     outbox: Outbox,
     is_told: bool,
 }
 
 impl Writer {
+    /// Waits, and reads meanwhile what others have used of the months of new tenants.
+    async fn wait(&self, pause: Duration) {
+        let mut pause = pin!(sleep(pause));
+        loop {
+            tokio::select! {
+                () = &mut pause => return,
+                () = self.book.wanted() => months::look(&self.pool, &self.book, true).await,
+            }
+        }
+    }
+
     /// Writes what there is; whether nothing is left.
     async fn write(&mut self) -> bool {
         while let Some(batch) = self.outbox.due() {
@@ -111,6 +136,7 @@ impl Writer {
                 self.is_told = true;
                 return false;
             }
+            note(&self.book, &batch.rows);
             self.outbox.written();
         }
         self.is_told = false;
@@ -140,7 +166,7 @@ impl Writer {
 }
 
 /// One for each table.
-const REMOVE: [&str; 4] = [
+const REMOVE: [&str; 5] = [
     "DELETE FROM pgusher.usage_hourly WHERE ctid = ANY (ARRAY(
          SELECT ctid FROM pgusher.usage_hourly
          WHERE hour < now() - make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED))",
@@ -153,6 +179,9 @@ const REMOVE: [&str; 4] = [
     "DELETE FROM pgusher.usage_batch WHERE ctid = ANY (ARRAY(
          SELECT ctid FROM pgusher.usage_batch
          WHERE written_at < now() - make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM pgusher.quota_reached WHERE ctid = ANY (ARRAY(
+         SELECT ctid FROM pgusher.quota_reached
+         WHERE month < now() - make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED))",
 ];
 
 /// Adds a batch, unless it is there already.

@@ -6,8 +6,9 @@ use crate::{
     notify::{Hub, Subscription},
     sessions::{Pass, SessionHandle},
     upstream::{Settings, Welcome},
+    wire::backend,
 };
-use std::sync::Arc;
+use std::{sync::Arc, task::Context};
 
 /// A client between and during its transactions.
 #[expect(
@@ -112,6 +113,22 @@ impl Client {
             from_server_rest: Rest::None,
         }
     }
+
+    /// It may run a transaction. What it is to be told first goes out at once: what was sent is told, even
+    /// if another server answers.
+    pub fn begin_pass(&mut self, mut pass: Pass, cx: &mut Context<'_>) {
+        let (mut is_told, may_tell) = (false, !self.is_within_message());
+        for text in pass.take_news().filter(|_| may_tell) {
+            backend::notice(self.to_client.insertion(), &text);
+            is_told = true;
+        }
+        if is_told {
+            // An error shows again when the client is read from or written to.
+            drop(self.to_client.poll_send(&mut self.stream, cx));
+        }
+        self.pass = Some(pass);
+    }
+
     /// Its encoding.
     pub fn encoding(&self) -> &str {
         let own = self.settings.value("client_encoding");

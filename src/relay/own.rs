@@ -4,13 +4,16 @@
 //! itself answers `SHOW`, `current_setting` and unknown names, in every protocol and transaction
 //! state. Nothing believes them: a client that sets one deceives itself until it asks again.
 
-use super::Relay;
+use super::{Relay, standing};
 use crate::{
     sessions::SessionHandle,
     upstream::{Expect, Settings, TxStatus},
     wire::frontend,
 };
 use serde_json::{Map, Value, json};
+
+const USAGE: &str = "pgusher.usage";
+const QUOTA: &str = "pgusher.quota";
 
 const OF_THIS_PROCESS: &str = "of this process of pgusher alone";
 
@@ -49,10 +52,20 @@ impl Relay<'_> {
             ("pgusher.pool_mode", self.mode.to_string()),
             ("pgusher.pin", pin.join(", ")),
             ("pgusher.target", self.target.as_str().to_owned()),
-            ("pgusher.usage", usage(handle)),
+            (USAGE, usage(handle)),
+            (QUOTA, standing::quota(handle)),
         ];
         let facts = tenant.facts(handle.scope).into_iter().chain(now);
         Settings::new(facts.map(|(name, value)| (name.into(), value.into())))
+    }
+}
+
+/// What a client is told that may run nothing any more; `None` for any other name.
+pub fn value(handle: &SessionHandle, name: &str) -> Option<(&'static str, String)> {
+    match name {
+        QUOTA => Some((QUOTA, standing::quota(handle))),
+        USAGE => Some((USAGE, usage(handle))),
+        _ => None,
     }
 }
 

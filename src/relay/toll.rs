@@ -92,10 +92,13 @@ impl Relay<'_> {
         if self.client.skips_batch {
             return self.skip(header);
         }
-        let begins = tag::asks(header.tag);
         let handle = &self.client.handle;
         let is_within = self.server.status != TxStatus::Idle || self.server.replies.needs_sync();
-        if self.client.pass.is_some() || !begins || !handle.restraints.is_on() || is_within {
+        if self.client.pass.is_some()
+            || !tag::asks(header.tag)
+            || !handle.restraints.is_on()
+            || is_within
+        {
             return false;
         }
         if !self.server.replies.is_settled() {
@@ -135,7 +138,7 @@ impl Relay<'_> {
         };
         match taken {
             Ok(pass) => {
-                self.client.pass = Some(pass);
+                self.client.begin_pass(pass, cx);
                 self.client.handle.enter(Activity::Idle);
                 // Of what this pass is for, nothing has.
                 self.has_begun = false;

@@ -284,6 +284,9 @@ impl SessionHandle {
             Some(new) if Arc::ptr_eq(&old, &new) => {}
             Some(new) if old.keeps_session(&new, &self.key_id) => {
                 let end = key_ends_ms(&new, &self.key_id);
+                if let Some(meter) = self.meter() {
+                    meter.follow(&new.terms, SystemTime::now());
+                }
                 self.restraints.follow(&new);
                 let fullness = fullness_for(&new, self.scope);
                 self.fullness.store(fullness as u8, Relaxed);

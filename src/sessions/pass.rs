@@ -1,13 +1,17 @@
 //! The right to run a transaction, where a session's tenant or key limits those.
 
 use super::SessionHandle;
-use crate::{limits::Slots, usage::Counters, wire::Refusal};
+use crate::{
+    limits::{self, Slots},
+    usage::{Counters, Month, Standing},
+    wire::Refusal,
+};
 use std::{
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// How long a session waits for its turn where its tenant sets no limit.
@@ -32,6 +36,10 @@ fn bytes(counters: &Counters) -> u64 {
 pub struct Pass {
     session: Arc<SessionHandle>,
     transactions: u64,
+    /// It is one of its tenant's month.
+    is_of_month: bool,
+    /// Of which quota the client is to be told that little is left.
+    news: [Option<Standing>; 2],
     _slots: Slots,
 }
 
@@ -45,6 +53,12 @@ impl Pass {
     /// Cancel safe: the place in the queue is given up.
     pub async fn take(session: Arc<SessionHandle>) -> Result<Self, Box<Refusal>> {
         let wait_max = session.tenant.load().timeouts.query_wait;
+        let is_of_month = session.has_time()?;
+        if is_of_month && let Some(month) = session.month() {
+            month.known().await;
+            let room = month.check(SystemTime::now());
+            room.map_err(|full| Box::new(limits::used_up(&full)))?;
+        }
         let (restraints, awaited) = (&session.restraints, &session.awaited);
         let slots = restraints.admit(wait_max.unwrap_or(WAIT_MAX), awaited);
         let slots = slots.await?;
@@ -54,7 +68,16 @@ impl Pass {
         if charged.times_on.swap(times_on, Relaxed) != times_on {
             charged.bytes.store(bytes(&session.counters), Relaxed);
         }
+        // Last, as what is refused before takes nothing.
+        let news = match session.month().filter(|_| is_of_month) {
+            Some(month) => month
+                .take(&session.counters, SystemTime::now())
+                .map_err(|full| Box::new(limits::used_up(&full)))?,
+            None => [None; 2],
+        };
         Ok(Self {
+            is_of_month,
+            news,
             transactions: session.counters.transactions.load(Relaxed),
             session,
             _slots: slots,
@@ -67,10 +90,45 @@ impl Pass {
     pub fn is_used(&self) -> bool {
         self.session.counters.transactions.load(Relaxed) != self.transactions
     }
+
+    /// What the client is to be told before its transaction, once.
+    pub fn take_news(&mut self) -> impl Iterator<Item = String> {
+        let news = std::mem::take(&mut self.news);
+        news.into_iter()
+            .flatten()
+            .map(|it| limits::running_out(&it))
+    }
+}
+
+impl SessionHandle {
+    /// Where its tenant's month is counted.
+    fn month(&self) -> Option<&Month> {
+        self.meter().map(|meter| &meter.month)
+    }
+
+    /// Whether its tenant's month is limited.
+    ///
+    /// # Errors
+    /// 53400: its trial is over.
+    fn has_time(&self) -> Result<bool, Box<Refusal>> {
+        let tenant = self.tenant.load();
+        let terms = &tenant.terms;
+        if terms.trial_ends_at.is_some()
+            && let Some(end) = terms.trial_over(SystemTime::now())
+        {
+            return Err(Box::new(limits::trial_over(tenant.id.as_str(), end)));
+        }
+        Ok(terms.has_quota())
+    }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
+        if self.is_of_month
+            && let Some(month) = self.session.month()
+        {
+            month.charge(&self.session.counters);
+        }
         let (counters, charged) = (&self.session.counters, &self.session.charged);
         let now = bytes(counters);
         let used = now.wrapping_sub(charged.bytes.swap(now, Relaxed));

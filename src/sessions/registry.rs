@@ -14,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 use subtle::ConstantTimeEq as _;
 
@@ -103,6 +103,7 @@ impl Sessions {
         drop(by_pid);
         let tenant = &handle.tenant.load().id;
         let meter = self.usage.begin(tenant, pid, &handle.counters);
+        meter.follow(&handle.tenant.load().terms, SystemTime::now());
         handle.meter.get_or_init(|| meter);
         handle
     }

@@ -2,7 +2,7 @@
 
 use super::{
     ApiKey, Fullness, KeyId, Limits, Login, Pinning, Placement, PoolMode, ReadTarget, Reads, Scope,
-    TenantId, Timeouts,
+    TenantId, Terms, Timeouts,
 };
 use std::sync::Arc;
 
@@ -32,6 +32,8 @@ pub struct Tenant {
     pub limits: Limits,
     /// Bytes that its data took when it was measured last; `None`: it never was.
     pub storage_used: Option<u64>,
+    /// What it may use in a month, and for how long it is on trial.
+    pub terms: Terms,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// How its reads are spread.

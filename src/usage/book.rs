@@ -1,46 +1,83 @@
 //! The meters of all tenants.
 
-use super::{Amount, Counters, Meter};
+use super::{Amount, Counters, Meter, Month, month::Reader};
 use crate::tenant::TenantId;
 use parking_lot::Mutex;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::SystemTime,
+};
 
 /// Meters that are kept though nobody is there; some 500 bytes each.
 const METERS_MAX: usize = 100_000;
 
 /// The meters of all tenants that have been here.
 #[derive(Debug, Default)]
-pub struct Book(Mutex<HashMap<TenantId, Arc<Meter>>>);
+pub struct Book {
+    meters: Mutex<HashMap<TenantId, Arc<Meter>>>,
+    reader: Arc<Reader>,
+}
 
 impl Book {
     /// Counts a session in: by its tenant, and the process id that its client was given.
     pub fn begin(&self, tenant: &TenantId, session: u32, counters: &Arc<Counters>) -> Arc<Meter> {
-        let meter = Arc::clone(self.0.lock().entry(tenant.clone()).or_default());
+        let new = || Arc::new(Meter::new(Arc::clone(&self.reader)));
+        let meter = Arc::clone(self.meters.lock().entry(tenant.clone()).or_insert_with(new));
         meter.begin(session, Arc::clone(counters));
         meter
     }
 
     /// What was used since this was asked last, for this hour.
     pub fn take(&self, hour: i64) -> Vec<(TenantId, Amount)> {
-        let meters: Vec<_> = {
-            let meters = self.0.lock();
-            let all = meters.iter();
-            all.map(|(tenant, meter)| (tenant.clone(), Arc::clone(meter)))
-                .collect()
-        };
-        let taken = meters.into_iter();
+        let taken = self.meters().into_iter();
         let taken = taken.filter_map(|(tenant, meter)| Some((tenant, meter.take(hour)?)));
         let taken = taken.collect();
-        let mut meters = self.0.lock();
+        let mut meters = self.meters.lock();
         if meters.len() > METERS_MAX {
             meters.retain(|_, meter| Arc::strong_count(meter) > 1 || !meter.is_idle());
         }
         taken
     }
 
+    fn meters(&self) -> Vec<(TenantId, Arc<Meter>)> {
+        self.meters_whose(|_| true)
+    }
+
+    /// Somebody is going to read what others have used: first transactions of a tenant with a quota
+    /// wait for that.
+    pub fn has_reader(&self) {
+        self.reader.is_there.store(true, Relaxed);
+    }
+
+    /// Waits until a month is to be read, or told of.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a call that nobody hears stands.
+    pub async fn wanted(&self) {
+        self.reader.wanted.notified().await;
+    }
+
+    /// Tenants of whom it is to be read what others have used; those alone that nobody knows of yet.
+    pub fn months_due(&self, only_new: bool, now: SystemTime) -> Vec<(TenantId, Arc<Meter>)> {
+        self.meters_whose(|month| month.is_due(only_new, now))
+    }
+
+    /// Tenants of whom it is to be told that a quota is reached.
+    pub fn months_untold(&self, now: SystemTime) -> Vec<(TenantId, Arc<Meter>)> {
+        self.meters_whose(|month| !month.untold(now).is_empty())
+    }
+
+    fn meters_whose(&self, is_so: impl Fn(&Month) -> bool) -> Vec<(TenantId, Arc<Meter>)> {
+        let meters = self.meters.lock();
+        let some = meters.iter().filter(|(_, meter)| is_so(&meter.month));
+        some.map(|(tenant, meter)| (tenant.clone(), Arc::clone(meter)))
+            .collect()
+    }
+
     /// The meter of a tenant; `None` when it has not been here.
     pub fn meter(&self, tenant: &str) -> Option<Arc<Meter>> {
         let tenant = TenantId::new(tenant).ok()?;
-        self.0.lock().get(&tenant).cloned()
+        self.meters.lock().get(&tenant).cloned()
     }
 }

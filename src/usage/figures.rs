@@ -1,6 +1,6 @@
 //! The figures that are counted, once as numbers and once as counters of a session.
 
-use super::errors::Kinds;
+use super::{errors::Kinds, month::Tally};
 use std::{
     sync::{
         OnceLock,
@@ -42,6 +42,8 @@ macro_rules! figures {
             /// Since when a server is lent, in microseconds from then, plus one; 0: none is.
             pub(super) lent_since: AtomicU64,
             pub(super) errors: OnceLock<Box<Kinds>>,
+            /// What is counted in the tenant's month.
+            pub(super) tally: Tally,
         }
 
         impl Default for Counters {
@@ -51,6 +53,7 @@ macro_rules! figures {
                     born: Instant::now(),
                     lent_since: AtomicU64::new(0),
                     errors: OnceLock::new(),
+                    tally: Tally::default(),
                 }
             }
         }

@@ -1,6 +1,10 @@
 //! What one tenant uses in this process.
 
-use super::{Counters, Errors, Figures};
+use super::{
+    Calendar, Counters, Errors, Figures, Month, Monthly,
+    month::{Reader, settle},
+};
+use crate::tenant::Terms;
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -59,6 +63,8 @@ struct State {
     total: Amount,
     /// Not taken yet.
     fresh: Amount,
+    /// What was taken of this month.
+    taken: (Calendar, Monthly),
     /// The hour and the peak that were told last.
     told: Option<(i64, u64)>,
 }
@@ -71,6 +77,7 @@ impl Default for State {
             open: HashMap::new(),
             total: Amount::default(),
             fresh: Amount::default(),
+            taken: Default::default(),
             told: None,
         }
     }
@@ -105,12 +112,55 @@ impl State {
 /// What one tenant uses in this process. Locked at a login, at a logout and when it is asked; never
 /// for a message.
 #[derive(Debug, Default)]
-pub struct Meter(Mutex<State>);
+pub struct Meter {
+    state: Mutex<State>,
+    /// How much of its month is used.
+    pub month: Month,
+}
+
+impl From<&Figures> for Monthly {
+    fn from(figures: &Figures) -> Self {
+        Self {
+            queries: figures.queries,
+            transactions: figures.transactions,
+        }
+    }
+}
 
 impl Meter {
+    pub(super) fn new(reader: Arc<Reader>) -> Self {
+        Self {
+            state: Mutex::default(),
+            month: Month::new(reader),
+        }
+    }
+
+    /// Takes over what the tenant has agreed on.
+    pub fn follow(&self, terms: &Terms, now: SystemTime) {
+        self.month.follow(terms, now, |month| self.so_far(month));
+    }
+
+    /// What was used in this month. What sessions do from here on is counted for the month by
+    /// themselves. Without anybody who takes it by the hour, nobody knows.
+    fn so_far(&self, month: Calendar) -> Monthly {
+        let mut state = self.state.lock();
+        state.gather_all();
+        for open in state.open.values() {
+            settle(&open.counters, Monthly::from(&open.seen));
+        }
+        match state.taken {
+            (of, taken) if of == month => taken.plus(Monthly::from(&state.fresh.figures)),
+            // Nobody has taken any of it yet.
+            (of, _) if of == Calendar::default() && self.month.has_reader() => {
+                Monthly::from(&state.fresh.figures)
+            }
+            _ => Monthly::default(),
+        }
+    }
+
     /// Counts a session in, by the process id that its client was given.
     pub(super) fn begin(&self, session: u32, counters: Arc<Counters>) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let open = Open {
             counters,
             seen: Figures::default(),
@@ -124,19 +174,27 @@ impl Meter {
 
     /// Counts a session out, with what it has done. A second time changes nothing.
     pub fn end(&self, session: u32) {
-        let mut guard = self.0.lock();
+        let mut guard = self.state.lock();
         let state = &mut *guard;
-        if let Some(mut open) = state.open.remove(&session) {
-            State::gather(&mut open, &mut state.total, &mut state.fresh);
-        }
+        let Some(mut open) = state.open.remove(&session) else {
+            return;
+        };
+        State::gather(&mut open, &mut state.total, &mut state.fresh);
+        drop(guard);
+        self.month.charge(&open.counters);
     }
 
     /// What was used since this was asked last, for this hour; `None`: nothing that was not told.
     pub(super) fn take(&self, hour: i64) -> Option<Amount> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.gather_all();
         let open = state.open.len() as u64;
         let mut amount = std::mem::take(&mut state.fresh);
+        let month = Calendar::of_hour(hour);
+        if state.taken.0 != month {
+            state.taken = (month, Monthly::default());
+        }
+        state.taken.1 = state.taken.1.plus(Monthly::from(&amount.figures));
         amount.connections_peak = amount.connections_peak.max(open);
         state.fresh.connections_peak = open;
         let told = state.told.filter(|(at, _)| *at == hour);
@@ -150,7 +208,7 @@ impl Meter {
     /// What was used since the first login here: by this session up to now, by the others up to a
     /// second ago.
     pub fn total(&self, session: u32) -> Total {
-        let mut guard = self.0.lock();
+        let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.gathered.elapsed() >= GATHER_PAUSE {
             state.gather_all();
@@ -166,7 +224,7 @@ impl Meter {
 
     /// Whether nobody is there and nothing is left to take.
     pub(super) fn is_idle(&self) -> bool {
-        let state = self.0.lock();
+        let state = self.state.lock();
         let fresh = &state.fresh;
         state.open.is_empty() && fresh.figures.is_zero() && fresh.errors.is_empty()
     }

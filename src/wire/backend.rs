@@ -9,6 +9,10 @@ use pgwire::messages::{
 
 /// `ParseComplete`.
 pub const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
+/// `BindComplete`.
+pub const BIND_COMPLETE: &[u8] = b"2\0\0\0\x04";
+/// `ParameterDescription` of a statement without any.
+pub const NO_PARAMETERS: &[u8] = b"t\0\0\0\x06\0\0";
 /// `CloseComplete`.
 pub const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
 
@@ -110,6 +114,31 @@ pub fn negotiate(out: &mut Vec<u8>, minor: u16, unknown: &[Box<str>]) {
         out.extend(name.as_bytes());
         out.push(0);
     }
+}
+
+/// `RowDescription` of one column of text.
+pub fn one_column(out: &mut Vec<u8>, name: &str) {
+    out.push(tag::backend::ROW_DESCRIPTION);
+    out.extend((name.len() as u32 + 25).to_be_bytes());
+    out.extend(1_u16.to_be_bytes());
+    out.extend(name.as_bytes());
+    out.push(0);
+    // Of no table; the type text, of any length.
+    out.extend([0; 6]);
+    out.extend(25_u32.to_be_bytes());
+    out.extend((-1_i16).to_be_bytes());
+    out.extend((-1_i32).to_be_bytes());
+    out.extend([0; 2]);
+}
+
+/// `DataRow` of one value, and the `CommandComplete` of SHOW.
+pub fn one_value(out: &mut Vec<u8>, value: &str) {
+    out.push(tag::backend::DATA_ROW);
+    out.extend((value.len() as u32 + 10).to_be_bytes());
+    out.extend(1_u16.to_be_bytes());
+    out.extend((value.len() as u32).to_be_bytes());
+    out.extend(value.as_bytes());
+    out.extend(b"C\0\0\0\x09SHOW\0");
 }
 
 fn append(out: &mut Vec<u8>, message: &impl Message) {

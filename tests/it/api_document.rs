@@ -5,7 +5,11 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// What the admin API promises.
-const PROMISED: [&str; 28] = [
+const PROMISED: [&str; 32] = [
+    "GET /api/plans",
+    "GET /api/plans/{name}",
+    "PUT /api/plans/{name}",
+    "DELETE /api/plans/{name}",
     "GET /api/tenants",
     "POST /api/tenants",
     "GET /api/tenants/{id}",
@@ -66,6 +70,7 @@ fn the_description_has_every_path_and_every_path_is_there() {
         let path = path
             .replace("{id}", "acme")
             .replace("{key}", "x")
+            .replace("{name}", "x")
             .replace("{email}", "x");
         // Without a token: what is there asks for one, what is not is not found.
         let answer = desk.nobody().send(method, &path, None);

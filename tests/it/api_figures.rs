@@ -21,15 +21,25 @@ fn a_subscription_is_the_plans_numbers_and_a_plan_of_ones_own_has_none() {
     let desk = desk();
     let who = desk.operator();
     let path = "/api/tenants/acme/subscription";
+    let custom = who.get(path).ok(200);
+    assert_eq!(
+        (&custom["plan"], &custom["limits"]),
+        (&json!("custom"), &Value::Null)
+    );
+    let starter = json!({ "plan": "starter" });
+    who.put("/api/tenants/acme", &starter).ok(200);
     let starter = who.get(path).ok(200);
-    assert_eq!(starter["plan"], "starter");
+    assert_eq!(
+        (&starter["plan"], &starter["enforced"]),
+        (&json!("starter"), &json!(true))
+    );
     assert_eq!(starter["limits"]["users"], 10);
     assert_eq!(starter["limits"]["api_calls_per_month"], 10_000);
     assert_eq!(starter["limits"]["storage_bytes"], 5_000_000_000_u64);
     assert_eq!(starter["limits"]["transactions_per_month"], 1000);
     assert_eq!(
         (&starter["cycle"], &starter["trial_ends_at"]),
-        (&Value::Null, &Value::Null)
+        (&json!("monthly"), &Value::Null)
     );
     for (plan, users) in [
         ("professional", json!(100)),
@@ -57,6 +67,8 @@ fn a_quota_says_what_is_used_and_what_nobody_counts() {
         &json!({"max_client_connections": 50, "pool_size": 7}),
     )
     .ok(200);
+    let starter = json!({ "plan": "starter" });
+    who.put("/api/tenants/acme", &starter).ok(200);
     let quotas = who.get("/api/tenants/acme/quota").ok(200);
     let quota = |name: &str| {
         let quotas = quotas["quotas"].as_array().unwrap();
@@ -105,7 +117,7 @@ fn a_quota_says_what_is_used_and_what_nobody_counts() {
         ),
         (&json!(1), &Value::Null)
     );
-    assert_eq!(analytics["counts"]["events_30d"], 2);
+    assert_eq!(analytics["counts"]["events_30d"], 3);
 }
 
 #[test]

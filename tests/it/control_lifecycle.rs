@@ -351,7 +351,7 @@ fn every_record_is_rebuilt_from_its_events() {
             "tenant",
             "set",
             "acme",
-            "plan=pro",
+            "plan=professional",
             "query_timeout=5s",
             "metadata={\"logo\": \"a.svg\"}",
         ],
@@ -406,12 +406,12 @@ fn a_tenant_is_shown_as_it_was() {
         estate.registry().value("select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
     };
     let then = now();
-    run(&estate, &["tenant", "set", "acme", "plan=pro"]);
+    run(&estate, &["tenant", "set", "acme", "plan=professional"]);
     let later = now();
     run(&estate, &["tenant", "delete", "acme", "--grace", "0s"]);
     let show = |at: &str| estate.office.json(&["tenant", "show", "acme", "--at", at]);
-    assert_eq!(show(&then)["plan"], "starter");
-    assert_eq!(show(&later)["plan"], "pro");
+    assert_eq!(show(&then)["plan"], "custom");
+    assert_eq!(show(&later)["plan"], "professional");
     assert_eq!(show(&later)["status"], "active");
     let end = now();
     let told = estate.fails(&["tenant", "show", "acme", "--at", &end]);

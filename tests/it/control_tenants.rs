@@ -497,7 +497,7 @@ fn a_change_that_changes_nothing_is_no_event() {
             .await
             .unwrap();
         let same = TenantChange {
-            plan: Some("starter".to_owned()),
+            plan: Some("custom".to_owned()),
             ..TenantChange::default()
         };
         control.update_tenant(&actor, "acme", same).await.unwrap();

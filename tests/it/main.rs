@@ -75,6 +75,7 @@ mod pins;
 mod pipelining;
 mod places;
 mod plain_errors;
+mod plans;
 mod prepared;
 mod profiles;
 mod protect;

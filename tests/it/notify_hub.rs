@@ -128,6 +128,7 @@ fn tenant(place: &Place) -> Arc<Tenant> {
         pool_mode: PoolMode::Transaction,
         limits: Limits::default(),
         storage_used: None,
+        terms: pgusher::tenant::Terms::default(),
         timeouts: Timeouts::default(),
         reads: Reads::default(),
         settings: Vec::new(),

@@ -442,11 +442,13 @@ fn a_registry_made_before_is_brought_up_to_date_with_all_that_is_in_it() {
          alter table pgusher.tenant drop read_splitting, drop consistency, drop failover_hold, \
              drop read_replicas, drop guaranteed_servers, drop weight, \
              drop max_concurrent_queries, drop max_waiting, drop transactions_per_second, \
-             drop bytes_per_second, drop logins_per_second, drop max_storage_bytes; \
+             drop bytes_per_second, drop logins_per_second, drop max_storage_bytes, \
+             drop queries_per_month, drop transactions_per_month, drop trial_ends_at; \
          alter table pgusher.api_key drop max_concurrent_queries, drop transactions_per_second, \
              drop bytes_per_second, drop logins_per_second; \
          drop table pgusher.usage_hourly, pgusher.usage_error, pgusher.usage_batch, \
-             pgusher.usage_storage, pgusher.storage; \
+             pgusher.usage_storage, pgusher.storage, pgusher.plan, pgusher.quota_reached; \
+         drop function pgusher.tell_plan; \
          delete from pgusher._sqlx_migrations where version >= 5",
     );
     estate.office.run(&["migrate"]).succeeded();

@@ -4,6 +4,7 @@ mod caps;
 mod cluster;
 mod key;
 mod login;
+mod plans;
 mod proxy;
 mod registry;
 mod standbys;
@@ -113,7 +114,8 @@ impl Check<'_> {
             .iter()
             .map(|cluster| (cluster.name.as_str(), &**cluster))
             .collect();
-        let tenants = self.tenants(&by_name, &file.defaults, file.tenants);
+        let plans = self.plans(file.plans);
+        let tenants = self.tenants(&by_name, (&plans, &file.defaults), file.tenants);
         self.watch_as_tenants(&mut clusters, &tenants);
         Ok(Config {
             proxy: proxy?,
@@ -122,6 +124,7 @@ impl Check<'_> {
             usage: usage?,
             master_key: master_key?,
             templates: templates?,
+            plans,
             clusters,
             tenants,
         })

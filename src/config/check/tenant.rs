@@ -5,8 +5,8 @@ use crate::{
     config::{error::Fault, location::At, raw},
     sql::quoted_name,
     tenant::{
-        Cluster, ClusterName, Limits, Login, Pinning, Placement, PoolMode, Status, Tenant,
-        TenantId, Tier, Timeouts,
+        Cluster, ClusterName, Limits, Login, Pinning, Placement, Plan, Plans, PoolMode, Status,
+        Tenant, TenantId, Tier, Timeouts,
     },
 };
 use std::{
@@ -23,10 +23,12 @@ impl Check<'_> {
     pub(super) fn tenants(
         &mut self,
         clusters: &HashMap<&str, &Cluster>,
-        defaults: &raw::Tuning,
+        (plans, defaults): (&[Plan], &raw::Tuning),
         tenants: Vec<raw::Tenant>,
     ) -> Vec<Arc<Tenant>> {
         self.tuning(At::top("defaults"), defaults);
+        let mut known = Plans::default();
+        known.put(plans.iter().cloned());
         let mut seen = HashSet::with_capacity(tenants.len());
         let mut checked = Vec::with_capacity(tenants.len());
         let mut promised = HashMap::new();
@@ -38,8 +40,10 @@ impl Check<'_> {
                 self.unique(at.key("id"), &mut seen, id);
             }
             self.tuning(at, &tuning);
-            let tuning = tuning.or(defaults);
-            let tenant = self.tenant(at, clusters, &tenant, &tuning);
+            let plan = self.plan_of(at, &known, tenant.plan.as_deref());
+            let planned = plan.map(raw::Tuning::of_plan).unwrap_or_default();
+            let tuning = tuning.or(&planned).or(defaults);
+            let tenant = self.tenant(at, clusters, (&tenant, plan), &tuning);
             if let Ok(tenant) = &tenant {
                 self.guarantee(at, clusters, &mut promised, tenant);
             }
@@ -78,7 +82,7 @@ impl Check<'_> {
         &mut self,
         at: At<'_>,
         clusters: &HashMap<&str, &Cluster>,
-        tenant: &raw::Tenant,
+        (tenant, plan): (&raw::Tenant, Option<&Plan>),
         tuning: &raw::Tuning,
     ) -> Checked<Tenant> {
         let id = self.tenant_id(at.key("id"), tenant.id.as_deref());
@@ -94,6 +98,7 @@ impl Check<'_> {
             };
             self.note(at.key("min_pool_size"), fault);
         }
+        let terms = self.terms(at, (tenant, plan), tuning);
         let timeouts = timeouts(tuning);
         let cluster = tenant.cluster.as_deref();
         let cluster = cluster.and_then(|name| clusters.get(name).copied());
@@ -111,6 +116,7 @@ impl Check<'_> {
                 .map_or(PoolMode::Transaction, PoolMode::from),
             pinning: tuning.pin.map_or(Pinning::Allow, Pinning::from),
             limits,
+            terms: terms?,
             timeouts,
             reads: reads?,
             settings,
@@ -230,6 +236,15 @@ impl Check<'_> {
             ("max_waiting", tuning.max_waiting, 0..=1_000_000),
         ] {
             self.number(at.key(key), value, 0, bounds).ok();
+        }
+        for (key, value) in [
+            ("queries_per_month", tuning.queries_per_month),
+            ("transactions_per_month", tuning.transactions_per_month),
+        ] {
+            let max = Plan::QUOTA_MAX;
+            if let Some(value) = value.filter(|value| *value > max) {
+                self.note(at.key(key), Fault::Range { value, min: 0, max });
+            }
         }
         self.caps(at, &tuning.into());
         if let Some(name) = &tuning.tenant_setting

@@ -166,6 +166,8 @@ pub struct ProxyFile {
     pub cluster: Table,
     /// The other `[[clusters]]` entries.
     pub other_clusters: Vec<Table>,
+    /// `[[plans]]`.
+    pub plans: Vec<Table>,
     /// `[[tenants]]`.
     pub tenants: Vec<Tenant>,
 }
@@ -184,6 +186,7 @@ impl ProxyFile {
             secrets: Table::new(),
             cluster,
             other_clusters: Vec::new(),
+            plans: Vec::new(),
             tenants,
         }
     }
@@ -198,6 +201,7 @@ impl ProxyFile {
             secrets: Table::new(),
             cluster: Table::new(),
             other_clusters: Vec::new(),
+            plans: Vec::new(),
             tenants: Vec::new(),
         }
     }
@@ -248,6 +252,10 @@ impl ProxyFile {
             .map(|cluster| Value::from(cluster.clone()))
             .collect();
         file.insert("clusters".into(), clusters.into());
+        if !self.plans.is_empty() {
+            let plans: Vec<_> = self.plans.iter().cloned().map(Value::from).collect();
+            file.insert("plans".into(), plans.into());
+        }
         let tenants: Vec<_> = self.tenants.iter().map(Tenant::render).collect();
         file.insert("tenants".into(), tenants.into());
         toml::to_string(&file).expect("a table is TOML")

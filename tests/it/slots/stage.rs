@@ -182,6 +182,7 @@ pub fn tenant(id: &str, key: &SlotKey) -> Tenant {
         pinning: Pinning::Allow,
         limits: Limits::default(),
         storage_used: None,
+        terms: pgusher::tenant::Terms::default(),
         timeouts: Timeouts::default(),
         reads: Reads::default(),
         settings: Vec::new(),
