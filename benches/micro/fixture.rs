@@ -49,6 +49,7 @@ pub fn tenant(verifiers: Vec<ScramVerifier>) -> Arc<Tenant> {
         pinning: pgusher::tenant::Pinning::Allow,
         limits: Limits::default(),
         storage_used: None,
+        terms: pgusher::tenant::Terms::default(),
         timeouts: Timeouts::default(),
         reads: Reads::default(),
         settings: Vec::new(),
