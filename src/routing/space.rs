@@ -141,9 +141,17 @@ fn is_small(node: Node<'_>) -> bool {
 mod tests {
     use super::{Space::*, *};
 
+    fn are<const N: usize>(texts: [(&str, Space); N]) {
+        for (text, expected) in texts {
+            assert_eq!(space(text.as_bytes()), expected, "{text}");
+            let with_nul = [text.as_bytes(), b"\0"].concat();
+            assert_eq!(space(&with_nul), expected, "{text} and NUL");
+        }
+    }
+
     #[test]
-    fn what_adds_is_told_from_what_frees_and_from_what_reads() {
-        for (text, expected) in [
+    fn what_reads_is_told_from_what_frees() {
+        are([
             ("select 1", Reads),
             ("(select 1) union all (select 2)", Reads),
             ("with x as (select 1) select * from x", Reads),
@@ -178,6 +186,12 @@ mod tests {
             ("alter table t rename to u", Frees),
             ("alter table p detach partition q", Frees),
             ("begin; select 1; commit", Frees),
+        ]);
+    }
+
+    #[test]
+    fn what_may_take_more_is_found_wherever_it_stands() {
+        are([
             ("insert into t values (1)", Takes),
             ("/* x */ UPDATE t set a = 1", Takes),
             (
@@ -211,11 +225,7 @@ mod tests {
             ("call p()", Takes),
             ("delete from t; insert into t values (1)", Takes),
             ("begin; insert into t values (1); commit", Takes),
-        ] {
-            assert_eq!(space(text.as_bytes()), expected, "{text}");
-            let with_nul = [text.as_bytes(), b"\0"].concat();
-            assert_eq!(space(&with_nul), expected, "{text} and NUL");
-        }
+        ]);
     }
 
     #[test]

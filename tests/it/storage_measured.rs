@@ -142,11 +142,17 @@ fn of_a_large_table_a_part_is_read_and_told_as_the_whole() {
     inside.exec(&format!("drop table {table}"));
 }
 
-#[test]
-fn a_full_tenant_of_shared_tables_keeps_its_neighbours_from_nothing() {
+/// Makes a tenant of the tier row.
+fn create(estate: &Estate, id: &str, variant: &str) -> Value {
+    let command = ["tenant", "create", id, "--tier", "row"];
+    let variant = ["--variant", variant];
+    estate.office.json(&[&command[..], &variant].concat())
+}
+
+fn a_full_tenant_beside_another(variant: &str) {
     let estate = Estate::new();
     let proxy = estate.office.serve();
-    let [full, other] = ["full", "other"].map(|id| estate.create(id, "row"));
+    let [full, other] = ["full", "other"].map(|id| create(&estate, id, variant));
     let key = |made: &Value, which: &str| made[which]["key"].as_str().unwrap().to_owned();
     let mut client = connect(&proxy, "full", &key(&full, "key"));
     let mut reader = connect(&proxy, "full", &key(&full, "read_only_key"));
@@ -163,12 +169,27 @@ fn a_full_tenant_of_shared_tables_keeps_its_neighbours_from_nothing() {
     eventually("it is full", || !adds(&mut client, again));
     assert_eq!(client.fails(add).code(), "25006");
     neighbour.exec(add);
-    assert_eq!(client.value("select count(*) from ctl.canary"), "1");
+    for _ in 0..5 {
+        assert_eq!(client.value("select count(*) from ctl.canary"), "1");
+        assert_eq!(client.value("show default_transaction_read_only"), "on");
+        neighbour.exec("update ctl.canary set secret = secret || 'y'");
+        assert_eq!(neighbour.value("show default_transaction_read_only"), "off");
+    }
     // Who only reads is told what it always was, and nothing else.
     let error = reader.fails(add);
     assert!(!error.text().contains("max_storage_bytes"), "{error:?}");
     let frames = reader.exec("select 1");
     assert!(frames.iter().all(|frame| frame.kind() != 'N'), "{frames:?}");
+}
+
+#[test]
+fn a_full_tenant_of_shared_tables_keeps_its_neighbours_from_nothing() {
+    a_full_tenant_beside_another("own");
+}
+
+#[test]
+fn neither_does_one_that_shares_its_logins() {
+    a_full_tenant_beside_another("shared");
 }
 
 #[test]
