@@ -4,6 +4,7 @@
 //! What comes out of a login is an [`crate::admission::Admitted`]; with it the socket moves to the
 //! relaying threads, where the session's task owns it until the end.
 
+mod batch;
 mod channels;
 mod greeting;
 mod handshake;

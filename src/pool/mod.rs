@@ -10,6 +10,7 @@ mod budget;
 mod checkout;
 mod closed;
 mod dialer;
+mod idle_slot;
 mod inside;
 mod janitor;
 mod known;
