@@ -4,6 +4,7 @@
 //! What comes out of a login is an [`crate::admission::Admitted`]; with it the socket moves to the
 //! relaying threads, where the session's task owns it until the end.
 
+mod arrivals;
 mod batch;
 mod channels;
 mod greeting;
@@ -17,6 +18,7 @@ mod session;
 mod settle;
 mod split;
 
+pub use arrivals::Arrivals;
 pub use listener::{Bound, bind};
 pub use parameters::{ParameterError, Wishes};
 
@@ -64,6 +66,8 @@ pub struct Frontend {
     pub buffers: BufferPool,
     /// What clients meet at the door.
     pub door: ArcSwap<Door>,
+    /// Connections that are not logged in yet.
+    pub arrivals: Arrivals,
     /// The threads that relay.
     pub lanes: Lanes,
     /// All sessions' tasks.

@@ -67,6 +67,10 @@ const NO_SUCH_STATEMENT: &[u8] = b"pgusher: no such statement";
 /// Has a server forget what `currval` and `lastval` would tell.
 const FORGET_NUMBERS: &str = ";DISCARD SEQUENCES";
 
+/// What a relay moves before it lets others have the thread, in bytes; a read counts as so many more.
+const TURN_BYTES: usize = 256 * 1024;
+const READ_BYTES: usize = 4 * 1024;
+
 /// What is left of a message that was not here whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
@@ -180,6 +184,10 @@ pub struct Relay<'a> {
     fence: listening::Fence,
     /// The wait for what others have sent through the server.
     others: listening::Fence,
+    /// What was moved since the others had the thread, in bytes.
+    moved: usize,
+    /// There was more to read.
+    is_cut_short: bool,
     /// The wait for the right to run the next transaction.
     toll: Option<Box<toll::Toll>>,
     /// Channels on which the server has told the client's own notifications that the hub brings.
@@ -281,6 +289,8 @@ impl<'a> Relay<'a> {
             notifies: false,
             fence: listening::Fence::None,
             others: listening::Fence::None,
+            moved: 0,
+            is_cut_short: false,
             toll: None,
             told: Vec::new(),
         }
@@ -345,6 +355,7 @@ impl<'a> Relay<'a> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, RelayError>> {
         self.client.keeps_up(cx).map_err(RelayError::Lagged)?;
+        self.begin_turn();
         loop {
             let mut progress = self.pump_client(cx)?;
             progress |= self.pump_server(cx)?;
@@ -363,7 +374,7 @@ impl<'a> Relay<'a> {
             if self.is_at_boundary() {
                 return Poll::Ready(Ok(End::Boundary));
             }
-            if !progress {
+            if self.lets_others(cx) || !progress {
                 break;
             }
         }
@@ -378,6 +389,30 @@ impl<'a> Relay<'a> {
             }
             _ => Poll::Pending,
         }
+    }
+
+    /// The others have had the thread.
+    fn begin_turn(&mut self) {
+        (self.moved, self.is_cut_short) = (0, false);
+    }
+
+    /// Notes what a read has moved.
+    fn note_read(&mut self, bytes: usize) {
+        self.moved += bytes + READ_BYTES;
+    }
+
+    /// Whether there may be another read, where so much may be moved in this turn.
+    fn may_read(&mut self, turn_bytes: usize) -> bool {
+        self.is_cut_short |= self.moved >= turn_bytes;
+        self.moved < turn_bytes
+    }
+
+    /// Whether others have the thread first; then it goes on behind them.
+    fn lets_others(&self, cx: &Context<'_>) -> bool {
+        if self.is_cut_short {
+            cx.waker().wake_by_ref();
+        }
+        self.is_cut_short
     }
 
     /// Whether the server can be given back: idle, nothing owed in either direction. In session
