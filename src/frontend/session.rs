@@ -326,7 +326,9 @@ impl Session {
                         self.client.to_client.insert(&refusal.encode());
                     }
                 }
-                if error.spares_server() {
+                if error.is_deaf() {
+                    (Farewell::Gone, "answer not taken")
+                } else if error.spares_server() {
                     self.say_farewell().await;
                     let is_slow = matches!(error, RelayError::Lagged(_));
                     (

@@ -215,7 +215,7 @@ impl Restraints {
         let key = key.await?;
         let tenant = self.place(Whose::Tenant, (&mut since, wait_max), awaited);
         let tenant = tenant.await?;
-        unused.is_used();
+        unused.begins();
         Ok(Slots {
             _tenant: tenant,
             _key: key,
@@ -278,7 +278,7 @@ impl Restraints {
 struct Unused<'a>(Option<&'a Restraints>);
 
 impl Unused<'_> {
-    fn is_used(mut self) {
+    fn begins(mut self) {
         self.0 = None;
     }
 }

@@ -141,6 +141,11 @@ impl SlotPool {
         Ok(pool)
     }
 
+    /// Whether all slots are lent: who comes now waits.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.turns.available_permits() == 0
+    }
+
     /// Whether it is this database's, reached and opened like this.
     pub(super) fn is_for(&self, cluster: &Arc<Cluster>, database: &str, key: &SlotKey) -> bool {
         *self.place.database == *database

@@ -90,6 +90,11 @@ impl RelayError {
         })
     }
 
+    /// Whether the client can't be told why before its server is free: it takes nothing.
+    pub fn is_deaf(&self) -> bool {
+        matches!(self, Self::Ordered(Order::ClientWriteTimeout))
+    }
+
     /// Whether the server may still be brought to a clean end.
     pub fn spares_server(&self) -> bool {
         match self {

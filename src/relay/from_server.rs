@@ -81,10 +81,15 @@ impl Relay<'_> {
             return Ok(false);
         }
         let unsent = self.client.to_client.unsent();
-        match self.client.to_client.poll_send(&mut self.client.stream, cx) {
-            Poll::Ready(Err(error)) => Err(RelayError::Client(error)),
-            _ => Ok(self.client.to_client.unsent() < unsent),
+        let polled = self.client.to_client.poll_send(&mut self.client.stream, cx);
+        let has_taken = self.client.to_client.unsent() < unsent;
+        let handle = &self.client.handle;
+        match polled {
+            Poll::Ready(Ok(())) => handle.stall.ends(),
+            Poll::Ready(Err(error)) => return Err(RelayError::Client(error)),
+            Poll::Pending => handle.stall.goes_on(has_taken, handle.now_ms()),
         }
+        Ok(has_taken)
     }
 
     fn scan_server(&mut self) -> Result<(), RelayError> {

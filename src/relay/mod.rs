@@ -232,6 +232,7 @@ impl<'a> Relay<'a> {
             relay.client.handle.take_query_overdue();
             relay.client.handle.obeyed_cancel();
             relay.client.handle.forget_lost_server();
+            relay.client.handle.stall.ends();
             relay.client.handle.begin_transaction();
             relay.client.handle.enter(Activity::Active);
         }
@@ -384,11 +385,28 @@ impl<'a> Relay<'a> {
             Some(Order::ReplicaLost) if self.is_unheard() => {
                 Poll::Ready(Err(RelayError::Ordered(Order::ReplicaLost)))
             }
+            Some(Order::ClientWriteTimeout) if self.is_stalled_before_others() => {
+                Poll::Ready(Err(RelayError::Ordered(Order::ClientWriteTimeout)))
+            }
+            Some(order @ Order::ClientWriteTimeout) => {
+                // It comes again, if that changes.
+                self.client.handle.forget(order);
+                Poll::Pending
+            }
             Some(Order::Drain) if self.is_settled() => {
                 Poll::Ready(Err(RelayError::Ordered(Order::Drain)))
             }
             _ => Poll::Pending,
         }
+    }
+
+    /// Whether the client takes nothing while others wait for the server.
+    fn is_stalled_before_others(&self) -> bool {
+        let is_wanted = match self.reading {
+            Reading::Replica { pool, .. } => pool.is_wanted(),
+            _ => self.pool.is_wanted(),
+        };
+        is_wanted && !self.client.to_client.is_sent()
     }
 
     /// The others have had the thread.
