@@ -173,6 +173,19 @@ impl Admission {
         self.process.load(SeqCst)
     }
 
+    /// Whether there is a place in the process now.
+    ///
+    /// # Errors
+    /// [`Full::Process`].
+    pub fn look(&self, peer: Peer) -> Result<(), Full> {
+        let limit = self.quotas.load().limit_for(peer);
+        if self.count() < limit {
+            Ok(())
+        } else {
+            Err(Full::Process)
+        }
+    }
+
     /// Takes a place in the process.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use crate::{
     auth::{Authenticator, Decoy, Throttle},
     config::{Config, Proxy, TlsMode},
     control::Control,
-    frontend::{Bound, Door, Frontend},
+    frontend::{Arrivals, Bound, Door, Frontend},
     net::BufferPool,
     pool::{self, Pools},
     sessions::{Order, Predecessors, Sessions, watchdog},
@@ -211,6 +211,7 @@ impl App {
             tls,
             buffers: BufferPool::new(SMALL_BUFFERS, LARGE_BUFFERS),
             door: ArcSwap::from_pointee(door(&config.proxy)),
+            arrivals: Arrivals::default(),
             lanes: relay.lanes(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -230,6 +231,7 @@ impl App {
         let admin = config.admin.listen;
         let admin = admin.map(|address| sockets::listen_for_admin(address, handed));
         let admin = admin.transpose()?;
+        login.spawn(frontend.arrivals.drive());
         let listeners = login.enter(|| sockets::listen(&config.proxy, handed))?;
         Ok(Self {
             config: config.clone(),

@@ -1,8 +1,12 @@
 //! A set of threads with a purpose.
 
-use crate::pool::Lanes;
+use crate::pool::{Lane, Lanes, Rota};
+use std::sync::Arc;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
+
+/// A relaying thread that is always busy looks at its sockets after so many polls.
+const EVENT_INTERVAL: u32 = 16;
 
 /// A runtime that ends in the background when it is dropped, wherever that is.
 pub(super) struct Threads(Option<Runtime>);
@@ -56,16 +60,23 @@ impl RelayThreads {
         let first = Self::start(0, end.clone())?;
         let others = (1..count).map(|number| Self::start(number, end.clone()));
         let lanes = Lanes::new(first.clone(), others.collect::<Result<_, _>>()?);
+        let first = first.handle().clone();
         Ok(Self { lanes, first, end })
     }
 
-    fn start(number: usize, end: CancellationToken) -> std::io::Result<Handle> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
+    fn start(number: usize, end: CancellationToken) -> std::io::Result<Lane> {
+        let turns = Arc::new(Rota::default());
+        let rests = Arc::clone(&turns);
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .event_interval(EVENT_INTERVAL)
+            .on_thread_park(move || rests.rests())
+            .build()?;
+        let lane = Lane::new(runtime.handle().clone(), turns);
         std::thread::Builder::new()
             .name(format!("relay-{number}"))
             .spawn(move || runtime.block_on(end.cancelled()))?;
-        Ok(handle)
+        Ok(lane)
     }
 
     pub(super) fn lanes(&self) -> Lanes {

@@ -220,6 +220,7 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
         transaction,
         idle_transaction,
         client_idle,
+        client_write,
     } = tenant.timeouts;
     let caps = Numbers::of(&caps);
     let quota = |limit: Option<NonZeroU64>| Some(limit.map_or(0, NonZeroU64::get));
@@ -254,6 +255,7 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
         transaction_timeout: limit(transaction),
         idle_transaction_timeout: limit(idle_transaction),
         client_idle_timeout: limit(client_idle),
+        client_write_timeout: limit(client_write),
         max_prepared_statements: Some(max_prepared_statements.into()),
         read_splitting: Some(split),
         consistency: Some(consistency.into()),
@@ -263,6 +265,22 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
         forced: Some(tenant.forced.iter().map(ToString::to_string).collect()),
         settings: Some(settings),
     }
+}
+
+/// The time zone and the other settings that are given to servers.
+fn settings(tenant: &Tenant) -> (Option<String>, BTreeMap<String, String>) {
+    let (mut time_zone, mut settings) = (None, BTreeMap::new());
+    for (name, value) in &tenant.settings {
+        match &**name {
+            // It follows from the schema.
+            "search_path" if tenant.placement.schema.is_some() => {}
+            "TimeZone" => time_zone = Some(value.to_string()),
+            _ => {
+                settings.insert(name.to_string(), value.to_string());
+            }
+        }
+    }
+    (time_zone, settings)
 }
 
 /// As they are written.

@@ -242,6 +242,7 @@ tenant_tables! {
         transaction_timeout: Period,
         idle_transaction_timeout: Period,
         client_idle_timeout: Period,
+        client_write_timeout: Period,
         max_prepared_statements: u64,
         read_splitting: bool,
         consistency: Consistency,

@@ -47,6 +47,7 @@ pub(super) async fn welcome(
                 replay_from: 0,
                 counted: Figures::default(),
                 settings_failures: 0,
+                refusals: 0,
             };
             return Ok((Box::new(session), arrival.admitted));
         }

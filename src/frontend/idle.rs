@@ -41,7 +41,7 @@ impl Session {
         loop {
             match self.client.handle.order() {
                 Some(Order::CancelWait) => self.client.handle.obeyed_cancel(),
-                Some(Order::ReplicaLost | Order::PrimaryLost) => {
+                Some(Order::ReplicaLost | Order::PrimaryLost | Order::ClientWriteTimeout) => {
                     self.client.handle.forget_lost_server();
                 }
                 Some(order) => return Poll::Ready(Wants::Ordered(order)),

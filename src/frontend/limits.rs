@@ -14,7 +14,13 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
+
+/// So many refusals in a row are told at once; each one more comes so much later than the one before.
+const REFUSALS_FREE: u32 = 8;
+const REFUSAL_PAUSE: Duration = Duration::from_millis(10);
+const REFUSAL_PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// Why a client does not get its turn.
 enum Untaken {
@@ -62,7 +68,10 @@ impl Session {
             Poll::Pending
         });
         let untaken = match taken.await {
-            Ok(()) => return None,
+            Ok(()) => {
+                self.refusals = 0;
+                return None;
+            }
             Err(untaken) => untaken,
         };
         Some(match untaken {
@@ -74,12 +83,26 @@ impl Session {
                 }
                 count_error("limits", "tenant");
                 self.count_refusal(&refusal);
+                if let Err(absent) = self.slow_down().await {
+                    return Some(Done::Ended(self.end_absent(&absent)));
+                }
                 self.refuse(&refusal);
                 Done::Next
             }
             Untaken::Ordered(order) => self.not_served(&CheckoutError::Ordered(order)),
             Untaken::Absent(absent) => Done::Ended(self.end_absent(&absent)),
         })
+    }
+
+    /// A client that asks again as soon as it is refused is told a little later each time.
+    async fn slow_down(&mut self) -> Result<(), Absent> {
+        self.refusals = self.refusals.saturating_add(1);
+        let times = self.refusals.saturating_sub(REFUSALS_FREE);
+        if times == 0 {
+            return Ok(());
+        }
+        let pause = REFUSAL_PAUSE.saturating_mul(times).min(REFUSAL_PAUSE_MAX);
+        while_present(&mut self.client, tokio::time::sleep(pause), || None).await
     }
 
     /// Waits for a server of the primary.

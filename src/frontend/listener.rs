@@ -1,6 +1,10 @@
 //! Accepting connections.
 
-use super::{Frontend, login};
+use super::{
+    Frontend,
+    arrivals::{self, ARRIVALS_MAX},
+    login,
+};
 use crate::net::{Socket, proxy_header};
 use std::{
     io,
@@ -15,9 +19,6 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::task::TaskTracker;
-
-/// Connections that are not logged in yet; more wait in the kernel's queue.
-const LOGINS_MAX: usize = 5_000;
 
 /// The kernel's queue.
 const BACKLOG: u32 = 4096;
@@ -126,7 +127,8 @@ impl Bound {
     /// # Cancel safety
     /// Cancel safe: an accepted connection is in its task.
     pub async fn serve(self, frontend: Arc<Frontend>, logins: TaskTracker) {
-        let turns = Arc::new(Semaphore::new(LOGINS_MAX));
+        // More wait in the kernel's queue.
+        let turns = Arc::new(Semaphore::new(ARRIVALS_MAX));
         let (closing, retired) = (frontend.closing.clone(), frontend.retired.clone());
         loop {
             let (socket, turn) = tokio::select! {
@@ -185,5 +187,12 @@ async fn greet(frontend: Arc<Frontend>, mut socket: Socket, proxy_protocol: bool
         socket.peer()
     };
     let Ok(peer) = peer else { return };
-    Box::pin(login::serve(frontend, socket, peer)).await;
+    let door = Arc::clone(&frontend);
+    let Some(arrived) = door.arrivals.enter(peer) else {
+        login::count("too_many_arrivals");
+        return arrivals::refuse(socket).await;
+    };
+    arrived
+        .log_in(Box::pin(login::serve(frontend, socket, peer)))
+        .await;
 }

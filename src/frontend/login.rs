@@ -52,7 +52,7 @@ pub(super) async fn serve(frontend: Arc<Frontend>, socket: Socket, peer: Peer) {
     }
 }
 
-fn count(result: &'static str) {
+pub(super) fn count(result: &'static str) {
     metrics::counter!("pgusher_logins_total", "result" => result).increment(1);
 }
 
@@ -135,7 +135,8 @@ async fn admit(
     }
     let wishes =
         Wishes::new(packet).map_err(|error| Rejected::new(error.refusal(), "parameters"))?;
-    let entered = frontend.admission.enter(peer).map_err(too_many)?;
+    // Nobody takes a place of the process before it has shown a key.
+    frontend.admission.look(peer).map_err(too_many)?;
     let may_send_password =
         conversation.stream.is_tls() || frontend.door.load().allow_plaintext_password;
     if wishes.method == Method::Password && !may_send_password {
@@ -155,6 +156,7 @@ async fn admit(
         .authenticate(conversation, claim)
         .await
         .map_err(|error| broken_off(&error, &wishes.user))?;
+    let entered = frontend.admission.enter(peer).map_err(too_many)?;
     let tenant = Arc::clone(authenticated.tenant());
     if !tenant.serves_database(&wishes.database) {
         let text = format!("database \"{}\" does not exist", wishes.database);
@@ -202,10 +204,9 @@ fn move_to_lane(frontend: &Arc<Frontend>, mut arrival: Box<Arrival>) {
         }
     };
     count("ok");
-    let lane = frontend
-        .lanes
-        .of(&arrival.admitted.authenticated().tenant().id)
-        .clone();
+    let tenant = arrival.admitted.authenticated().tenant().id.clone();
+    let lane = frontend.lanes.of(&tenant).clone();
+    let turns = Arc::clone(lane.turns());
     let frontend = Arc::clone(frontend);
     let tasks = frontend.tasks.clone();
     let task = async move {
@@ -218,5 +219,8 @@ fn move_to_lane(frontend: &Arc<Frontend>, mut arrival: Box<Arrival>) {
         }
         session::begin(frontend, arrival).await;
     };
-    tasks.spawn_on(task, &lane);
+    // Held once, not in each of the futures around it.
+    let task = Box::pin(task);
+    let task = async move { turns.take_turns(tenant, task).await };
+    tasks.spawn_on(task, lane.handle());
 }

@@ -4,6 +4,8 @@
 //! What comes out of a login is an [`crate::admission::Admitted`]; with it the socket moves to the
 //! relaying threads, where the session's task owns it until the end.
 
+mod arrivals;
+mod batch;
 mod channels;
 mod greeting;
 mod handshake;
@@ -17,6 +19,7 @@ mod session;
 mod settle;
 mod split;
 
+pub use arrivals::Arrivals;
 pub use listener::{Bound, bind};
 pub use parameters::{ParameterError, Wishes};
 
@@ -64,6 +67,8 @@ pub struct Frontend {
     pub buffers: BufferPool,
     /// What clients meet at the door.
     pub door: ArcSwap<Door>,
+    /// Connections that are not logged in yet.
+    pub arrivals: Arrivals,
     /// The threads that relay.
     pub lanes: Lanes,
     /// All sessions' tasks.

@@ -64,6 +64,8 @@ pub(super) struct Session {
     /// What was counted when it went there: what is asked again elsewhere is counted there.
     pub(super) counted: Figures,
     pub(super) settings_failures: u32,
+    /// How often it was refused by a limit since it was served last.
+    pub(super) refusals: u32,
 }
 
 /// What became of a transaction.
@@ -326,7 +328,9 @@ impl Session {
                         self.client.to_client.insert(&refusal.encode());
                     }
                 }
-                if error.spares_server() {
+                if error.is_deaf() {
+                    (Farewell::Gone, "answer not taken")
+                } else if error.spares_server() {
                     self.say_farewell().await;
                     let is_slow = matches!(error, RelayError::Lagged(_));
                     (

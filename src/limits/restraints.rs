@@ -226,7 +226,7 @@ impl Restraints {
         let key = key.await?;
         let tenant = self.place(Whose::Tenant, (&mut since, wait_max), awaited);
         let tenant = tenant.await?;
-        unused.is_used();
+        unused.begins();
         Ok(Slots {
             _tenant: tenant,
             _key: key,
@@ -294,7 +294,7 @@ impl Restraints {
 struct Unused<'a>(Option<&'a Restraints>);
 
 impl Unused<'_> {
-    fn is_used(mut self) {
+    fn begins(mut self) {
         self.0 = None;
     }
 }

@@ -20,7 +20,7 @@ pub async fn run(pools: Arc<Pools>, lanes: Lanes) {
             pool.close_stale(idle_max);
             if idle_max.is_none() && pool.config().limits.min_pool_size > 0 {
                 // One slow upstream must not hold up the round for the others.
-                let lane = lanes.of(pool.tenant()).clone();
+                let lane = lanes.of(pool.tenant()).handle().clone();
                 lane.spawn(async move { pool.fill().await });
             }
         }

@@ -2,8 +2,9 @@
 //!
 //! A tenant's sessions and its server connections are all on one thread: whoever waits for a
 //! server is woken by its own thread, no byte crosses cores, and a flood of one tenant's stays on
-//! one core. The price: one tenant can use one core.
+//! one core. The price: one tenant can use one core. On it, tenants take turns ([`Rota`]).
 
+use super::Rota;
 use crate::tenant::TenantId;
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -11,16 +12,41 @@ use std::{
 };
 use tokio::runtime::Handle;
 
-/// The relaying threads, each a runtime of its own. At least one.
+/// A relaying thread, a runtime of its own.
+#[derive(Debug, Clone)]
+pub struct Lane {
+    handle: Handle,
+    turns: Arc<Rota<TenantId>>,
+}
+
+impl Lane {
+    /// A thread with this runtime, and the turns that are taken on it.
+    pub fn new(handle: Handle, turns: Arc<Rota<TenantId>>) -> Self {
+        handle.spawn(Arc::clone(&turns).drive());
+        Self { handle, turns }
+    }
+
+    /// Its runtime.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// The turns that tenants take on it.
+    pub fn turns(&self) -> &Arc<Rota<TenantId>> {
+        &self.turns
+    }
+}
+
+/// The relaying threads. At least one.
 #[derive(Debug, Clone)]
 pub struct Lanes {
-    first: Handle,
-    others: Arc<[Handle]>,
+    first: Lane,
+    others: Arc<[Lane]>,
 }
 
 impl Lanes {
     /// These threads.
-    pub fn new(first: Handle, others: Vec<Handle>) -> Self {
+    pub fn new(first: Lane, others: Vec<Lane>) -> Self {
         Self {
             first,
             others: others.into(),
@@ -28,7 +54,7 @@ impl Lanes {
     }
 
     /// The tenant's thread: always the same while the process lives.
-    pub fn of(&self, tenant: &TenantId) -> &Handle {
+    pub fn of(&self, tenant: &TenantId) -> &Lane {
         let mut hasher = DefaultHasher::new();
         tenant.hash(&mut hasher);
         let lane = hasher.finish() % (self.others.len() as u64 + 1);

@@ -318,6 +318,11 @@ impl ReplicaPool {
         ))
     }
 
+    /// Whether others wait for a server that a session holds here, or for its place.
+    pub fn is_wanted(&self) -> bool {
+        self.servers.status().waiting > 0 || self.route.budget.is_scarce()
+    }
+
     /// Notes that a server came back: somebody may have begun to wait just before.
     pub(super) fn returned(&self) {
         if self.route.budget.is_scarce() {

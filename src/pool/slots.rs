@@ -6,8 +6,9 @@
 
 use super::{
     Budget,
-    budget::{Account, Grant, Place, Source, Spare, Verdict},
-    dialer::{Pooled, expiry, has_something_to_say},
+    budget::{Account, Grant, Source, Spare, Verdict},
+    dialer::{Pooled, expiry},
+    idle_slot::{Idle, Made},
     inside::{Confirmed, confirmed, endpoint},
     surveyed::Surveyed,
 };
@@ -20,7 +21,6 @@ use moka::sync::Cache;
 use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
-    io,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -70,34 +70,13 @@ pub(super) struct SlotPool {
     readers: Common,
 }
 
-/// A slot that serves nobody just now, but is bound still.
-struct Idle {
-    server: Server,
-    welcome: Arc<Welcome>,
-    expires: Option<Instant>,
-    place: Place,
-    made: Made,
-    /// The thread that last used it, if that is known.
-    lane: Option<runtime::Id>,
-}
-
 /// A lent slot's place.
 #[derive(Debug)]
 pub(super) struct Lent {
     slots: Arc<SlotPool>,
-    made: Made,
+    pub(super) made: Made,
     // Last: whoever gets the permit finds the place free.
     _turn: OwnedSemaphorePermit,
-}
-
-/// A slot that exists.
-#[derive(Debug)]
-struct Made(Arc<AtomicUsize>);
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
-    }
 }
 
 /// What to do for who has its turn.
@@ -160,6 +139,11 @@ impl SlotPool {
         });
         budget.join(&pool);
         Ok(pool)
+    }
+
+    /// Whether all slots are lent: who comes now waits.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.turns.available_permits() == 0
     }
 
     /// Whether it is this database's, reached and opened like this.
@@ -505,41 +489,5 @@ impl Pooled {
     fn source(&self) -> Option<Source> {
         let lent = self.lent.as_ref()?;
         Some(Source::scoped(&lent.slots, self.server.identity().scope))
-    }
-}
-
-impl Idle {
-    /// What was lent until now.
-    fn of(pooled: Pooled) -> Option<Self> {
-        Some(Self {
-            server: pooled.server,
-            welcome: pooled.welcome,
-            expires: pooled.expires,
-            place: pooled.place,
-            made: pooled.lent?.made,
-            // Nobody has used it here yet.
-            lane: None,
-        })
-    }
-
-    fn is_old(&self) -> bool {
-        self.expires.is_some_and(|at| Instant::now() >= at)
-    }
-
-    /// Moves it to this thread and looks whether it may be lent.
-    async fn is_usable(&mut self) -> bool {
-        if !self.server.is_clean() || self.is_old() || self.attach().is_err() {
-            return false;
-        }
-        !has_something_to_say(&mut self.server).await
-    }
-
-    fn attach(&mut self) -> io::Result<()> {
-        let here = Some(runtime::Handle::current().id());
-        if self.lane != here {
-            self.server.move_here()?;
-            self.lane = here;
-        }
-        Ok(())
     }
 }

@@ -347,6 +347,15 @@ impl TenantPool {
         }
     }
 
+    /// Whether others wait for a server that a session of this pool holds, or for its place.
+    pub fn is_wanted(&self) -> bool {
+        let inside = self.inside.load();
+        let route = &inside.route;
+        inside.servers.status().waiting > 0
+            || route.budget.is_scarce()
+            || route.slots.as_ref().is_some_and(|slots| slots.is_used_up())
+    }
+
     /// Whether a notification from this backend is the tenant's own.
     pub fn hears(&self, pid: u32) -> bool {
         let inside = self.inside.load();

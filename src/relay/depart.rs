@@ -108,6 +108,7 @@ impl Relay<'_> {
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Result<(), RelayError>> {
         use std::task::Poll;
+        self.begin_turn();
         loop {
             if self.server.replies.is_copy_in() || self.server.replies.needs_sync() {
                 self.finish_requests();
@@ -122,7 +123,7 @@ impl Relay<'_> {
             if owes_nothing {
                 return Poll::Ready(Ok(()));
             }
-            if !progress {
+            if self.lets_others(cx) || !progress {
                 break;
             }
         }

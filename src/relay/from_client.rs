@@ -1,8 +1,8 @@
 //! What a client sends: forwarded in place, noted in the queue of replies, names rewritten.
 
 use super::{
-    Farewell, Relay, RelayError, Rest, full::Judged, lending::uses_in, places::Passage, refuse,
-    traces,
+    Farewell, Relay, RelayError, Rest, TURN_BYTES, full::Judged, lending::uses_in, places::Passage,
+    refuse, traces,
 };
 use crate::{
     net::SMALL_BYTES,
@@ -51,6 +51,10 @@ impl Relay<'_> {
             if !may_read || !self.client.to_server.has_room() {
                 return Ok(progress);
             }
+            // What the server says has its part of the turn.
+            if !self.may_read(TURN_BYTES / 2) {
+                return Ok(progress);
+            }
             match self.client.to_server.poll_fill(&mut self.client.stream, cx) {
                 Poll::Ready(Ok(0)) => {
                     self.left = Some(Farewell::Closed);
@@ -58,6 +62,7 @@ impl Relay<'_> {
                 }
                 Poll::Ready(Ok(count)) => {
                     Counters::add(&self.client.handle.counters.client_bytes, count as u64);
+                    self.note_read(count);
                     progress = true;
                 }
                 Poll::Ready(Err(error)) => return Err(RelayError::Client(error)),

@@ -1,6 +1,6 @@
 //! What a server answers: held against the queue, forwarded in place.
 
-use super::{Reading, Relay, RelayError, Rest, listening::Fence, refuse, shapes, tags};
+use super::{Reading, Relay, RelayError, Rest, TURN_BYTES, listening::Fence, refuse, shapes, tags};
 use crate::{
     net::SMALL_BYTES,
     sessions::Activity,
@@ -41,13 +41,15 @@ impl Relay<'_> {
             self.scan_server()?;
             progress |= self.send_to_client(cx)?;
             let stalled = !self.client.to_client.is_sent();
-            if self.is_at_boundary() || stalled && !self.client.to_client.has_room() {
+            let is_full = stalled && !self.client.to_client.has_room();
+            if self.is_at_boundary() || is_full || !self.may_read(TURN_BYTES) {
                 return Ok(progress);
             }
             match self.client.to_client.poll_fill(&mut self.server.stream, cx) {
                 Poll::Ready(Ok(0)) => return Err(self.server_gone()),
                 Poll::Ready(Ok(count)) => {
                     Counters::add(&self.client.handle.counters.server_bytes, count as u64);
+                    self.note_read(count);
                     progress = true;
                 }
                 Poll::Ready(Err(error)) if self.server_explained => {
@@ -79,10 +81,15 @@ impl Relay<'_> {
             return Ok(false);
         }
         let unsent = self.client.to_client.unsent();
-        match self.client.to_client.poll_send(&mut self.client.stream, cx) {
-            Poll::Ready(Err(error)) => Err(RelayError::Client(error)),
-            _ => Ok(self.client.to_client.unsent() < unsent),
+        let polled = self.client.to_client.poll_send(&mut self.client.stream, cx);
+        let has_taken = self.client.to_client.unsent() < unsent;
+        let handle = &self.client.handle;
+        match polled {
+            Poll::Ready(Ok(())) => handle.stall.ends(),
+            Poll::Ready(Err(error)) => return Err(RelayError::Client(error)),
+            Poll::Pending => handle.stall.goes_on(has_taken, handle.now_ms()),
         }
+        Ok(has_taken)
     }
 
     fn scan_server(&mut self) -> Result<(), RelayError> {

@@ -16,6 +16,7 @@
 mod begun;
 mod client;
 mod depart;
+mod error;
 mod from_client;
 mod from_server;
 mod full;
@@ -41,6 +42,7 @@ mod unnamed_requests;
 pub use begun::Begun;
 pub use client::Client;
 pub use depart::Farewell;
+pub use error::RelayError;
 pub use full::Spaces;
 pub use names::Names;
 pub use own::value as own_value;
@@ -56,10 +58,9 @@ use crate::{
     sessions::{Activity, Order},
     tenant::{PoolMode, ReadTarget},
     upstream::{Expect, Numbers, Server, StatementId, Suspicion, TxStatus},
-    wire::{FrameError, Refusal, SqlState, frontend},
+    wire::frontend,
 };
 use std::{
-    io,
     sync::{Arc, atomic::AtomicBool},
     task::{Context, Poll},
 };
@@ -70,6 +71,10 @@ const NO_SUCH_STATEMENT: &[u8] = b"pgusher: no such statement";
 
 /// Has a server forget what `currval` and `lastval` would tell.
 const FORGET_NUMBERS: &str = ";DISCARD SEQUENCES";
+
+/// What a relay moves before it lets others have the thread, in bytes; a read counts as so many more.
+const TURN_BYTES: usize = 256 * 1024;
+const READ_BYTES: usize = 4 * 1024;
 
 /// What is left of a message that was not here whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,124 +121,6 @@ pub enum End {
     /// The transaction has begun and belongs to another server, says what the client has sent next: so
     /// many bytes.
     Elsewhere(usize),
-}
-
-/// Why a relay can't go on. The server is closed in every case but the client's own fault.
-#[derive(Debug, thiserror::Error)]
-pub enum RelayError {
-    /// The client's connection failed.
-    #[error("the client's connection failed")]
-    Client(#[source] io::Error),
-    /// The server's connection failed.
-    #[error("the server's connection failed")]
-    Server(#[source] io::Error),
-    /// The server closed; whether it said why.
-    #[error("the server closed the connection")]
-    ServerGone {
-        /// The client has its last error already.
-        explained: bool,
-    },
-    /// The client broke the protocol.
-    #[error("the client broke the protocol: {0}")]
-    ClientFrame(#[from] FrameError),
-    /// The client sent a message that has no place here.
-    #[error("the client sent an unexpected message of type {0:#04x}")]
-    ClientMessage(u8),
-    /// The client sent a message whose fields don't fit its length.
-    #[error("the client sent a malformed message of type {0:#04x}")]
-    ClientMalformed(u8),
-    /// The server broke the protocol.
-    #[error("the server is out of step")]
-    OutOfStep,
-    /// The client's settings could not be put on the server.
-    #[error("the session's settings could not be restored")]
-    Settings {
-        /// Nothing of the client's went to the server: another one may take it.
-        is_unsent: bool,
-    },
-    /// A transaction in statement mode.
-    #[error("a transaction block in statement mode")]
-    TransactionBlock,
-    /// The client did not take its notifications.
-    #[error("the client did not take its notifications")]
-    Lagged(Box<Refusal>),
-    /// The client has made state that its tenant can't have.
-    #[error("the client has made state that is not available")]
-    NotAvailable(Box<Refusal>),
-    /// The session was told to end.
-    #[error("the session was told to end")]
-    Ordered(Order),
-}
-
-impl RelayError {
-    /// What the client is told; `None` when it can't hear or knows already.
-    pub fn refusal(&self) -> Option<Refusal> {
-        Some(match self {
-            Self::Client(_) | Self::ServerGone { explained: true } => return None,
-            Self::Server(_) | Self::ServerGone { explained: false } => Refusal::fatal(
-                SqlState::CONNECTION_FAILURE,
-                "the connection to the tenant's PostgreSQL server was lost",
-            )
-            .with_detail("Whether the transaction in progress was committed is not known."),
-            Self::ClientFrame(error) => Refusal::fatal(SqlState::PROTOCOL, error.to_string()),
-            Self::ClientMessage(tag) => Refusal::fatal(
-                SqlState::PROTOCOL,
-                format!("invalid frontend message type {tag}"),
-            ),
-            Self::ClientMalformed(tag) => Refusal::fatal(
-                SqlState::PROTOCOL,
-                format!("invalid message format in a message of type {tag}"),
-            ),
-            Self::OutOfStep => Refusal::fatal(
-                SqlState::CONNECTION_FAILURE,
-                "the tenant's PostgreSQL server broke the protocol",
-            ),
-            Self::Settings { .. } => Refusal::fatal(
-                SqlState::CONNECTION_FAILURE,
-                "the session's settings could not be restored on the server",
-            ),
-            Self::TransactionBlock => Refusal::fatal(
-                SqlState::UNSUPPORTED,
-                "transaction blocks are not allowed in statement mode",
-            )
-            .with_detail("The tenant's pool_mode is \"statement\"."),
-            Self::Lagged(refusal) | Self::NotAvailable(refusal) => (**refusal).clone(),
-            Self::Ordered(order) => order.refusal().into_fatal(),
-        })
-    }
-
-    /// Whether the server may still be brought to a clean end.
-    pub fn spares_server(&self) -> bool {
-        match self {
-            Self::Client(_)
-            | Self::ClientFrame(_)
-            | Self::ClientMessage(_)
-            | Self::ClientMalformed(_)
-            | Self::TransactionBlock
-            | Self::Lagged(_)
-            | Self::NotAvailable(_)
-            | Self::Ordered(_) => true,
-            Self::Server(_) | Self::ServerGone { .. } | Self::OutOfStep | Self::Settings { .. } => {
-                false
-            }
-        }
-    }
-
-    /// Whose fault it is, for metrics.
-    pub fn fault(&self) -> &'static str {
-        match self {
-            Self::Client(_)
-            | Self::ClientFrame(_)
-            | Self::ClientMessage(_)
-            | Self::ClientMalformed(_)
-            | Self::Lagged(_)
-            | Self::NotAvailable(_)
-            | Self::TransactionBlock => "client",
-            Self::Server(_) | Self::ServerGone { .. } | Self::OutOfStep => "target",
-            Self::Settings { .. } => "proxy",
-            Self::Ordered(_) => "tenant",
-        }
-    }
 }
 
 /// A client and the server that is lent to it.
@@ -302,6 +189,10 @@ pub struct Relay<'a> {
     fence: listening::Fence,
     /// The wait for what others have sent through the server.
     others: listening::Fence,
+    /// What was moved since the others had the thread, in bytes.
+    moved: usize,
+    /// There was more to read.
+    is_cut_short: bool,
     /// The wait for the right to run the next transaction.
     toll: Option<Box<toll::Toll>>,
     /// What runs on the server, where that is bounded.
@@ -357,6 +248,7 @@ impl<'a> Relay<'a> {
             relay.client.handle.take_query_overdue();
             relay.client.handle.obeyed_cancel();
             relay.client.handle.forget_lost_server();
+            relay.client.handle.stall.ends();
             relay.client.handle.begin_transaction();
             relay.client.handle.enter(Activity::Active);
         }
@@ -414,6 +306,8 @@ impl<'a> Relay<'a> {
             notifies: false,
             fence: listening::Fence::None,
             others: listening::Fence::None,
+            moved: 0,
+            is_cut_short: false,
             toll: None,
             run: lease.run,
             queued: None,
@@ -483,6 +377,7 @@ impl<'a> Relay<'a> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, RelayError>> {
         self.client.keeps_up(cx).map_err(RelayError::Lagged)?;
+        self.begin_turn();
         loop {
             let mut progress = self.pump_client(cx)?;
             progress |= self.pump_server(cx)?;
@@ -503,7 +398,7 @@ impl<'a> Relay<'a> {
             if self.is_at_boundary() {
                 return Poll::Ready(Ok(End::Boundary));
             }
-            if !progress {
+            if self.lets_others(cx) || !progress {
                 break;
             }
         }
@@ -513,11 +408,52 @@ impl<'a> Relay<'a> {
             Some(Order::ReplicaLost) if self.is_unheard() => {
                 Poll::Ready(Err(RelayError::Ordered(Order::ReplicaLost)))
             }
+            Some(Order::ClientWriteTimeout) if self.is_stalled_before_others() => {
+                Poll::Ready(Err(RelayError::Ordered(Order::ClientWriteTimeout)))
+            }
+            Some(order @ Order::ClientWriteTimeout) => {
+                // It comes again, if that changes.
+                self.client.handle.forget(order);
+                Poll::Pending
+            }
             Some(Order::Drain) if self.is_settled() => {
                 Poll::Ready(Err(RelayError::Ordered(Order::Drain)))
             }
             _ => Poll::Pending,
         }
+    }
+
+    /// Whether the client takes nothing while others wait for the server.
+    fn is_stalled_before_others(&self) -> bool {
+        let is_wanted = match self.reading {
+            Reading::Replica { pool, .. } => pool.is_wanted(),
+            _ => self.pool.is_wanted(),
+        };
+        is_wanted && !self.client.to_client.is_sent()
+    }
+
+    /// The others have had the thread.
+    fn begin_turn(&mut self) {
+        (self.moved, self.is_cut_short) = (0, false);
+    }
+
+    /// Notes what a read has moved.
+    fn note_read(&mut self, bytes: usize) {
+        self.moved += bytes + READ_BYTES;
+    }
+
+    /// Whether there may be another read, where so much may be moved in this turn.
+    fn may_read(&mut self, turn_bytes: usize) -> bool {
+        self.is_cut_short |= self.moved >= turn_bytes;
+        self.moved < turn_bytes
+    }
+
+    /// Whether others have the thread first; then it goes on behind them.
+    fn lets_others(&self, cx: &Context<'_>) -> bool {
+        if self.is_cut_short {
+            cx.waker().wake_by_ref();
+        }
+        self.is_cut_short
     }
 
     /// Whether the server can be given back: idle, nothing owed in either direction. In session

@@ -1,6 +1,6 @@
 //! One session, seen from outside its task.
 
-use super::pass::Charged;
+use super::{Stall, pass::Charged};
 use crate::{
     limits::{Awaited, Restraints},
     net::Peer,
@@ -54,6 +54,8 @@ pub enum Order {
     ReplicaLost = 13,
     /// End now: the server that it holds is the primary no longer.
     PrimaryLost = 14,
+    /// End, if others wait for the server that it holds: the client takes nothing of its answer.
+    ClientWriteTimeout = 15,
 }
 
 impl Order {
@@ -73,13 +75,17 @@ impl Order {
             12 => Self::Expired,
             13 => Self::ReplicaLost,
             14 => Self::PrimaryLost,
+            15 => Self::ClientWriteTimeout,
             _ => return None,
         })
     }
 
     /// Whether it holds in the middle of a transaction, too.
     pub fn is_immediate(self) -> bool {
-        !matches!(self, Self::CancelWait | Self::Drain | Self::ReplicaLost)
+        !matches!(
+            self,
+            Self::CancelWait | Self::Drain | Self::ReplicaLost | Self::ClientWriteTimeout
+        )
     }
 
     /// What the client is told.
@@ -124,6 +130,10 @@ impl Order {
             Self::ClientIdleTimeout => (
                 SqlState::IDLE_SESSION,
                 "terminating connection due to client_idle_timeout",
+            ),
+            Self::ClientWriteTimeout => (
+                SqlState::IDLE_SESSION,
+                "terminating connection due to client_write_timeout",
             ),
         };
         Refusal::fatal(sqlstate, message)
@@ -216,6 +226,8 @@ pub struct SessionHandle {
     waker: AtomicWaker,
     state: AtomicU64,
     transaction_since_ms: AtomicU64,
+    /// Whether its client takes what it is sent.
+    pub stall: Stall,
     /// When its key expires, in milliseconds since 1970.
     key_ends_ms: AtomicU64,
     /// How much of its tenant's storage is used.
@@ -251,6 +263,7 @@ impl SessionHandle {
             waker: AtomicWaker::new(),
             state: AtomicU64::new(0),
             transaction_since_ms: AtomicU64::new(0),
+            stall: Stall::default(),
             key_ends_ms: AtomicU64::new(key_ends_ms),
             fullness: AtomicU8::new(fullness as u8),
             clock,
@@ -328,10 +341,22 @@ impl SessionHandle {
 
     /// Takes back what was said of a server that the session holds no longer.
     pub fn forget_lost_server(&self) {
-        for order in [Order::ReplicaLost as u8, Order::PrimaryLost as u8] {
-            let standing = self.order.compare_exchange(order, 0, Relaxed, Relaxed);
-            debug_assert!(standing != Ok(0), "only an order is forgotten");
+        let orders = [
+            Order::ReplicaLost,
+            Order::PrimaryLost,
+            Order::ClientWriteTimeout,
+        ];
+        for order in orders {
+            self.forget(order);
         }
+    }
+
+    /// Takes an order back that does not hold any more.
+    pub fn forget(&self, order: Order) {
+        let standing = self
+            .order
+            .compare_exchange(order as u8, 0, Relaxed, Relaxed);
+        debug_assert!(standing != Ok(0), "only an order is forgotten");
     }
 
     /// Has the current task woken when an order comes.

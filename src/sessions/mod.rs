@@ -10,6 +10,7 @@ mod handle;
 mod pass;
 mod predecessors;
 mod registry;
+mod stall;
 pub mod watchdog;
 
 pub use cancel::{CancelOutcome, cancel};
@@ -17,3 +18,4 @@ pub use handle::{Activity, Order, SessionHandle, State};
 pub use pass::Pass;
 pub use predecessors::{CancelDoor, PREDECESSORS_MAX, Predecessors};
 pub use registry::{Sessions, Totals};
+pub use stall::Stall;

@@ -47,6 +47,16 @@ fn check(handle: &Arc<SessionHandle>, now_ms: u64) {
     {
         handle.give(Order::TransactionTimeout);
     }
+    let holds_server = matches!(
+        state.activity,
+        Activity::Active | Activity::IdleInTransaction
+    );
+    if let Some(since_ms) = handle.stall.since_ms()
+        && holds_server
+        && over(since_ms, timeouts.client_write)
+    {
+        handle.give(Order::ClientWriteTimeout);
+    }
     match state.activity {
         Activity::Idle if over(state.since_ms, timeouts.client_idle) => {
             handle.give(Order::ClientIdleTimeout);

@@ -11,7 +11,13 @@ pub enum IdError {
     /// A character outside `a-z`, `0-9`, `_` and `-`.
     #[error("it has the character {0:?}; a-z, 0-9, \"_\" and \"-\" are allowed")]
     Character(char),
+    /// The name of a console.
+    #[error("{0:?} is the name of the console that PgBouncer's tools ask for; take another")]
+    Reserved(&'static str),
 }
+
+/// No tenant's: clients of this name ask for a console.
+const CONSOLE: &str = "pgbouncer";
 
 /// Longest identifier in bytes, as PostgreSQL's `NAMEDATALEN - 1`.
 const LENGTH_MAX: usize = 63;
@@ -27,19 +33,27 @@ fn checked(text: &str) -> Result<Arc<str>, IdError> {
     }
 }
 
+fn checked_tenant(text: &str) -> Result<Arc<str>, IdError> {
+    if text == CONSOLE {
+        return Err(IdError::Reserved(CONSOLE));
+    }
+    checked(text)
+}
+
 macro_rules! identifier {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $checked:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks the text: 1 to 63 characters of `a-z`, `0-9`, `_`, `-`.
+            /// Checks the text: 1 to 63 characters of `a-z`, `0-9`, `_`, `-`; a tenant is not called
+            /// `pgbouncer`.
             ///
             /// # Errors
             /// [`IdError`] says what is wrong with it.
             pub fn new(text: &str) -> Result<Self, IdError> {
-                checked(text).map(Self)
+                $checked(text).map(Self)
             }
 
             /// The text.
@@ -70,15 +84,18 @@ macro_rules! identifier {
 
 identifier!(
     /// A tenant: the user name in its `DATABASE_URL`.
-    TenantId
+    TenantId,
+    checked_tenant
 );
 identifier!(
     /// A cluster of `proxy.toml`.
-    ClusterName
+    ClusterName,
+    checked
 );
 identifier!(
     /// One API key of a tenant, for logs and quotas. Not secret.
-    KeyId
+    KeyId,
+    checked
 );
 
 #[cfg(test)]
@@ -99,5 +116,10 @@ mod tests {
         ] {
             assert_eq!(TenantId::new(text), Err(IdError::Character(bad)));
         }
+        assert_eq!(
+            TenantId::new("pgbouncer"),
+            Err(IdError::Reserved("pgbouncer"))
+        );
+        assert!(ClusterName::new("pgbouncer").is_ok() && TenantId::new("pgbouncer2").is_ok());
     }
 }

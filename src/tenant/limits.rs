@@ -115,6 +115,9 @@ pub struct Timeouts {
     pub idle_transaction: Option<Duration>,
     /// A client that stands idle outside a transaction is sent away after this (57P05).
     pub client_idle: Option<Duration>,
+    /// A client that takes nothing of its answer for this long is sent away, if others wait for the server
+    /// that it holds (57P05).
+    pub client_write: Option<Duration>,
 }
 
 impl Default for Timeouts {
@@ -128,6 +131,7 @@ impl Default for Timeouts {
             transaction: None,
             idle_transaction: None,
             client_idle: None,
+            client_write: Some(Duration::from_mins(1)),
         }
     }
 }

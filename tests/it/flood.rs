@@ -1,7 +1,7 @@
 //! Clients that stop reading, never stop sending, or never say anything.
 
 use crate::harness::{
-    Bystander, Mode, Request, eventually,
+    Bystander, Mode, Request, Tenant, eventually,
     proxy::{one_tenant, pooled},
 };
 
@@ -30,6 +30,44 @@ fn a_client_that_stops_reading_holds_up_nobody() {
         let sql = sql.replace("wait_event = 'ClientWrite'", "state <> 'idle'");
         eventually("its query is over", || admin.value(&sql) == "0");
     }
+}
+
+/// An answer that no socket buffers take.
+const LARGE: &str = "select repeat('x', 1000) from generate_series(1, 100000)";
+
+#[test]
+fn who_takes_nothing_of_its_answer_gives_the_server_to_who_waits() {
+    for mode in [Mode::Session, Mode::Transaction] {
+        let tenant = |tenant: Tenant| {
+            let tenant = tenant.mode(mode).pool_size(1);
+            tenant.set("client_write_timeout", "500ms")
+        };
+        let proxy = one_tenant(tenant);
+        let mut stalled = proxy.connect("acme").login();
+        stalled.send(&Request::new().query(LARGE));
+        assert_eq!(stalled.byte(), Some('T'), "it has the server");
+        proxy.connect("acme").login().exec("select 1");
+        assert!(proxy.log().contains("answer not taken"));
+        stalled.raw_rest();
+    }
+}
+
+#[test]
+fn who_takes_nothing_keeps_a_server_that_nobody_waits_for() {
+    let proxy = one_tenant(|tenant| tenant.pool_size(2).set("client_write_timeout", "100ms"));
+    let mut slow = proxy.connect("acme").login();
+    slow.send(&Request::new().query(LARGE));
+    assert_eq!(slow.next().kind(), 'T');
+    let mut other = proxy.connect("acme").login();
+    for _ in 0..10 {
+        other.exec("select pg_sleep(0.1)");
+    }
+    let rows = slow.until_ready();
+    assert_eq!(
+        rows.iter().filter(|frame| frame.kind() == 'D').count(),
+        100_000
+    );
+    slow.is_in_step();
 }
 
 #[test]

@@ -62,6 +62,26 @@ fn the_process_has_so_many_clients() {
 }
 
 #[test]
+fn who_has_not_shown_a_key_takes_no_place_of_the_process() {
+    let proxy = Proxy::of([Tenant::new("acme", &place())])
+        .set("max_client_connections", 2)
+        .set("reserved_client_connections", 0)
+        .start();
+    let connect = proxy.connect("acme");
+    let silent = (0..5).map(|_| {
+        let mut client = connect.bare().unwrap();
+        client.send_bytes(&connect.startup_packet());
+        assert_eq!(client.next().kind(), 'R', "it is asked for a key");
+        client
+    });
+    let silent: Vec<_> = silent.collect();
+    let mut clients = [connect.login(), connect.login()];
+    assert_names(&connect.refused(), "max_client_connections");
+    clients.iter_mut().for_each(Client::is_in_step);
+    drop(silent);
+}
+
+#[test]
 fn some_places_are_kept_for_the_operator() {
     let proxy = Proxy::of([Tenant::new("acme", &place())])
         .set("max_client_connections", 4)

@@ -152,6 +152,7 @@ fn a_timeout_of_zero_is_none() {
         "transaction_timeout",
         "idle_transaction_timeout",
         "client_idle_timeout",
+        "client_write_timeout",
     ];
     let proxy = one_tenant(|tenant| {
         names

@@ -361,5 +361,6 @@ fn timeouts(tuning: &raw::Tuning) -> Timeouts {
         transaction: limit!(transaction_timeout, transaction),
         idle_transaction: limit!(idle_transaction_timeout, idle_transaction),
         client_idle: limit!(client_idle_timeout, client_idle),
+        client_write: limit!(client_write_timeout, client_write),
     }
 }

@@ -480,7 +480,6 @@ mod tests {
 
     #[test]
     fn ten_thousand_tenants_over_fifty_servers_are_served_in_a_few_steps_each() {
-        const TENANTS: u64 = 10_000;
         let party = |id: u64| Party {
             id,
             weight: 1,
@@ -490,22 +489,22 @@ mod tests {
         let mut turns = Turns::default();
         let mut served = vec![0_u32; 10_000];
         let steps = std::cell::Cell::new(0_u64);
-        for id in 0..TENANTS {
+        for id in 0..10_000 {
             turns.join(party(id), ());
         }
-        for _ in 0..3 * TENANTS {
+        for _ in 0..30_000 {
             let short = |_: u64| {
                 steps.set(steps.get() + 1);
                 false
             };
             let (id, _) = turns.next(short).unwrap();
-            let (_, expected) = turns.pop(id).unwrap();
+            let ((), expected) = turns.pop(id).unwrap();
             served[usize::try_from(id).unwrap()] += 1;
             let actual = Duration::from_millis(1);
             turns.charge(party(id), Cost { actual, expected });
             turns.join(party(id), ());
         }
         assert!(served.iter().all(|count| *count == 3));
-        assert!(steps.get() <= 50 * 3 * TENANTS);
+        assert!(steps.get() <= 50 * 30_000);
     }
 }

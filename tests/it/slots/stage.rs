@@ -5,9 +5,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pgusher::{
     admission::{Admission, Quotas},
     auth::{Authenticator, Decoy, Throttle},
-    frontend::{Door, Frontend, bind},
+    frontend::{Arrivals, Door, Frontend, bind},
     net::BufferPool,
-    pool::{self, Lanes, Pools},
+    pool::{self, Lane, Lanes, Pools},
     provisioning::prepare_slots,
     sessions::{Predecessors, Sessions, watchdog},
     tenant::{
@@ -310,7 +310,10 @@ impl Stage {
             thread::spawn(move || runtime.block_on(ended.cancelled()));
             handle
         };
-        let lanes = Lanes::new(lane(), vec![lane()]);
+        let lanes = Lanes::new(
+            Lane::new(lane(), Arc::default()),
+            vec![Lane::new(lane(), Arc::default())],
+        );
         let doors = lane();
         let directory = Arc::new(known);
         let decoy = Decoy::random();
@@ -339,6 +342,7 @@ impl Stage {
                 tls_required: false,
                 allow_plaintext_password: true,
             }),
+            arrivals: Arrivals::default(),
             lanes,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
