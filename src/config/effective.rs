@@ -41,6 +41,7 @@ fn file(config: &Config) -> raw::File {
             listen: address.map(ToString::to_string),
             tls_cert,
             tls_key,
+            tenant_series: Some(config.admin.tenant_series.into()),
         },
         registry: config.registry.as_ref().map(registry).unwrap_or_default(),
         usage: raw::Usage {

@@ -199,12 +199,14 @@ impl LogLevel {
 }
 
 /// The HTTP listener for operators.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     /// Where; `None`: it is off.
     pub listen: Option<SocketAddr>,
     /// Certificate chain and private key (PEM); `None`: it speaks plain HTTP.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Tenants that metrics tell apart, 0 to 1000; 0: metrics tell nothing by tenant.
+    pub tenant_series: u32,
 }
 
 /// The system of record.

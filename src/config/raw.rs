@@ -62,6 +62,7 @@ pub(crate) struct Admin {
     pub(crate) listen: Option<String>,
     pub(crate) tls_cert: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
+    pub(crate) tenant_series: Option<u64>,
 }
 
 /// `[registry]`

@@ -574,6 +574,18 @@ fn what_needs_a_restart_is_named() {
     );
 }
 
+#[test]
+fn metrics_tell_a_bounded_number_of_tenants_apart() {
+    let series = |text: &str| parse(text).map(|config| config.admin.tenant_series);
+    assert_eq!(series("").unwrap(), 20);
+    for count in [0, 1, 1000] {
+        let text = format!("[admin]\ntenant_series = {count}\n");
+        assert_eq!(series(&text).unwrap(), count);
+    }
+    let many = series("[admin]\ntenant_series = 1001\n").unwrap_err();
+    assert!(format!("{many:?}").contains("tenant_series"), "{many:?}");
+}
+
 /// The text of a file with so many tenants, two keys each.
 fn many(count: usize) -> String {
     let mut text = CLUSTER.to_owned();

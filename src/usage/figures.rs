@@ -1,9 +1,9 @@
 //! The figures that are counted, once as numbers and once as counters of a session.
 
-use super::errors::Kinds;
+use super::{errors::Kinds, histogram::Timings};
 use std::{
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
@@ -42,6 +42,12 @@ macro_rules! figures {
             /// Since when a server is lent, in microseconds from then, plus one; 0: none is.
             pub(super) lent_since: AtomicU64,
             pub(super) errors: OnceLock<Box<Kinds>>,
+            /// When the transaction that is measured next began: microseconds from then.
+            pub(super) began: AtomicU64,
+            /// How many transactions are measured.
+            pub(super) measured: AtomicU64,
+            /// Where they are, of its tenant's.
+            pub(super) timings: OnceLock<Arc<Timings>>,
         }
 
         impl Default for Counters {
@@ -51,6 +57,9 @@ macro_rules! figures {
                     born: Instant::now(),
                     lent_since: AtomicU64::new(0),
                     errors: OnceLock::new(),
+                    began: AtomicU64::new(0),
+                    measured: AtomicU64::new(0),
+                    timings: OnceLock::new(),
                 }
             }
         }

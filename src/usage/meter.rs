@@ -1,12 +1,18 @@
 //! What one tenant uses in this process.
 
-use super::{Counters, Errors, Figures};
+use super::{
+    Counters, Errors, Figures,
+    histogram::{Spread, Timings},
+};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
+
+/// In this time, what was used before weighs half as much in the order of tenants.
+const HALF_LIFE: Duration = Duration::from_mins(15);
 
 /// Sums of all sessions are not made more often than this for those who only look.
 const GATHER_PAUSE: Duration = Duration::from_secs(1);
@@ -42,6 +48,75 @@ pub struct Total {
     pub connections: u64,
 }
 
+/// All that was counted of a tenant here so far. Each number only ever grows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Figures.
+    pub figures: Figures,
+    /// Errors that clients were told.
+    pub errors: u64,
+    /// How long its transactions took: each from the moment its server was lent, or, where that was kept,
+    /// from its first message, to the server's return or the end of the answer.
+    pub transactions: Spread,
+    /// How long its clients waited for a server; who got one at once is not among them.
+    pub waits: Spread,
+}
+
+impl Reading {
+    /// Adds to each.
+    pub fn add(&mut self, more: &Self) {
+        self.figures.add(&more.figures);
+        self.errors = self.errors.saturating_add(more.errors);
+        self.transactions.add(&more.transactions);
+        self.waits.add(&more.waits);
+    }
+
+    /// How much each is above what was seen before; those that are not: nothing.
+    pub(super) fn above(&self, seen: &Self) -> Self {
+        Self {
+            figures: self.figures.above(&seen.figures),
+            errors: self.errors.saturating_sub(seen.errors),
+            transactions: self.transactions.above(&seen.transactions),
+            waits: self.waits.above(&seen.waits),
+        }
+    }
+}
+
+/// A look at a tenant.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    pub(super) reading: Reading,
+    /// Sessions that are open.
+    pub(super) clients: u64,
+    /// Seconds of servers' time, the older ones weighing less.
+    pub(super) score: f64,
+    /// For how long it was seen to use nothing.
+    pub(super) idle: Duration,
+}
+
+/// How much a tenant uses of late.
+#[derive(Debug)]
+struct Standing {
+    at: Instant,
+    score: f64,
+    seen: Figures,
+    used: Instant,
+}
+
+impl Standing {
+    fn follow(&mut self, now: Instant, figures: &Figures, has_clients: bool) {
+        let passed = now.saturating_duration_since(self.at);
+        let weight = 0.5_f64.powf(passed.as_secs_f64() / HALF_LIFE.as_secs_f64());
+        let more = figures.above(&self.seen);
+        let time = Duration::from_micros(more.server_time_us);
+        self.score = self.score * weight + time.as_secs_f64();
+        if has_clients || !more.is_zero() {
+            self.used = now;
+        }
+        (self.at, self.seen) = (now, *figures);
+    }
+}
+
 /// A session that is open, and what of it is in the sums.
 #[derive(Debug)]
 struct Open {
@@ -61,17 +136,25 @@ struct State {
     fresh: Amount,
     /// The hour and the peak that were told last.
     told: Option<(i64, u64)>,
+    standing: Standing,
 }
 
 impl Default for State {
     fn default() -> Self {
+        let now = Instant::now();
         Self {
             since: SystemTime::now(),
-            gathered: Instant::now(),
+            gathered: now,
             open: HashMap::new(),
             total: Amount::default(),
             fresh: Amount::default(),
             told: None,
+            standing: Standing {
+                at: now,
+                score: 0.0,
+                seen: Figures::default(),
+                used: now,
+            },
         }
     }
 }
@@ -105,12 +188,17 @@ impl State {
 /// What one tenant uses in this process. Locked at a login, at a logout and when it is asked; never
 /// for a message.
 #[derive(Debug, Default)]
-pub struct Meter(Mutex<State>);
+pub struct Meter {
+    state: Mutex<State>,
+    timings: Arc<Timings>,
+}
 
 impl Meter {
     /// Counts a session in, by the process id that its client was given.
     pub(super) fn begin(&self, session: u32, counters: Arc<Counters>) {
-        let mut state = self.0.lock();
+        // A session is begun once; a second time its transactions stay where they are.
+        counters.timings.get_or_init(|| Arc::clone(&self.timings));
+        let mut state = self.state.lock();
         let open = Open {
             counters,
             seen: Figures::default(),
@@ -124,7 +212,7 @@ impl Meter {
 
     /// Counts a session out, with what it has done. A second time changes nothing.
     pub fn end(&self, session: u32) {
-        let mut guard = self.0.lock();
+        let mut guard = self.state.lock();
         let state = &mut *guard;
         if let Some(mut open) = state.open.remove(&session) {
             State::gather(&mut open, &mut state.total, &mut state.fresh);
@@ -133,7 +221,7 @@ impl Meter {
 
     /// What was used since this was asked last, for this hour; `None`: nothing that was not told.
     pub(super) fn take(&self, hour: i64) -> Option<Amount> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.gather_all();
         let open = state.open.len() as u64;
         let mut amount = std::mem::take(&mut state.fresh);
@@ -150,7 +238,7 @@ impl Meter {
     /// What was used since the first login here: by this session up to now, by the others up to a
     /// second ago.
     pub fn total(&self, session: u32) -> Total {
-        let mut guard = self.0.lock();
+        let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.gathered.elapsed() >= GATHER_PAUSE {
             state.gather_all();
@@ -164,9 +252,31 @@ impl Meter {
         }
     }
 
+    /// What was counted up to now.
+    pub(super) fn look(&self, now: Instant) -> Look {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        state.gather_all();
+        let clients = state.open.len() as u64;
+        let figures = state.total.figures;
+        state.standing.follow(now, &figures, clients > 0);
+        let errors = state.total.errors.iter();
+        Look {
+            reading: Reading {
+                figures,
+                errors: errors.fold(0, |sum, (_, count)| sum.saturating_add(count)),
+                transactions: self.timings.transactions.read(),
+                waits: self.timings.waits.read(),
+            },
+            clients,
+            score: state.standing.score,
+            idle: now.saturating_duration_since(state.standing.used),
+        }
+    }
+
     /// Whether nobody is there and nothing is left to take.
     pub(super) fn is_idle(&self) -> bool {
-        let state = self.0.lock();
+        let state = self.state.lock();
         let fresh = &state.fresh;
         state.open.is_empty() && fresh.figures.is_zero() && fresh.errors.is_empty()
     }

@@ -103,6 +103,7 @@ mod sql_prepare;
 mod startup;
 mod sweeps;
 mod templates;
+mod tenant_metrics;
 mod tenants;
 mod timeouts;
 mod tools;
