@@ -1,7 +1,7 @@
 //! The routes of `/api`, and their description in `OpenAPI` 3.1, made from the same handlers.
 
 use super::{
-    Look, access, entries, figures,
+    Look, access, costs, entries, figures,
     guard::{self, Guard},
     open,
     problem::{self, Problem},
@@ -69,7 +69,8 @@ fn parts() -> (OpenApiRouter<Look>, OpenApiRouter<Look>) {
         .merge(tenants::routes())
         .merge(access::routes())
         .merge(entries::routes())
-        .merge(figures::routes());
+        .merge(figures::routes())
+        .merge(costs::routes());
     (protected, open::routes())
 }
 

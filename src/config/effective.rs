@@ -1,8 +1,8 @@
 //! The checked configuration as text again, every default filled in, every secret `[redacted]`.
 
 use super::{
-    Config, Proxy, Registry, raw,
-    units::{OneOrMore, Period, SecretText},
+    Config, Prices, Proxy, Registry, raw,
+    units::{OneOrMore, Period, Price, SecretText},
     url,
 };
 use crate::crypto::KeySource;
@@ -49,6 +49,7 @@ fn file(config: &Config) -> raw::File {
             storage_interval: Some(Period(config.usage.storage_interval.unwrap_or_default())),
             retention_days: Some(config.usage.retention.unwrap_or_default().as_secs() / 86400),
         },
+        prices: config.prices.as_deref().map(prices).unwrap_or_default(),
         secrets: config.master_key.as_ref().map(secrets).unwrap_or_default(),
         templates: raw::Templates {
             directory: config.templates.clone(),
@@ -69,6 +70,35 @@ fn registry(registry: &Registry) -> raw::Registry {
         lock_watch_interval: Some(Period(registry.lock_watch_interval.unwrap_or_default())),
         lock_watch_penalty: Some(Period(registry.lock_watch_penalty)),
         ..raw::Registry::default()
+    }
+}
+
+fn prices(prices: &Prices) -> raw::Prices {
+    let plans = prices.plans.iter();
+    let clusters = prices.clusters.iter();
+    let free = &prices.free;
+    raw::Prices {
+        currency: Some(prices.currency.to_string()),
+        per_million_queries: Some(Price(prices.per_million_queries)),
+        per_million_transactions: Some(Price(prices.per_million_transactions)),
+        per_gb_in: Some(Price(prices.per_gb_in)),
+        per_gb_out: Some(Price(prices.per_gb_out)),
+        per_server_hour: Some(Price(prices.per_server_hour)),
+        per_gb_month: Some(Price(prices.per_gb_month)),
+        plan: plans
+            .map(|(plan, price)| (plan.to_string(), Price(*price)))
+            .collect(),
+        clusters: clusters
+            .map(|(cluster, price)| (cluster.to_string(), Price(*price)))
+            .collect(),
+        free: raw::Free {
+            queries: Some(free.queries),
+            transactions: Some(free.transactions),
+            gb_in: Some(Price(free.gb_in)),
+            gb_out: Some(Price(free.gb_out)),
+            server_hours: Some(Price(free.server_hours)),
+            gb_months: Some(Price(free.gb_months)),
+        },
     }
 }
 

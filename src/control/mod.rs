@@ -8,6 +8,7 @@ mod audit;
 mod change;
 mod checks;
 mod clusters;
+mod costs;
 mod create;
 mod dump;
 mod entries;
@@ -47,6 +48,7 @@ pub use api_key::{MintError, Minted, mint};
 pub use audit::{Break, Head, Verified};
 pub use change::{Patch, PoolChange, TenantChange};
 pub use clusters::NewCluster;
+pub use costs::{Amounts, CostLine, CostMonth, CostReport, NoMonth, Quantities};
 pub use entries::{EntryKind, EntryView, NewEntry};
 pub use error::ControlError;
 pub use idempotency::{Begun, RequestHash};
@@ -72,7 +74,12 @@ pub use view::{
     tenant_record,
 };
 
-use crate::{config::Config, registry::Registry, tenant::KeyUses};
+use crate::{
+    config::{Config, Prices},
+    registry::Registry,
+    tenant::KeyUses,
+};
+use arc_swap::ArcSwapOption;
 use std::{path::PathBuf, sync::Arc};
 use tokio::sync::Semaphore;
 
@@ -89,6 +96,8 @@ pub struct Control {
     pub uses: Arc<KeyUses>,
     /// Whether what tenants use is written to the registry.
     pub is_metered: bool,
+    /// What use costs, as proxy.toml says it now.
+    pub prices: Arc<ArcSwapOption<Prices>>,
     turns: Arc<Semaphore>,
 }
 
@@ -119,6 +128,7 @@ impl Control {
             proxy,
             uses: Arc::default(),
             is_metered: config.usage.flush_interval.is_some(),
+            prices: Arc::new(ArcSwapOption::new(config.prices.clone())),
             turns: Arc::new(Semaphore::new(turn::TURNS)),
         }
     }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// What the admin API promises.
-const PROMISED: [&str; 28] = [
+const PROMISED: [&str; 30] = [
     "GET /api/tenants",
     "POST /api/tenants",
     "GET /api/tenants/{id}",
@@ -18,6 +18,8 @@ const PROMISED: [&str; 28] = [
     "GET /api/tenants/{id}/quota",
     "GET /api/tenants/{id}/usage",
     "GET /api/tenants/{id}/analytics",
+    "GET /api/tenants/{id}/costs",
+    "GET /api/costs",
     "GET /api/tenants/{id}/api-keys",
     "POST /api/tenants/{id}/api-keys",
     "DELETE /api/tenants/{id}/api-keys/{key}",

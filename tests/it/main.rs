@@ -42,6 +42,7 @@ mod control_keys;
 mod control_lifecycle;
 mod control_tenants;
 mod copy;
+mod costs;
 mod drivers;
 mod encryption;
 mod failure;

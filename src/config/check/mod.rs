@@ -4,6 +4,7 @@ mod caps;
 mod cluster;
 mod key;
 mod login;
+mod prices;
 mod proxy;
 mod registry;
 mod standbys;
@@ -101,6 +102,7 @@ impl Check<'_> {
         let admin = self.admin(file.admin);
         let registry = self.registry(&file.registry);
         let usage = self.usage(&file.usage);
+        let prices = self.prices(file.prices);
         let master_key =
             self.master_key(&file.secrets, registry.as_ref().is_ok_and(Option::is_some));
         let templates = self.templates(&file.templates);
@@ -120,6 +122,7 @@ impl Check<'_> {
             admin: admin?,
             registry: registry?,
             usage: usage?,
+            prices: prices?,
             master_key: master_key?,
             templates: templates?,
             clusters,
