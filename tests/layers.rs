@@ -98,6 +98,7 @@ const MODULES: [(&str, &[&str]); 28] = [
         "app",
         &[
             "tenant",
+            "usage",
             "net",
             "tls",
             "topology",

@@ -9,6 +9,11 @@ mod access;
     unused_qualifications,
     reason = "the macro of utoipa names what it is given in full"
 )]
+mod costs;
+#[expect(
+    unused_qualifications,
+    reason = "the macro of utoipa names what it is given in full"
+)]
 mod entries;
 mod extract;
 #[expect(

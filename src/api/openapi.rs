@@ -1,7 +1,7 @@
 //! The routes of `/api`, and their description in `OpenAPI` 3.1, made from the same handlers.
 
 use super::{
-    Look, access, entries, figures,
+    Look, access, costs, entries, figures,
     guard::{self, Guard},
     open, plans,
     problem::{self, Problem},
@@ -71,7 +71,8 @@ fn parts() -> (OpenApiRouter<Look>, OpenApiRouter<Look>) {
         .merge(access::routes())
         .merge(entries::routes())
         .merge(figures::routes())
-        .merge(plans::routes());
+        .merge(plans::routes())
+        .merge(costs::routes());
     (protected, open::routes())
 }
 

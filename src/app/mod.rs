@@ -13,6 +13,7 @@ mod lost;
 mod reload;
 mod restart;
 mod sockets;
+mod tenant_series;
 mod threads;
 mod uses;
 
@@ -42,6 +43,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tenant_series::TenantSeries;
 use threads::{RelayThreads, Threads};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -176,6 +178,7 @@ struct App {
     listeners: Vec<(Label, Bound)>,
     admin: Option<(Label, TcpListener)>,
     admin_tls: Arc<HttpTls>,
+    series: Arc<TenantSeries>,
     /// What the process before this one has left.
     heritage: Heritage,
     restart_limits: watch::Sender<restart::Limits>,
@@ -232,6 +235,7 @@ impl App {
         let admin = admin.map(|address| sockets::listen_for_admin(address, handed));
         let admin = admin.transpose()?;
         login.spawn(frontend.arrivals.drive());
+        let series = TenantSeries::new(&frontend, config.admin.tenant_series);
         let listeners = login.enter(|| sockets::listen(&config.proxy, handed))?;
         Ok(Self {
             config: config.clone(),
@@ -243,6 +247,7 @@ impl App {
             listeners,
             admin,
             admin_tls,
+            series: Arc::new(series),
             heritage,
             restart_limits: watch::Sender::new((&config.proxy).into()),
             relay,
@@ -332,6 +337,7 @@ impl App {
         };
         topology::describe();
         metrics.register(Arc::new(gauges::Gauges(Arc::clone(&self.frontend))));
+        metrics.register(self.series.clone());
         tokio::spawn(Arc::clone(&metrics).upkeep(ended.clone()));
         let Some((_, listener)) = self.admin.take() else {
             return Ok(None);

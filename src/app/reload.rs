@@ -78,6 +78,10 @@ impl App {
         }
         self.admin_tls.follow(&admin_tls);
         frontend.door.store(Arc::new(door(&config.proxy)));
+        self.series.set_places(config.admin.tenant_series);
+        if let Some(control) = &self.control {
+            control.prices.store(config.prices.clone());
+        }
         self.restart_limits.send_replace((&config.proxy).into());
         frontend.admission.set_quotas(quotas(&config.proxy));
         frontend

@@ -7,6 +7,7 @@ mod audit;
 mod check;
 mod cluster;
 mod control;
+mod cost;
 mod health;
 mod import;
 mod key;
@@ -92,6 +93,9 @@ enum Command {
     /// PostgreSQL clusters that tenants are made in
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// What a month costs each tenant, by the prices of proxy.toml
+    #[command(subcommand)]
+    Cost(cost::CostCommand),
     /// Master keys: make one, seal everything anew
     #[command(subcommand)]
     Secrets(secrets::SecretsCommand),
@@ -212,6 +216,7 @@ fn run(cli: Cli, io: &mut Io<'_>) -> anyhow::Result<()> {
         Command::Plan(command) => plan::run(command, io)?,
         Command::Key(command) => key::run(command, io)?,
         Command::Cluster(command) => cluster::run(command, io)?,
+        Command::Cost(command) => cost::run(command, io)?,
         Command::Secrets(command) => secrets::run(&command, io)?,
         Command::Token(command) => token::run(command, io)?,
         Command::Audit(command) => audit::run(&command, io)?,

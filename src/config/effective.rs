@@ -1,8 +1,8 @@
 //! The checked configuration as text again, every default filled in, every secret `[redacted]`.
 
 use super::{
-    Config, Proxy, Registry, raw,
-    units::{OneOrMore, Period, SecretText},
+    Config, Prices, Proxy, Registry, raw,
+    units::{OneOrMore, Period, Price, SecretText},
     url,
 };
 use crate::crypto::KeySource;
@@ -42,6 +42,7 @@ fn file(config: &Config) -> raw::File {
             listen: address.map(ToString::to_string),
             tls_cert,
             tls_key,
+            tenant_series: Some(config.admin.tenant_series.into()),
         },
         registry: config.registry.as_ref().map(registry).unwrap_or_default(),
         usage: raw::Usage {
@@ -49,6 +50,7 @@ fn file(config: &Config) -> raw::File {
             storage_interval: Some(Period(config.usage.storage_interval.unwrap_or_default())),
             retention_days: Some(config.usage.retention.unwrap_or_default().as_secs() / 86400),
         },
+        prices: config.prices.as_deref().map(prices).unwrap_or_default(),
         secrets: config.master_key.as_ref().map(secrets).unwrap_or_default(),
         templates: raw::Templates {
             directory: config.templates.clone(),
@@ -70,6 +72,35 @@ fn registry(registry: &Registry) -> raw::Registry {
         lock_watch_interval: Some(Period(registry.lock_watch_interval.unwrap_or_default())),
         lock_watch_penalty: Some(Period(registry.lock_watch_penalty)),
         ..raw::Registry::default()
+    }
+}
+
+fn prices(prices: &Prices) -> raw::Prices {
+    let plans = prices.plans.iter();
+    let clusters = prices.clusters.iter();
+    let free = &prices.free;
+    raw::Prices {
+        currency: Some(prices.currency.to_string()),
+        per_million_queries: Some(Price(prices.per_million_queries)),
+        per_million_transactions: Some(Price(prices.per_million_transactions)),
+        per_gb_in: Some(Price(prices.per_gb_in)),
+        per_gb_out: Some(Price(prices.per_gb_out)),
+        per_server_hour: Some(Price(prices.per_server_hour)),
+        per_gb_month: Some(Price(prices.per_gb_month)),
+        plan: plans
+            .map(|(plan, price)| (plan.to_string(), Price(*price)))
+            .collect(),
+        clusters: clusters
+            .map(|(cluster, price)| (cluster.to_string(), Price(*price)))
+            .collect(),
+        free: raw::Free {
+            queries: Some(free.queries),
+            transactions: Some(free.transactions),
+            gb_in: Some(Price(free.gb_in)),
+            gb_out: Some(Price(free.gb_out)),
+            server_hours: Some(Price(free.server_hours)),
+            gb_months: Some(Price(free.gb_months)),
+        },
     }
 }
 
@@ -265,22 +296,6 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
         forced: Some(tenant.forced.iter().map(ToString::to_string).collect()),
         settings: Some(settings),
     }
-}
-
-/// The time zone and the other settings that are given to servers.
-fn settings(tenant: &Tenant) -> (Option<String>, BTreeMap<String, String>) {
-    let (mut time_zone, mut settings) = (None, BTreeMap::new());
-    for (name, value) in &tenant.settings {
-        match &**name {
-            // It follows from the schema.
-            "search_path" if tenant.placement.schema.is_some() => {}
-            "TimeZone" => time_zone = Some(value.to_string()),
-            _ => {
-                settings.insert(name.to_string(), value.to_string());
-            }
-        }
-    }
-    (time_zone, settings)
 }
 
 /// As they are written.

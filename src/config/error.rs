@@ -242,6 +242,12 @@ pub enum Fault {
         /// As given.
         value: String,
     },
+    /// Not a currency.
+    #[error("{value:?} is no currency; write three capital letters, such as \"EUR\"")]
+    Currency {
+        /// As given.
+        value: String,
+    },
     /// Not a point in time.
     #[error("{value:?} is no time; write it in UTC, such as \"2027-01-31T00:00:00Z\"")]
     Time {

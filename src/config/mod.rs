@@ -14,6 +14,8 @@ mod directory;
 mod effective;
 mod error;
 mod location;
+mod micros;
+mod prices;
 mod raw;
 mod units;
 mod url;
@@ -22,6 +24,8 @@ pub mod watch;
 pub use directory::{Replaced, StaticDirectory};
 pub use error::{ConfigError, Fault, Problem, UrlError};
 pub use location::KeyPath;
+pub use micros::Micros;
+pub use prices::{Free, Prices};
 pub use url::{
     parse as cluster_url, parse_replica as replica_url, print as print_cluster_url,
     print_replica as print_replica_url,
@@ -52,6 +56,8 @@ pub struct Config {
     pub registry: Option<Registry>,
     /// How what tenants use is kept, where there is a registry.
     pub usage: Usage,
+    /// What use costs; `None`: nobody asks.
+    pub prices: Option<Arc<Prices>>,
     /// Where the master keys come from. There is one when there is a registry.
     pub master_key: Option<KeySource>,
     /// The directory of the tenants' SQL templates.
@@ -201,12 +207,14 @@ impl LogLevel {
 }
 
 /// The HTTP listener for operators.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     /// Where; `None`: it is off.
     pub listen: Option<SocketAddr>,
     /// Certificate chain and private key (PEM); `None`: it speaks plain HTTP.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Tenants that metrics tell apart, 0 to 1000; 0: metrics tell nothing by tenant.
+    pub tenant_series: u32,
 }
 
 /// The system of record.

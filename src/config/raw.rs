@@ -5,7 +5,7 @@
 
 use super::{
     LogFormat, LogLevel, TlsMode,
-    units::{OneOrMore, Period, SecretText},
+    units::{OneOrMore, Period, Price, SecretText},
 };
 use crate::tenant;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ pub(crate) struct File {
     pub(crate) admin: Admin,
     pub(crate) registry: Registry,
     pub(crate) usage: Usage,
+    pub(crate) prices: Prices,
     pub(crate) secrets: Secrets,
     pub(crate) templates: Templates,
     pub(crate) plans: Vec<tenant::Plan>,
@@ -63,6 +64,7 @@ pub(crate) struct Admin {
     pub(crate) listen: Option<String>,
     pub(crate) tls_cert: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
+    pub(crate) tenant_series: Option<u64>,
 }
 
 /// `[registry]`
@@ -87,6 +89,34 @@ pub(crate) struct Usage {
     pub(crate) flush_interval: Option<Period>,
     pub(crate) storage_interval: Option<Period>,
     pub(crate) retention_days: Option<u64>,
+}
+
+/// `[prices]`
+#[derive(Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Prices {
+    pub(crate) currency: Option<String>,
+    pub(crate) per_million_queries: Option<Price>,
+    pub(crate) per_million_transactions: Option<Price>,
+    pub(crate) per_gb_in: Option<Price>,
+    pub(crate) per_gb_out: Option<Price>,
+    pub(crate) per_server_hour: Option<Price>,
+    pub(crate) per_gb_month: Option<Price>,
+    pub(crate) plan: BTreeMap<String, Price>,
+    pub(crate) clusters: BTreeMap<String, Price>,
+    pub(crate) free: Free,
+}
+
+/// `free` of `[prices]`
+#[derive(Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Free {
+    pub(crate) queries: Option<u64>,
+    pub(crate) transactions: Option<u64>,
+    pub(crate) gb_in: Option<Price>,
+    pub(crate) gb_out: Option<Price>,
+    pub(crate) server_hours: Option<Price>,
+    pub(crate) gb_months: Option<Price>,
 }
 
 /// `[secrets]`

@@ -76,7 +76,15 @@ fn every_key_of_the_reference_exists_when_uncommented() {
     };
     let none: [String; 0] = [];
     assert_eq!(missing(&written["proxy"], &[]), none);
-    for table in ["admin", "registry", "usage", "secrets", "templates"] {
+    let tables = [
+        "admin",
+        "registry",
+        "usage",
+        "prices",
+        "secrets",
+        "templates",
+    ];
+    for table in tables {
         assert_eq!(missing(&written[table], &[]), none, "{table}");
     }
     assert_eq!(missing(&written["clusters"][0], &[]), none);
@@ -130,6 +138,16 @@ fn every_default_of_the_reference_is_the_default() {
         "tenant_setting",
         "settings",
         "forced",
+        "currency",
+        "per_million_queries",
+        "per_million_transactions",
+        "per_gb_in",
+        "per_gb_out",
+        "per_server_hour",
+        "per_gb_month",
+        "plan",
+        "clusters",
+        "free",
     ];
     let text = uncommented(|key| !examples.contains(&key));
     // The admin listener is off; its commented key is an example.
@@ -575,6 +593,18 @@ fn what_needs_a_restart_is_named() {
     );
 }
 
+#[test]
+fn metrics_tell_a_bounded_number_of_tenants_apart() {
+    let series = |text: &str| parse(text).map(|config| config.admin.tenant_series);
+    assert_eq!(series("").unwrap(), 20);
+    for count in [0, 1, 1000] {
+        let text = format!("[admin]\ntenant_series = {count}\n");
+        assert_eq!(series(&text).unwrap(), count);
+    }
+    let many = series("[admin]\ntenant_series = 1001\n").unwrap_err();
+    assert!(format!("{many:?}").contains("tenant_series"), "{many:?}");
+}
+
 /// The text of a file with so many tenants, two keys each.
 fn many(count: usize) -> String {
     let mut text = CLUSTER.to_owned();
@@ -706,6 +736,38 @@ fn usage_is_kept_as_it_says() {
         ),
     ] {
         let errors = usage(wrong).unwrap_err().join("\n");
+        assert!(errors.contains(told), "{errors}");
+    }
+}
+
+#[test]
+fn prices_are_read_exactly_and_printed_so_that_they_can_be_read_again() {
+    assert_eq!(parse("").unwrap().prices, None);
+    assert_eq!(parse("[prices]\n").unwrap().prices, None);
+    let text = "[prices]\ncurrency = \"EUR\"\nper_million_queries = 0.1\nper_gb_month = \"0.25\"\n\
+        plan = { starter = 0.0, professional = 49 }\nclusters = { main = 300.5 }\n\
+        [prices.free]\nqueries = 1000\ngb_out = 1.5\n";
+    let config = parse(text).unwrap();
+    let prices = config.prices.as_ref().unwrap();
+    assert_eq!(prices.per_million_queries.get(), 100_000);
+    assert_eq!(prices.per_gb_in.get(), 0);
+    assert_eq!(prices.plans["professional"].get(), 49_000_000);
+    assert_eq!(prices.free.gb_out.get(), 1_500_000);
+    let again = parse(&config.to_toml()).unwrap();
+    assert_eq!(again.prices, config.prices);
+    for (wrong, told) in [
+        ("per_gb_in = 1", "prices.currency: it is missing"),
+        ("currency = \"euro\"", "\"euro\" is no currency"),
+        ("currency = \"EUR\"\nper_gb_in = -1", "-1 is not allowed"),
+        ("currency = \"EUR\"\nper_gb = 1", "per_gb"),
+        (
+            "currency = \"EUR\"\nclusters = { \"A b\" = 1 }",
+            "\"A b\" is no name",
+        ),
+    ] {
+        let errors = parse(&format!("[prices]\n{wrong}\n"))
+            .unwrap_err()
+            .join("\n");
         assert!(errors.contains(told), "{errors}");
     }
 }

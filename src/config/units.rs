@@ -1,5 +1,6 @@
 //! Values with a unit, and values that must not be seen, as they stand in the file.
 
+use super::Micros;
 use crate::tenant::Secret;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, time::Duration};
@@ -48,6 +49,58 @@ impl<'de> Deserialize<'de> for Period {
 impl Serialize for Period {
     fn serialize<S: Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
         output.collect_str(&humantime::format_duration(self.0))
+    }
+}
+
+/// A price or quantity with at most six decimals, written as a number or, with as many digits as one likes
+/// to be sure of, as a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Price(pub(crate) Micros);
+
+impl<'de> Deserialize<'de> for Price {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl Visitor {
+            fn read<E: de::Error>(text: &str) -> Result<Price, E> {
+                Micros::parse(text).map(Price).ok_or_else(|| {
+                    E::custom(format_args!(
+                        "{text} is not allowed; write 0 to 1000000000 with at most six decimals, such as 0.25"
+                    ))
+                })
+            }
+        }
+        impl de::Visitor<'_> for Visitor {
+            type Value = Price;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number such as 0.25")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Price, E> {
+                Self::read(&number.to_string())
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Price, E> {
+                Self::read(&number.to_string())
+            }
+
+            // The shortest digits that mean this number are those that were written, as long as they are no
+            // more than 15: with six decimals and up to a billion they are.
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Price, E> {
+                Self::read(&number.to_string())
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Price, E> {
+                Self::read(text)
+            }
+        }
+        input.deserialize_any(Visitor)
+    }
+}
+
+impl Serialize for Price {
+    fn serialize<S: Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(output)
     }
 }
 
@@ -203,6 +256,36 @@ mod tests {
                 !message.contains("482913") && !message.contains("2024"),
                 "{message}"
             );
+        }
+    }
+
+    #[test]
+    fn a_price_is_what_its_digits_say() {
+        for (text, shown) in [
+            ("0.1", "0.10"),
+            ("0.2", "0.20"),
+            ("3", "3.00"),
+            ("0.000001", "0.000001"),
+            ("1e-6", "0.000001"),
+            ("999999999.999999", "999999999.999999"),
+            ("123456789.012345", "123456789.012345"),
+            ("\"0.3\"", "0.30"),
+        ] {
+            let Price(price) = read(text).unwrap();
+            assert_eq!(price.to_string(), shown, "{text}");
+        }
+        for wrong in [
+            "-1",
+            "-0.5",
+            "0.0000001",
+            "1e10",
+            "nan",
+            "inf",
+            "\"1e3\"",
+            "true",
+        ] {
+            let message = read::<Price>(wrong).unwrap_err();
+            assert!(message.contains("0.25"), "{wrong}: {message}");
         }
     }
 

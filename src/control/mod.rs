@@ -8,6 +8,7 @@ mod audit;
 mod change;
 mod checks;
 mod clusters;
+mod costs;
 mod create;
 mod dump;
 mod entries;
@@ -49,6 +50,7 @@ pub use api_key::{MintError, Minted, mint};
 pub use audit::{Break, Head, Verified};
 pub use change::{Patch, PoolChange, TenantChange};
 pub use clusters::NewCluster;
+pub use costs::{Amounts, CostLine, CostMonth, CostReport, NoMonth, Quantities};
 pub use entries::{EntryKind, EntryView, NewEntry};
 pub use error::ControlError;
 pub use idempotency::{Begun, RequestHash};
@@ -76,11 +78,11 @@ pub use view::{
 };
 
 use crate::{
-    config::Config,
+    config::{Config, Prices},
     registry::Registry,
     tenant::{KeyUses, Plans},
 };
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use std::{path::PathBuf, sync::Arc};
 use tokio::sync::Semaphore;
 
@@ -99,6 +101,8 @@ pub struct Control {
     pub is_metered: bool,
     /// The presets and the plans of `proxy.toml`.
     pub plans: Arc<ArcSwap<Plans>>,
+    /// What use costs, as proxy.toml says it now.
+    pub prices: Arc<ArcSwapOption<Prices>>,
     turns: Arc<Semaphore>,
 }
 
@@ -130,6 +134,7 @@ impl Control {
             uses: Arc::default(),
             plans: Arc::new(ArcSwap::from_pointee(config.all_plans())),
             is_metered: config.usage.flush_interval.is_some(),
+            prices: Arc::new(ArcSwapOption::new(config.prices.clone())),
             turns: Arc::new(Semaphore::new(turn::TURNS)),
         }
     }

@@ -230,10 +230,12 @@ impl Session {
             match ended {
                 Ok(End::Boundary) => self.settings_failures = 0,
                 Ok(End::Moved(moved)) => {
-                    if Box::pin(relay.abandon()).await {
+                    let is_whole = Box::pin(relay.abandon()).await;
+                    // Before the server goes back, so that nothing of it is measured.
+                    self.note_moved(moved);
+                    if is_whole {
                         Box::pin(clean_and_release(checkout, &self.pool)).await;
                     }
-                    self.note_moved(moved);
                     return Done::Again;
                 }
                 Ok(End::Elsewhere(batch_bytes)) => {
@@ -285,6 +287,8 @@ impl Session {
         mut checkout: Checkout,
         pin: &mut Pin,
     ) -> Result<Checkout, Done> {
+        let counters = &self.client.handle.counters;
+        counters.measure(std::time::Instant::now());
         match self.settle(&mut checkout, pin).await {
             Settled::Kept => Ok(checkout),
             Settled::Free => {

@@ -9,7 +9,10 @@ use crate::{
     usage::Counters,
     wire::{HEADER_BYTES, Header, Refusal, SqlState, frontend, peek, read, tag::backend as tag},
 };
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Instant,
+};
 
 /// First words of command tags after which settings may have changed.
 const CHANGES: [&[u8]; 6] = [
@@ -281,6 +284,10 @@ impl Relay<'_> {
             if verdict == Verdict::Forward {
                 (self.notifies, self.fence) = (false, Fence::None);
                 handle.end_transaction();
+                if self.is_kept() || !self.server.replies.is_empty() {
+                    // The server does not go back behind it.
+                    handle.counters.measure(Instant::now());
+                }
                 if matches!(self.reading, Reading::Replica { .. }) {
                     Counters::add(&handle.counters.replica_transactions, 1);
                 }

@@ -18,7 +18,7 @@ use std::{
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// What a session is told from outside.
@@ -404,6 +404,8 @@ impl SessionHandle {
     pub fn continue_transaction(&self) {
         if self.transaction_since_ms.load(Relaxed) == 0 {
             self.begin_transaction();
+            // The one before ended on a server that the session has kept.
+            self.counters.begins(Instant::now());
         }
     }
 

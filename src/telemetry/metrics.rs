@@ -3,7 +3,7 @@
 //! Pulled rather than pushed: whoever counts keeps its own numbers and hands them over in
 //! [`Collect::collect`], once per scrape, so that the hot path touches no registry.
 
-use super::names;
+use super::{Text, names};
 use metrics::{gauge, with_local_recorder};
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Upper bounds of the `_seconds` histograms: from a checkout without a wait to a timeout.
-const SECONDS_BUCKETS: [f64; 14] = [
+pub const SECONDS_BUCKETS: [f64; 14] = [
     0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0,
 ];
 
@@ -28,7 +28,11 @@ const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 pub trait Collect: Send + Sync {
     /// Sets gauges, and counters by `counter!(…).absolute(n)`, with the names of
     /// [`super::names`]. Called before each scrape, on a thread that may block for a moment.
-    fn collect(&self);
+    fn collect(&self) {}
+
+    /// Writes what no recorder keeps: families that nobody else writes. Called behind all collectors'
+    /// [`Collect::collect`].
+    fn write(&self, _text: &mut Text) {}
 }
 
 /// Why there are no metrics.
@@ -107,7 +111,11 @@ impl Metrics {
                     collector.collect();
                 }
             });
-            this.handle.render()
+            let mut text = Text::after(this.handle.render());
+            for collector in &collectors {
+                collector.write(&mut text);
+            }
+            text.into_string()
         })
         .await
     }

@@ -3,5 +3,7 @@
 pub mod logs;
 pub mod metrics;
 pub mod names;
+mod text;
 
 pub use metrics::{Collect, Metrics};
+pub use text::{Family, Kind, Text};

@@ -1,7 +1,9 @@
 //! Every metric, once: its name, its labels, its help text.
 //!
-//! Names have the unit last and `_total` for counters. Labels are closed sets; no metric has a
-//! label for the tenant, because there may be tens of thousands of them.
+//! Names have the unit last and `_total` for counters. Labels are closed sets. Those of [`tenants`] have
+//! a label for the tenant, of which there may be tens of thousands: the few that use most are told apart.
+
+pub mod tenants;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 

@@ -27,6 +27,7 @@ impl Counters {
     pub fn lent(&self, at: Instant) {
         let since = micros(at.saturating_duration_since(self.born));
         self.lent_since.store(since + 1, Relaxed);
+        self.began.store(since, Relaxed);
     }
 
     /// Notes that it is no longer.
@@ -41,12 +42,43 @@ impl Counters {
             let before = self.server_time_us.load(Relaxed);
             self.server_time_us
                 .store(before.wrapping_add(time), Release);
+            self.measure_at(now);
         }
+    }
+
+    /// Notes that a transaction begins on a server that was lent before.
+    pub fn begins(&self, at: Instant) {
+        let at = micros(at.saturating_duration_since(self.born));
+        self.began.store(at, Relaxed);
+    }
+
+    /// Measures the transactions that have ended since this was done last, up to this moment. Where a
+    /// server goes back behind its transaction, [`Counters::returned`] does it.
+    pub fn measure(&self, at: Instant) {
+        self.measure_at(micros(at.saturating_duration_since(self.born)));
+    }
+
+    #[inline]
+    fn measure_at(&self, now: u64) {
+        let transactions = self.transactions.load(Relaxed);
+        let ended = transactions.saturating_sub(self.measured.load(Relaxed));
+        if ended > 0 {
+            let time = now.saturating_sub(self.began.load(Relaxed));
+            self.measured.store(transactions, Relaxed);
+            if let Some(timings) = self.timings.get() {
+                timings.transactions.add(time, ended);
+            }
+        }
+        self.began.store(now, Relaxed);
     }
 
     /// Adds a wait for a server.
     pub fn waited(&self, time: Duration) {
-        Self::add(&self.wait_time_us, micros(time));
+        let time = micros(time);
+        Self::add(&self.wait_time_us, time);
+        if let Some(timings) = self.timings.get() {
+            timings.waits.add(time, 1);
+        }
     }
 
     /// Adds the number at the end of a command's tag.
@@ -92,6 +124,8 @@ impl Counters {
         let on_replicas = &self.replica_transactions;
         on_replicas.store(before.replica_transactions, Relaxed);
         self.rows.store(before.rows, Relaxed);
+        let measured = self.measured.load(Relaxed).min(before.transactions);
+        self.measured.store(measured, Relaxed);
     }
 }
 
@@ -110,6 +144,8 @@ fn rows(tag: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::usage::histogram::Timings;
+    use std::sync::Arc;
 
     #[test]
     fn a_tag_tells_its_rows() {
@@ -129,7 +165,8 @@ mod tests {
 
     #[test]
     fn the_time_of_a_lent_server_is_seen_before_it_is_back_and_counted_once() {
-        let counters = Counters::default();
+        let mut counters = Counters::default();
+        counters.born -= Duration::from_secs(10);
         let lent = counters.born + Duration::from_secs(1);
         counters.lent(lent);
         counters.returned(lent + Duration::from_millis(5));
@@ -140,6 +177,46 @@ mod tests {
         counters.lent(counters.born);
         assert!(counters.figures().server_time_us > 5000);
         assert_eq!(counters.plain().server_time_us, 5000);
+    }
+
+    #[test]
+    fn each_transaction_is_measured_once_whether_its_server_goes_back_or_is_kept() {
+        let timings = Arc::new(Timings::default());
+        let counters = Counters::default();
+        counters.timings.set(Arc::clone(&timings)).unwrap();
+        let at = |ms| counters.born + Duration::from_millis(ms);
+        let measured = || {
+            let spread = timings.transactions.read();
+            (spread.count(), spread.sum_us)
+        };
+        // Nothing has ended: the server was asked for something else.
+        counters.lent(at(1));
+        counters.returned(at(2));
+        assert_eq!(measured(), (0, 0));
+        counters.lent(at(10));
+        Counters::add(&counters.transactions, 1);
+        counters.returned(at(14));
+        assert_eq!(measured(), (1, 4_000));
+        // Kept: from its own beginning on.
+        counters.lent(at(20));
+        Counters::add(&counters.transactions, 1);
+        counters.measure(at(21));
+        counters.begins(at(50));
+        Counters::add(&counters.transactions, 1);
+        counters.measure(at(52));
+        counters.returned(at(90));
+        assert_eq!(measured(), (3, 7_000));
+        // Two that ended together, and one that nobody was given.
+        counters.lent(at(100));
+        Counters::add(&counters.transactions, 2);
+        counters.returned(at(101));
+        assert_eq!(measured(), (5, 9_000));
+        let before = counters.figures();
+        counters.lent(at(110));
+        Counters::add(&counters.transactions, 1);
+        counters.rewind(&before);
+        counters.returned(at(120));
+        assert_eq!(measured(), (5, 9_000));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The figures that are counted, once as numbers and once as counters of a session.
 
-use super::{errors::Kinds, month::Tally};
+use super::{errors::Kinds, histogram::Timings, month::Tally};
 use std::{
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
@@ -44,6 +44,12 @@ macro_rules! figures {
             pub(super) errors: OnceLock<Box<Kinds>>,
             /// What is counted in the tenant's month.
             pub(super) tally: Tally,
+            /// When the transaction that is measured next began: microseconds from then.
+            pub(super) began: AtomicU64,
+            /// How many transactions are measured.
+            pub(super) measured: AtomicU64,
+            /// Where they are, of its tenant's.
+            pub(super) timings: OnceLock<Arc<Timings>>,
         }
 
         impl Default for Counters {
@@ -54,6 +60,9 @@ macro_rules! figures {
                     lent_since: AtomicU64::new(0),
                     errors: OnceLock::new(),
                     tally: Tally::default(),
+                    began: AtomicU64::new(0),
+                    measured: AtomicU64::new(0),
+                    timings: OnceLock::new(),
                 }
             }
         }

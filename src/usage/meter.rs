@@ -2,6 +2,7 @@
 
 use super::{
     Calendar, Counters, Errors, Figures, Month, Monthly,
+    histogram::{Spread, Timings},
     month::{Reader, settle},
 };
 use crate::tenant::Terms;
@@ -11,6 +12,9 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
+
+/// In this time, what was used before weighs half as much in the order of tenants.
+const HALF_LIFE: Duration = Duration::from_mins(15);
 
 /// Sums of all sessions are not made more often than this for those who only look.
 const GATHER_PAUSE: Duration = Duration::from_secs(1);
@@ -46,6 +50,75 @@ pub struct Total {
     pub connections: u64,
 }
 
+/// All that was counted of a tenant here so far. Each number only ever grows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Figures.
+    pub figures: Figures,
+    /// Errors that clients were told.
+    pub errors: u64,
+    /// How long its transactions took: each from the moment its server was lent, or, where that was kept,
+    /// from its first message, to the server's return or the end of the answer.
+    pub transactions: Spread,
+    /// How long its clients waited for a server; who got one at once is not among them.
+    pub waits: Spread,
+}
+
+impl Reading {
+    /// Adds to each.
+    pub fn add(&mut self, more: &Self) {
+        self.figures.add(&more.figures);
+        self.errors = self.errors.saturating_add(more.errors);
+        self.transactions.add(&more.transactions);
+        self.waits.add(&more.waits);
+    }
+
+    /// How much each is above what was seen before; those that are not: nothing.
+    pub(super) fn above(&self, seen: &Self) -> Self {
+        Self {
+            figures: self.figures.above(&seen.figures),
+            errors: self.errors.saturating_sub(seen.errors),
+            transactions: self.transactions.above(&seen.transactions),
+            waits: self.waits.above(&seen.waits),
+        }
+    }
+}
+
+/// A look at a tenant.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    pub(super) reading: Reading,
+    /// Sessions that are open.
+    pub(super) clients: u64,
+    /// Seconds of servers' time, the older ones weighing less.
+    pub(super) score: f64,
+    /// For how long it was seen to use nothing.
+    pub(super) idle: Duration,
+}
+
+/// How much a tenant uses of late.
+#[derive(Debug)]
+struct Standing {
+    at: Instant,
+    score: f64,
+    seen: Figures,
+    used: Instant,
+}
+
+impl Standing {
+    fn follow(&mut self, now: Instant, figures: &Figures, has_clients: bool) {
+        let passed = now.saturating_duration_since(self.at);
+        let weight = 0.5_f64.powf(passed.as_secs_f64() / HALF_LIFE.as_secs_f64());
+        let more = figures.above(&self.seen);
+        let time = Duration::from_micros(more.server_time_us);
+        self.score = self.score * weight + time.as_secs_f64();
+        if has_clients || !more.is_zero() {
+            self.used = now;
+        }
+        (self.at, self.seen) = (now, *figures);
+    }
+}
+
 /// A session that is open, and what of it is in the sums.
 #[derive(Debug)]
 struct Open {
@@ -67,18 +140,26 @@ struct State {
     taken: (Calendar, Monthly),
     /// The hour and the peak that were told last.
     told: Option<(i64, u64)>,
+    standing: Standing,
 }
 
 impl Default for State {
     fn default() -> Self {
+        let now = Instant::now();
         Self {
             since: SystemTime::now(),
-            gathered: Instant::now(),
+            gathered: now,
             open: HashMap::new(),
             total: Amount::default(),
             fresh: Amount::default(),
             taken: Default::default(),
             told: None,
+            standing: Standing {
+                at: now,
+                score: 0.0,
+                seen: Figures::default(),
+                used: now,
+            },
         }
     }
 }
@@ -114,6 +195,7 @@ impl State {
 #[derive(Debug, Default)]
 pub struct Meter {
     state: Mutex<State>,
+    timings: Arc<Timings>,
     /// How much of its month is used.
     pub month: Month,
 }
@@ -131,6 +213,7 @@ impl Meter {
     pub(super) fn new(reader: Arc<Reader>) -> Self {
         Self {
             state: Mutex::default(),
+            timings: Arc::default(),
             month: Month::new(reader),
         }
     }
@@ -160,6 +243,8 @@ impl Meter {
 
     /// Counts a session in, by the process id that its client was given.
     pub(super) fn begin(&self, session: u32, counters: Arc<Counters>) {
+        // A session is begun once; a second time its transactions stay where they are.
+        counters.timings.get_or_init(|| Arc::clone(&self.timings));
         let mut state = self.state.lock();
         let open = Open {
             counters,
@@ -219,6 +304,28 @@ impl Meter {
             since: state.since,
             amount: state.total.clone(),
             connections: state.open.len() as u64,
+        }
+    }
+
+    /// What was counted up to now.
+    pub(super) fn look(&self, now: Instant) -> Look {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        state.gather_all();
+        let clients = state.open.len() as u64;
+        let figures = state.total.figures;
+        state.standing.follow(now, &figures, clients > 0);
+        let errors = state.total.errors.iter();
+        Look {
+            reading: Reading {
+                figures,
+                errors: errors.fold(0, |sum, (_, count)| sum.saturating_add(count)),
+                transactions: self.timings.transactions.read(),
+                waits: self.timings.waits.read(),
+            },
+            clients,
+            score: state.standing.score,
+            idle: now.saturating_duration_since(state.standing.used),
         }
     }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// What the admin API promises.
-const PROMISED: [&str; 32] = [
+const PROMISED: [&str; 34] = [
     "GET /api/plans",
     "GET /api/plans/{name}",
     "PUT /api/plans/{name}",
@@ -22,6 +22,8 @@ const PROMISED: [&str; 32] = [
     "GET /api/tenants/{id}/quota",
     "GET /api/tenants/{id}/usage",
     "GET /api/tenants/{id}/analytics",
+    "GET /api/tenants/{id}/costs",
+    "GET /api/costs",
     "GET /api/tenants/{id}/api-keys",
     "POST /api/tenants/{id}/api-keys",
     "DELETE /api/tenants/{id}/api-keys/{key}",

@@ -5,6 +5,7 @@ mod cluster;
 mod key;
 mod login;
 mod plans;
+mod prices;
 mod proxy;
 mod registry;
 mod standbys;
@@ -102,6 +103,7 @@ impl Check<'_> {
         let admin = self.admin(file.admin);
         let registry = self.registry(&file.registry);
         let usage = self.usage(&file.usage);
+        let prices = self.prices(file.prices);
         let master_key =
             self.master_key(&file.secrets, registry.as_ref().is_ok_and(Option::is_some));
         let templates = self.templates(&file.templates);
@@ -122,6 +124,7 @@ impl Check<'_> {
             admin: admin?,
             registry: registry?,
             usage: usage?,
+            prices: prices?,
             master_key: master_key?,
             templates: templates?,
             plans,

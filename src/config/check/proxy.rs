@@ -18,6 +18,8 @@ const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 const RESTART_TIMEOUT: Duration = Duration::from_secs(30);
 const RESTART_GRACE: Duration = Duration::from_mins(5);
+/// Tenants that metrics tell apart.
+const TENANT_SERIES: u32 = 20;
 /// Most bytes of a socket file's path (`sun_path` without its NUL).
 const SOCKET_PATH_MAX: usize = 107;
 /// Least bytes of the seed that hides which tenants exist.
@@ -36,6 +38,8 @@ impl Check<'_> {
                 return self.problem(at.key("listen"), Fault::Listen { value, socket });
             }
         };
+        let series = at.key("tenant_series");
+        let tenant_series = self.number(series, admin.tenant_series, TENANT_SERIES, 0..=1000);
         let certificate = certificate?;
         let is_alone = listen.is_none_or(|address| address.ip().to_canonical().is_loopback());
         if !is_alone && certificate.is_none() {
@@ -45,6 +49,7 @@ impl Check<'_> {
         Ok(Admin {
             listen,
             certificate,
+            tenant_series: tenant_series?,
         })
     }
 
