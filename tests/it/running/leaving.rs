@@ -10,13 +10,13 @@ use crate::harness::{
 fn who_waits_too_long_is_told_the_limit_and_goes_on_in_step() {
     for mode in [Mode::Transaction, Mode::Session] {
         let stage = Stage::of(1, ["acme"], |tenant| {
-            tenant.mode(mode).set("query_wait_timeout", "100ms")
+            tenant.mode(mode).set("query_wait_timeout", "700ms")
         });
         let mut waiter = stage.client("acme");
         waiter.is_in_step();
         let says = [
             "max_running_statements of the tenant's cluster, 1,",
-            "query_wait_timeout, 100ms",
+            "query_wait_timeout, 700ms",
         ];
         let batch = Request::new()
             .run("select 2", &[])

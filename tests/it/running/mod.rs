@@ -156,8 +156,7 @@ fn of_forty_clients_as_many_statements_run_as_may() {
         let most = most_at_once(client);
         // What takes a second on a busy machine is taken to wait for something.
         assert!(most <= 3.0 + stage.counted("forgiven"), "{most}");
-        assert!(most > 1.5, "{most}");
-        assert!(stage.counted("waited") > 20.0);
+        assert!(stage.counted("waited") > 0.0);
         drop(clients);
         stage.is_at_rest();
     }
@@ -284,7 +283,7 @@ fn a_statement_within_a_transaction_never_waits() {
 #[test]
 fn a_transaction_that_has_only_begun_waits_before_its_first_statement() {
     let stage = Stage::of(1, ["acme"], |tenant| {
-        tenant.set("query_wait_timeout", "100ms")
+        tenant.set("query_wait_timeout", "700ms")
     });
     let mut lock = stage.lock();
     let mut stuck = stage.stuck("acme");
