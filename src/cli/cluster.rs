@@ -145,7 +145,7 @@ pub(super) struct OneArgs {
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("what").required(true).multiple(true).args([
     "profile", "primary_weight", "replica_lag_max", "replica_lag_bytes_max", "replica_fallback",
-    "replica_slow_start", "watch_interval", "watch_timeout",
+    "replica_slow_start", "watch_interval", "watch_timeout", "max_running_statements",
 ])))]
 pub(super) struct SetArgs {
     /// The cluster
@@ -194,6 +194,9 @@ struct StandbysArgs {
     /// How long it may take to answer: 10ms to 1m
     #[arg(long, value_name = "TIME")]
     watch_timeout: Option<String>,
+    /// Statements that run at the same time on each server; 0: no limit
+    #[arg(long, value_name = "N")]
+    max_running_statements: Option<String>,
 }
 
 impl StandbysArgs {
@@ -207,6 +210,7 @@ impl StandbysArgs {
             ("replica_slow_start", &self.replica_slow_start),
             ("watch_interval", &self.watch_interval),
             ("watch_timeout", &self.watch_timeout),
+            ("max_running_statements", &self.max_running_statements),
         ];
         all.into_iter()
             .filter_map(|(name, value)| Some((name, value.as_deref()?)))

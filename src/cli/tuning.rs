@@ -62,8 +62,8 @@ const FIELDS: [(&str, Form); 39] = [
     ("metadata", Form::Json),
 ];
 
-/// How a cluster's replicas are used: options by these names.
-const STANDBYS: [(&str, Form); 7] = [
+/// How a cluster's servers are used: options by these names.
+const STANDBYS: [(&str, Form); 8] = [
     ("primary_weight", Form::Number),
     ("replica_lag_max", Form::Time),
     ("replica_lag_bytes_max", Form::Number),
@@ -71,9 +71,10 @@ const STANDBYS: [(&str, Form); 7] = [
     ("replica_slow_start", Form::Time),
     ("watch_interval", Form::Time),
     ("watch_timeout", Form::Time),
+    ("max_running_statements", Form::Number),
 ];
 
-/// Reads how a cluster's replicas are to be used, of names and values.
+/// Reads how a cluster's servers are to be used, of names and values.
 ///
 /// # Errors
 /// [`UsageError::Change`] names the one that can't be read.

@@ -141,6 +141,7 @@ impl NewCluster {
             replica_slow_start: None,
             watch_interval: None,
             watch_timeout: None,
+            max_running_statements: None,
             paused_until: None,
             generation: 0,
             created_at: now,

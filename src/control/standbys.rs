@@ -15,7 +15,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// A change of how a cluster's replicas are used: absent fields stay, `null` is the default. Times
+/// A change of how a cluster's servers are used: absent fields stay, `null` is the default. Times
 /// are milliseconds; a limit of 0 is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -35,6 +35,8 @@ pub struct StandbysChange {
     pub watch_interval: Patch<i64>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub watch_timeout: Patch<i64>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub max_running_statements: Patch<i32>,
 }
 
 impl StandbysChange {
@@ -55,7 +57,9 @@ impl StandbysChange {
         let [min, max] = [Standbys::WATCH_MIN, Standbys::WATCH_MAX]
             .map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
         number("watch_interval", self.watch_interval, &(min..=max))?;
-        number("watch_timeout", self.watch_timeout, &(min..=max))
+        number("watch_timeout", self.watch_timeout, &(min..=max))?;
+        let running = self.max_running_statements;
+        number("max_running_statements", running, &(0..=100_000))
     }
 
     /// The columns that it names.
@@ -115,7 +119,7 @@ impl Control {
         Ok(ClusterView::from(&after))
     }
 
-    /// Changes how a cluster's replicas are used. Needs an operator with the role `admin`.
+    /// Changes how a cluster's servers are used. Needs an operator with the role `admin`.
     ///
     /// # Errors
     /// [`ControlError`].

@@ -253,7 +253,7 @@ impl From<&KeyRow> for KeyView {
     }
 }
 
-/// A cluster without its admin's password. How its replicas are used is `null` where it has the
+/// A cluster without its admin's password. How its servers are used is `null` where it has the
 /// default; times are milliseconds, a limit of 0 is none.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "a field is named as its column")]
@@ -279,6 +279,7 @@ pub struct ClusterView {
     pub replica_slow_start: Option<i64>,
     pub watch_interval: Option<i64>,
     pub watch_timeout: Option<i64>,
+    pub max_running_statements: Option<i32>,
     /// Until then no transaction begins on the primary; in the past, or `null`: it is not paused.
     #[serde(with = "time::serde::rfc3339::option")]
     pub paused_until: Option<OffsetDateTime>,
@@ -316,6 +317,7 @@ impl From<&ClusterRow> for ClusterView {
             replica_slow_start: row.replica_slow_start,
             watch_interval: row.watch_interval,
             watch_timeout: row.watch_timeout,
+            max_running_statements: row.max_running_statements,
             paused_until: row.paused_until,
             open_holes: row.open_holes.0,
             created_at: row.created_at,

@@ -5,9 +5,9 @@ use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, PgConnection, types::Json};
 use std::time::Duration;
 
-/// How a cluster's replicas are used: what [`change_standbys`] may change.
+/// How a cluster's servers are used: what [`change_standbys`] may change.
 const STANDBYS: &str = "primary_weight, replica_lag_max, replica_lag_bytes_max, replica_fallback, \
-    replica_slow_start, watch_interval, watch_timeout";
+    replica_slow_start, watch_interval, watch_timeout, max_running_statements";
 
 /// Writes a cluster; `false` when there is one of this name.
 ///
@@ -106,7 +106,7 @@ pub async fn set_cluster_profile(
     Ok(query.bind(name).bind(profile).fetch_one(db).await?)
 }
 
-/// Changes the given columns of how its replicas are used, and leaves the others.
+/// Changes the given columns of how its servers are used, and leaves the others.
 ///
 /// # Errors
 /// [`RegistryError::Database`], also when a value does not fit its column.

@@ -32,6 +32,8 @@ pub struct ClusterRow {
     pub watch_interval: Option<i64>,
     pub watch_timeout: Option<i64>,
     #[serde(default)]
+    pub max_running_statements: Option<i32>,
+    #[serde(default)]
     pub paused_until: Option<OffsetDateTime>,
     pub generation: i64,
     pub created_at: OffsetDateTime,

@@ -150,6 +150,8 @@ impl Relay<'_> {
                 self.queue(header);
                 return Passage::Wait;
             }
+            // What is pipelined behind a beginning waits for a place of its own.
+            self.yields = self.is_beginning(header);
             run.enter_now();
         }
         self.course.begin(self.server.status == TxStatus::Idle);
@@ -247,6 +249,7 @@ impl Relay<'_> {
                 run.enter_free();
                 self.course.begin(false);
                 self.fail_message(header, &refusal);
+                self.yields = true;
             }
         }
         true

@@ -144,11 +144,13 @@ fn how_replicas_are_used_is_set_shown_and_told() {
         "50ms",
         "--watch-timeout",
         "2s",
+        "--max-running-statements",
+        "4",
     ]));
     let expected = json!({
         "primary_weight": 3, "replica_lag_max": 5000, "replica_lag_bytes_max": 8_589_934_592_i64,
         "replica_fallback": false, "replica_slow_start": 0, "watch_interval": 50,
-        "watch_timeout": 2000,
+        "watch_timeout": 2000, "max_running_statements": 4,
     });
     for (field, value) in expected.as_object().unwrap() {
         assert_eq!(changed[field], *value, "{field}");
@@ -167,7 +169,7 @@ fn how_replicas_are_used_is_set_shown_and_told() {
     assert_eq!(reset["primary_weight"], 3);
     let told = told_of_clusters(&estate, 1);
     assert_eq!(told[0].0, "ConfigUpdated");
-    assert_eq!(told[0].1.as_object().unwrap().len(), 7, "{told:?}");
+    assert_eq!(told[0].1.as_object().unwrap().len(), 8, "{told:?}");
     assert_eq!(told[1].0, "ConfigUpdated");
     assert_eq!(
         told[1].1,
@@ -188,6 +190,10 @@ fn a_use_of_replicas_that_cannot_be_is_refused() {
         (
             &["--watch-interval", "9ms"],
             "watch_interval: 9: it must be 10 to 60000",
+        ),
+        (
+            &["--max-running-statements", "100001"],
+            "max_running_statements: 100001: it must be 0 to 100000",
         ),
         (
             &["--watch-timeout", "0"],
@@ -361,6 +367,8 @@ async fn the_data_plane_learns_of_changes_at_once() {
         "0",
         "--primary-weight",
         "7",
+        "--max-running-statements",
+        "2",
     ];
     estate.office.json(&set);
     estate.office.json(&[
@@ -379,7 +387,8 @@ async fn the_data_plane_learns_of_changes_at_once() {
         ..Standbys::default()
     };
     eventually("the cluster's change is learned", async || {
-        cluster(&directory).standbys == expected
+        let cluster = cluster(&directory);
+        cluster.standbys == expected && cluster.max_running_statements == 2
     })
     .await;
     let expected = Reads {
@@ -438,7 +447,8 @@ fn a_registry_made_before_is_brought_up_to_date_with_all_that_is_in_it() {
     registry.exec(
         "alter table pgusher.cluster drop primary_weight, drop replica_lag_max, \
              drop replica_lag_bytes_max, drop replica_fallback, drop replica_slow_start, \
-             drop watch_interval, drop watch_timeout, drop paused_until; \
+             drop watch_interval, drop watch_timeout, drop paused_until, \
+             drop max_running_statements; \
          alter table pgusher.tenant drop read_splitting, drop consistency, drop failover_hold, \
              drop read_replicas, drop guaranteed_servers, drop weight, \
              drop max_concurrent_queries, drop max_waiting, drop transactions_per_second, \
@@ -453,7 +463,7 @@ fn a_registry_made_before_is_brought_up_to_date_with_all_that_is_in_it() {
     );
     estate.office.run(&["migrate"]).succeeded();
     let applied = registry.value("select max(version) from pgusher._sqlx_migrations");
-    assert_eq!(applied, "12");
+    assert_eq!(applied, "14");
     let shown = estate.office.json(&["cluster", "show", "main"]);
     assert_eq!(shown["replica_urls"], json!([ONE, OTHER]));
     assert_eq!(shown["primary_weight"], Value::Null);

@@ -49,7 +49,8 @@ pub(in crate::pool) struct Runner {
     /// of rows. While it is odd, one does.
     client_waits: AtomicU32,
     account: Mutex<Arc<Account>>,
-    began: Mutex<Began>,
+    /// Of which entry; that of others is not known.
+    began: Mutex<(u64, Began)>,
     /// The entry that was seen last by who looks after them, and when it was first.
     pub(super) seen: Mutex<Seen>,
 }
@@ -118,9 +119,6 @@ impl Runner {
 
     /// A place was taken for what begins now.
     fn enter(&self, began: Began) -> u64 {
-        if began.at.is_some() {
-            *self.began.lock() = began;
-        }
         let waits = self.client_waits.load(Relaxed);
         self.client_waits
             .store(waits.wrapping_add(waits & 1), Relaxed);
@@ -129,25 +127,35 @@ impl Runner {
             .state
             .fetch_update(SeqCst, SeqCst, |state| Some(next(state)));
         let before = before.unwrap_or_else(|state| state);
+        let (left, kind) = split(before);
         // Whoever was here before has not left: it has given the server back.
-        self.end(split(before).1);
-        next(before) >> KIND_BITS
+        self.end(left, kind);
+        let entry = left + 1;
+        if began.at.is_some() {
+            *self.began.lock() = (entry, began);
+        }
+        entry
     }
 
     /// The entry is over, unless it was before.
     fn leave(&self, entry: u64) {
         let out = |state: u64| (split(state).0 == entry).then_some(packed(entry, Kind::Out));
         if let Ok(before) = self.state.fetch_update(SeqCst, SeqCst, out) {
-            self.end(split(before).1);
+            self.end(entry, split(before).1);
         }
     }
 
-    fn end(&self, kind: Kind) {
+    fn end(&self, entry: u64, kind: Kind) {
         if kind == Kind::Out {
             return;
         }
         if self.running.is_scarce() {
-            let began = std::mem::take(&mut *self.began.lock());
+            let (noted, began) = *self.began.lock();
+            let began = if noted == entry {
+                began
+            } else {
+                Began::default()
+            };
             self.running.left(&self.account(), kind, began);
         } else {
             self.running.leave_as(kind);

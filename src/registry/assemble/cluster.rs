@@ -43,7 +43,10 @@ pub fn cluster_of(row: &ClusterRow) -> Result<Cluster, RegistryError> {
         max_server_connections: u32::try_from(row.max_server_connections).unwrap_or(1),
         reserved_servers: 0,
         max_parallel_connects: u32::try_from(row.max_parallel_connects).unwrap_or(1),
-        max_running_statements: 0,
+        max_running_statements: row
+            .max_running_statements
+            .and_then(|limit| u32::try_from(limit).ok())
+            .unwrap_or_default(),
         connect_timeout: milliseconds(row.connect_timeout_ms),
         tls: match row.tls.as_str() {
             "disable" => UpstreamTls::Disable,
