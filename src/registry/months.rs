@@ -39,7 +39,7 @@ pub(super) async fn look(pool: &PgPool, book: &Book, only_new: bool) {
             let of = |sums: &HashMap<String, Monthly>| {
                 sums.get(tenant.as_str()).copied().unwrap_or_default()
             };
-            meter.month.read(month, sums.as_ref().map(of));
+            meter.month.read(month, sums.as_ref().map(of), now);
         }
     }
     for (tenant, meter) in book.months_untold(now) {

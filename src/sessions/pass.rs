@@ -55,7 +55,7 @@ impl Pass {
         let wait_max = session.tenant.load().timeouts.query_wait;
         let is_of_month = session.has_time()?;
         if is_of_month && let Some(month) = session.month() {
-            month.known().await;
+            month.known(SystemTime::now()).await;
             let room = month.check(SystemTime::now());
             room.map_err(|full| Box::new(limits::used_up(&full)))?;
         }

@@ -20,6 +20,9 @@ use tokio::sync::Notify;
 /// How long a transaction waits to learn what was used before.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// What was read longer ago is read again, for a tenant of which nobody has asked since.
+const FRESH: Duration = Duration::from_secs(10);
+
 /// What of a session is counted in its tenant's month, and what the session was told.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -68,6 +71,8 @@ struct State {
     /// Of this process, in the registry.
     written: Monthly,
     others: Monthly,
+    /// When it was asked for last.
+    read_at: Option<SystemTime>,
     /// Somebody has asked since `others` was read.
     is_active: bool,
     /// Who tells of it has been woken, by quota and level.
@@ -201,11 +206,13 @@ impl Month {
         self.reader.is_there.load(Relaxed)
     }
 
-    /// Waits until it is known what was used before, or can't be known now.
+    /// Waits until it is known what was used before, or can't be known now. What was read a while ago, and
+    /// not asked for since, is read again.
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub async fn known(&self) {
+    pub async fn known(&self, now: SystemTime) {
+        self.stir(now);
         while !self.is_asked.load(Relaxed) && self.reader.is_there.load(Relaxed) {
             let answered = self.answered.notified();
             if self.is_asked.load(Relaxed) {
@@ -220,6 +227,16 @@ impl Month {
         }
     }
 
+    fn stir(&self, now: SystemTime) {
+        let mut state = self.state.lock();
+        let was_active = std::mem::replace(&mut state.is_active, true);
+        let age = state.read_at.map(|at| now.duration_since(at));
+        let is_fresh = age.is_some_and(|age| age.is_ok_and(|age| age < FRESH));
+        if !was_active && !is_fresh {
+            self.is_asked.store(false, Relaxed);
+        }
+    }
+
     /// Whether there is room for one more.
     ///
     /// # Errors
@@ -227,7 +244,6 @@ impl Month {
     pub fn check(&self, now: SystemTime) -> Result<(), Standing> {
         let mut state = self.state.lock();
         state.roll(now);
-        state.is_active = true;
         state.has_room()
     }
 
@@ -242,7 +258,6 @@ impl Month {
     ) -> Result<[Option<Standing>; 2], Standing> {
         let mut state = self.state.lock();
         state.roll(now);
-        state.is_active = true;
         state.charge(counters);
         state.has_room()?;
         let one = Monthly {
@@ -303,7 +318,8 @@ impl Month {
     }
 
     /// So much is in the registry, of all processes; `None`: it can't be asked.
-    pub fn read(&self, month: Calendar, all: Option<Monthly>) {
+    pub fn read(&self, month: Calendar, all: Option<Monthly>, now: SystemTime) {
+        self.state.lock().read_at = Some(now);
         if let Some(mut state) = self.of(month)
             && let Some(all) = all
         {

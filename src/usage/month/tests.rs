@@ -83,7 +83,7 @@ fn a_new_month_begins_with_nothing_and_tells_anew() {
         queries: 100,
         transactions: 100,
     };
-    month.read(Calendar::of(before), Some(all));
+    month.read(Calendar::of(before), Some(all), after);
     assert_eq!(used(&month, after), 5);
 }
 
@@ -99,17 +99,17 @@ fn what_is_written_and_read_again_is_counted_once() {
     for _ in 0..5 {
         run(&month, &session, now).unwrap();
     }
-    month.read(this, Some(of(20)));
+    month.read(this, Some(of(20)), now);
     assert_eq!(used(&month, now), 25);
     month.written(this, of(3));
-    month.read(this, Some(of(23)));
+    month.read(this, Some(of(23)), now);
     assert_eq!(used(&month, now), 25);
     run(&month, &session, now).unwrap();
     month.written(this, of(3));
-    month.read(this, Some(of(36)));
+    month.read(this, Some(of(36)), now);
     assert_eq!(used(&month, now), 36);
     // It does not answer: the last known counts.
-    month.read(this, None);
+    month.read(this, None, now);
     assert_eq!(used(&month, now), 36);
 }
 
