@@ -188,7 +188,7 @@ fn a_full_tenant_of_shared_tables_keeps_its_neighbours_from_nothing() {
 }
 
 #[test]
-fn neither_does_one_that_shares_its_logins() {
+fn a_full_tenant_that_shares_its_logins_keeps_them_from_nothing_either() {
     a_full_tenant_beside_another("shared");
 }
 
