@@ -4,7 +4,7 @@ use super::{
     Checkout, CheckoutError,
     budget::{Account, Source, Spare},
     dialer::{Dialer, Route},
-    tenant_pool::{close_oldest, oldest_idle},
+    tenant_pool::{close_oldest, has_waiters, oldest_idle},
 };
 use crate::{
     sessions::SessionHandle,
@@ -320,7 +320,7 @@ impl ReplicaPool {
 
     /// Whether others wait for a server that a session holds here, or for its place.
     pub fn is_wanted(&self) -> bool {
-        self.servers.status().waiting > 0 || self.route.budget.is_scarce()
+        has_waiters(&self.servers) || self.route.budget.is_scarce()
     }
 
     /// Notes that a server came back: somebody may have begun to wait just before.

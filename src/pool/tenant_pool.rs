@@ -351,7 +351,7 @@ impl TenantPool {
     pub fn is_wanted(&self) -> bool {
         let inside = self.inside.load();
         let route = &inside.route;
-        inside.servers.status().waiting > 0
+        has_waiters(&inside.servers)
             || route.budget.is_scarce()
             || route.slots.as_ref().is_some_and(|slots| slots.is_used_up())
     }
@@ -449,6 +449,12 @@ impl Spare for TenantPool {
     fn close_oldest(&self) -> bool {
         close_oldest(&self.inside.load().servers)
     }
+}
+
+/// Whether clients wait for others to give a server back; who has one made is not among them.
+pub(super) fn has_waiters(servers: &Pool<Dialer>) -> bool {
+    let status = servers.status();
+    status.size + status.waiting > status.max_size
 }
 
 /// How long the oldest idle server has been idle.

@@ -99,8 +99,7 @@ fn pipelined(client: &mut Client, count: usize, add: impl Fn(Request) -> Request
     let pipeline = (0..count).fold(Request::new(), |request, _| add(request));
     client.send(&pipeline);
     let answers = (0..count).map(|_| client.until_ready());
-    let refused = answers.filter_map(|frames| error(&frames)).collect();
-    refused
+    answers.filter_map(|frames| error(&frames)).collect()
 }
 
 /// Whether of so many no more were served than the tenant's rate allows.
