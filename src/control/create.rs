@@ -149,7 +149,8 @@ impl Control {
         columns.extend(trial.map(|end| ("trial_ends_at".to_owned(), json!(end))));
         let row = registry::change_tenant(&mut tx, &plan.id, columns).await?;
         check_sizes(&row)?;
-        check_guarantees(&mut tx, &row).await?;
+        let plans = self.plans_in_force(&mut tx).await?;
+        check_guarantees(&mut tx, &row, &plans).await?;
         let changes = Changes::between(&Map::new(), &tenant_record(&row));
         let created = event(actor, &row.id, "TenantCreated", changes, json!({}));
         registry::append(&mut tx, created).await?;

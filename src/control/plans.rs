@@ -1,6 +1,9 @@
 //! Plans: those of the registry stand over those of `proxy.toml`, and those over the presets.
 
-use super::{Actor, Control, ControlError, Listed, Role, new_tenant, tenants::event_of_none};
+use super::{
+    Actor, Control, ControlError, Listed, Role, new_tenant,
+    tenants::{check_promises, event_of_none},
+};
 use crate::{
     registry::{self, Changes},
     tenant::{CUSTOM, Plan, Plans},
@@ -96,6 +99,11 @@ impl Control {
         let before = registry::lock_plan(&mut tx, &plan.name).await?;
         let changes = Changes::between(&record(before.as_ref()), &record(Some(&plan)));
         if !changes.0.is_empty() {
+            if changes.0.contains_key("guaranteed_servers") {
+                let mut plans = self.plans_in_force(&mut tx).await?;
+                plans.put([plan.clone()]);
+                check_promises(&mut tx, &plan.name, &plans).await?;
+            }
             registry::put_plan(&mut tx, &plan).await?;
             let told = event_of_none(actor, "PlanSet", changes, json!({ "plan": plan.name }));
             registry::append(&mut tx, told).await?;

@@ -133,7 +133,8 @@ impl Control {
         Ok(())
     }
 
-    /// Who was not measured lately, by cluster: of all in a round, else of those that are full.
+    /// Who was not measured lately, by cluster: of all in a round, else of those that are full, or whose plan
+    /// has changed.
     async fn due(
         &self,
         pause: Duration,
@@ -145,7 +146,9 @@ impl Control {
              WHERE status IN ('active', 'suspended')
                  AND ($3 AND (measured_at IS NULL
                          OR measured_at <= now() - make_interval(secs => $1))
-                     OR fullness = 3 AND measured_at <= now() - make_interval(secs => $2))
+                     OR fullness = 3 AND measured_at <= now() - make_interval(secs => $2)
+                     OR measured_at < (SELECT p.updated_at FROM pgusher.plan p
+                                       WHERE p.name = t.plan))
              ORDER BY measured_at NULLS FIRST, id LIMIT $4",
         );
         // What another has done a moment ago need not be done again.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     registry::{self, Changes, NewEvent, TenantRow},
-    tenant::Limits,
+    tenant::{Limits, Plans},
 };
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
@@ -109,21 +109,22 @@ impl Control {
         }
         let after = registry::change_tenant(&mut tx, id, change.columns()).await?;
         check_sizes(&after)?;
-        if after.guaranteed_servers != before.guaranteed_servers {
-            check_guarantees(&mut tx, &after).await?;
-        }
         let changes = Changes::between(&tenant_record(&before), &tenant_record(&after));
         if changes.0.is_empty() {
             return Ok(TenantView::from(&before));
         }
+        let is_same_plan = after.plan == before.plan;
+        let plans = self.plans_in_force(&mut tx).await?;
+        if after.guaranteed_servers != before.guaranteed_servers || !is_same_plan {
+            check_guarantees(&mut tx, &after, &plans).await?;
+        }
+        // Ahead of the events, which wait for all others that are written.
+        if after.max_storage_bytes != before.max_storage_bytes || !is_same_plan {
+            fullness::judge_again(&mut tx, actor, (&after, &plans)).await?;
+        }
         for (kind, changes) in kinds(changes, kind) {
             let told = event(actor, id, kind, changes, json!({}));
             registry::append(&mut tx, told).await?;
-        }
-        let is_same_plan = after.plan == before.plan;
-        if after.max_storage_bytes != before.max_storage_bytes || !is_same_plan {
-            let plans = self.plans_in_force(&mut tx).await?;
-            fullness::judge_again(&mut tx, actor, (&after, &plans)).await?;
         }
         tx.commit().await?;
         Ok(TenantView::from(&after))
@@ -167,35 +168,81 @@ pub(super) fn check_sizes(row: &TenantRow) -> Result<(), ControlError> {
     }
 }
 
-/// Places that tenants are promised must be there.
+/// Places that a tenant is promised, by itself or by its plan, must be there.
 pub(super) async fn check_guarantees(
     db: &mut PgConnection,
     row: &TenantRow,
+    plans: &Plans,
 ) -> Result<(), ControlError> {
-    let Some(wanted) = row.guaranteed_servers.filter(|wanted| *wanted > 0) else {
-        return Ok(());
-    };
-    let query = sqlx::query_as::<_, (i32, i64)>(
-        "SELECT c.max_server_connections, coalesce((SELECT sum(t.guaranteed_servers)
-             FROM pgusher.tenant t WHERE t.cluster = c.name AND t.id <> $2), 0)
-         FROM pgusher.cluster c WHERE c.name = $1",
-    );
-    let found = query.bind(&row.cluster).bind(&row.id).fetch_optional(db);
-    // A cluster of the proxy's file is checked there.
-    let Some((max, others)) = found.await? else {
-        return Ok(());
-    };
-    if i64::from(wanted) + others <= i64::from(max) {
+    let wanted = promised(row.guaranteed_servers, &row.plan, plans);
+    if wanted == 0 {
         return Ok(());
     }
+    let found = promises(db, &row.cluster, (Some(&row.id), plans)).await?;
+    // A cluster of the proxy's file is checked there.
+    let Some((max, others)) = found.filter(|(max, others)| wanted + others > *max) else {
+        return Ok(());
+    };
     Err(ControlError::Invalid {
         field: "guaranteed_servers".to_owned(),
         problem: format!(
             "{wanted}: with the {others} of other tenants it is more than max_server_connections of the \
              cluster, {max}; guarantee at most {}",
-            (i64::from(max) - others).max(0)
+            (max - others).max(0)
         ),
     })
+}
+
+/// Places that a plan which is about to be another promises its tenants must be there, in each cluster.
+pub(super) async fn check_promises(
+    db: &mut PgConnection,
+    plan: &str,
+    plans: &Plans,
+) -> Result<(), ControlError> {
+    let query = sqlx::query_scalar("SELECT DISTINCT cluster FROM pgusher.tenant WHERE plan = $1");
+    let clusters: Vec<String> = query.bind(plan).fetch_all(&mut *db).await?;
+    for cluster in clusters {
+        let found = promises(db, &cluster, (None, plans)).await?;
+        if let Some((max, all)) = found.filter(|(max, all)| all > max) {
+            return Err(ControlError::Invalid {
+                field: "guaranteed_servers".to_owned(),
+                problem: format!(
+                    "all tenants of cluster {cluster:?} together would be promised {all}, more than its \
+                     max_server_connections, {max}"
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn promised(own: Option<i32>, plan: &str, plans: &Plans) -> i64 {
+    let planned = || plans.get(plan).and_then(|plan| plan.guaranteed_servers);
+    let planned = || planned().and_then(|value| i64::try_from(value).ok());
+    own.map(i64::from).or_else(planned).unwrap_or(0)
+}
+
+/// What a cluster of the registry has, and what its tenants are promised, but for this one.
+async fn promises(
+    db: &mut PgConnection,
+    cluster: &str,
+    (but, plans): (Option<&str>, &Plans),
+) -> Result<Option<(i64, i64)>, ControlError> {
+    let query =
+        sqlx::query_scalar("SELECT max_server_connections FROM pgusher.cluster WHERE name = $1");
+    let max: Option<i32> = query.bind(cluster).fetch_optional(&mut *db).await?;
+    let Some(max) = max else {
+        return Ok(None);
+    };
+    let query = sqlx::query_as::<_, (Option<i32>, String, i64)>(
+        "SELECT guaranteed_servers, plan, count(*) FROM pgusher.tenant
+         WHERE cluster = $1 AND id IS DISTINCT FROM $2 GROUP BY 1, 2",
+    );
+    let all = query.bind(cluster).bind(but).fetch_all(db).await?;
+    let sums = all
+        .iter()
+        .map(|(own, plan, count)| promised(*own, plan, plans) * count);
+    Ok(Some((i64::from(max), sums.sum())))
 }
 
 /// Splits changes by the events that tell them.

@@ -119,7 +119,8 @@ impl Arrivals {
         let mut counts = self.counts.lock();
         let free = self.max.saturating_sub(counts.all);
         let own = counts.by_origin.get(&origin).copied().unwrap_or_default();
-        if own >= free {
+        let has_its_part = own >= free && origin != Origin::Local;
+        if free == 0 || has_its_part {
             return None;
         }
         counts.all += 1;

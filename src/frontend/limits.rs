@@ -44,7 +44,7 @@ impl Session {
     /// Takes the right to run the next transaction; else what has become of that.
     pub(super) async fn take_pass(&mut self) -> Option<Done> {
         let handle = Arc::clone(&self.client.handle);
-        let mut taking = pin!(Pass::take(Arc::clone(&handle)));
+        let mut taking = pin!(Pass::take(Arc::clone(&handle), false));
         let mut wait = LongWait::default();
         let client = &mut self.client;
         let taken = std::future::poll_fn(|cx| {

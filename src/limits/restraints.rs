@@ -199,7 +199,8 @@ impl Restraints {
         Ok(longest)
     }
 
-    /// Lets a transaction begin: waits until rates allow it, and until there are places for it.
+    /// Lets a transaction begin: waits until rates allow it, and until there are places for it; without a
+    /// `wait_max` not for places: one that is beyond the limit has none.
     ///
     /// # Errors
     /// 53400 when a rate had it wait for longer than a second; 53300 when too many wait already, or no
@@ -209,7 +210,7 @@ impl Restraints {
     /// Cancel safe: the place in the queue is given up, and what was taken of the rates.
     pub async fn admit(
         &self,
-        wait_max: Duration,
+        wait_max: Option<Duration>,
         awaited: &Awaited,
     ) -> Result<Slots, Box<Refusal>> {
         // What was used before comes first: it takes nothing.
@@ -236,7 +237,7 @@ impl Restraints {
     async fn place(
         &self,
         whose: Whose,
-        (since, wait_max): (&mut Option<Instant>, Duration),
+        (since, wait_max): (&mut Option<Instant>, Option<Duration>),
         awaited: &Awaited,
     ) -> Result<Option<Slot>, Box<Refusal>> {
         let (gate, what) = match whose {
@@ -247,6 +248,9 @@ impl Restraints {
             Entry::Free => return Ok(None),
             Entry::Slot(slot) => return Ok(Some(slot)),
             Entry::Turn(turn) => turn,
+        };
+        let Some(wait_max) = wait_max else {
+            return Ok(None);
         };
         let Some(_seat) = Seat::take(&self.tenant) else {
             let limit = self.tenant.max_waiting.load(Relaxed);
@@ -385,23 +389,31 @@ mod tests {
             tenant.gate.set(Some(1));
         });
         let awaited = Awaited::default();
-        let held = restraints.admit(Duration::ZERO, &awaited).await.unwrap();
+        let held = restraints
+            .admit(Some(Duration::ZERO), &awaited)
+            .await
+            .unwrap();
         for _ in 0..10 {
             // Nobody may wait.
             let refused = restraints
-                .admit(Duration::ZERO, &awaited)
+                .admit(Some(Duration::ZERO), &awaited)
                 .await
                 .unwrap_err();
             assert_eq!(refused.sqlstate, crate::wire::SqlState::TOO_MANY);
         }
         restraints.tenant.max_waiting.store(1, Relaxed);
         for _ in 0..10 {
-            let mut waiting = Box::pin(restraints.admit(Duration::from_secs(9), &awaited));
+            let mut waiting = Box::pin(restraints.admit(Some(Duration::from_secs(9)), &awaited));
             let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
             assert!(waiting.as_mut().poll(&mut cx).is_pending());
         }
         drop(held);
-        drop(restraints.admit(Duration::ZERO, &awaited).await.unwrap());
+        drop(
+            restraints
+                .admit(Some(Duration::ZERO), &awaited)
+                .await
+                .unwrap(),
+        );
         assert!(!awaited.is_any());
     }
 

@@ -320,7 +320,7 @@ impl ReplicaPool {
 
     /// Whether others wait for a server that a session holds here, or for its place.
     pub fn is_wanted(&self) -> bool {
-        has_waiters(&self.servers) || self.route.budget.is_scarce()
+        has_waiters(&self.servers) || self.route.budget.is_wanted(&self.route.account)
     }
 
     /// Notes that a server came back: somebody may have begun to wait just before.

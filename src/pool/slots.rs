@@ -208,7 +208,7 @@ impl SlotPool {
             }
         }
         loop {
-            match self.next(scope) {
+            match self.next(scope, account) {
                 Step::Take(idle) => {
                     if let Some(idle) = self.hand_over(*idle, tenant).await? {
                         return Ok(self.lend(idle, turn, account));
@@ -307,7 +307,7 @@ impl SlotPool {
         idle.remove(at)
     }
 
-    fn next(&self, scope: Scope) -> Step {
+    fn next(&self, scope: Scope, account: &Account) -> Step {
         let mut idle = self.idle.lock();
         let oldest = idle
             .iter()
@@ -320,7 +320,7 @@ impl SlotPool {
         let is_held = self.is_held();
         let can_make = || !is_held && self.made.fetch_update(SeqCst, SeqCst, more).is_ok();
         match oldest {
-            Some(at) if is_fresh(at) && self.budget.has_room() && can_make() => {
+            Some(at) if is_fresh(at) && self.budget.has_room(account) && can_make() => {
                 Step::Make(Made(Arc::clone(&self.made)))
             }
             Some(at) => match idle.remove(at) {

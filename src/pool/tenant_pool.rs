@@ -352,7 +352,7 @@ impl TenantPool {
         let inside = self.inside.load();
         let route = &inside.route;
         has_waiters(&inside.servers)
-            || route.budget.is_scarce()
+            || route.budget.is_wanted(&route.account)
             || route.slots.as_ref().is_some_and(|slots| slots.is_used_up())
     }
 
@@ -418,7 +418,7 @@ impl TenantPool {
         let inside = self.inside.load_full();
         let servers = inside.servers.clone();
         // Who waits comes first, and it does not wait among them.
-        let has_room = || inside.route.budget.has_room();
+        let has_room = || inside.route.budget.has_room(&inside.route.account);
         let minimum = self.config().limits.min_pool_size as usize;
         let mut made = Vec::new();
         let has_primary = || !self.inside.load().has_no_primary();

@@ -126,8 +126,11 @@ async fn listen(inner: &Arc<Inner>, mut listener: PgListener) -> String {
         tokio::select! {
             told = listener.try_recv() => match told {
                 Ok(Some(notification)) => {
-                    let generation = take(inner, notification.payload()).await;
-                    poll.told = poll.told.max(generation);
+                    match take(inner, notification.payload()).await {
+                        Ok(generation) => poll.told = poll.told.max(generation),
+                        // Everything is looked at again.
+                        Err(error) => return chain(&error),
+                    }
                 }
                 Ok(None) => return "it was closed".to_owned(),
                 Err(error) => return chain(&error),
@@ -157,11 +160,11 @@ async fn listen(inner: &Arc<Inner>, mut listener: PgListener) -> String {
     }
 }
 
-/// Takes a notification; its generation.
-async fn take(inner: &Arc<Inner>, payload: &str) -> i64 {
+/// Takes a notification; its generation. An error when what it tells of can't be read.
+async fn take(inner: &Arc<Inner>, payload: &str) -> Result<i64, RegistryError> {
     let Ok(message) = serde_json::from_str::<Message>(payload) else {
         tracing::warn!("a notification of the registry can't be read");
-        return 0;
+        return Ok(0);
     };
     if let Some(id) = &message.tenant
         && inner.tell_tenant(id)
@@ -170,17 +173,13 @@ async fn take(inner: &Arc<Inner>, payload: &str) -> i64 {
         tracing::warn!(error = chain(&error), "the registry can't be read through");
     }
     if message.cluster.is_some() {
-        if let Err(error) = inner.load_clusters().await {
-            tracing::warn!(error = chain(&error), "the clusters can't be read");
-        }
+        inner.load_clusters().await?;
         inner.gathered.clusters();
     }
-    if message.plan.is_some()
-        && let Err(error) = inner.load_plans().await
-    {
-        tracing::warn!(error = chain(&error), "the plans can't be read");
+    if message.plan.is_some() {
+        inner.load_plans().await?;
     }
-    message.generation.unwrap_or_default()
+    Ok(message.generation.unwrap_or_default())
 }
 
 /// Finds changes that nobody told of.

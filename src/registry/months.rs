@@ -18,22 +18,49 @@ use tokio::time::timeout;
 /// Tenants that are read with one query.
 const PART: usize = 500;
 
+/// Quotas that are told of at a time; the others are next.
+const TOLD_MAX: usize = 100;
+
 const READ_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Reads what others have used, and tells of quotas that are reached; of new tenants alone when others
-/// were read a moment ago. Whoever waits for it waits no longer, whatever comes of it.
-pub(super) async fn look(pool: &PgPool, book: &Book, only_new: bool) {
+/// Whose months are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Of all that were active.
+    All,
+    /// Of those that nobody knows of yet.
+    New,
+    /// Of nobody: it is not known what of this process is among what would be read. Who waits for it goes
+    /// on with what is known.
+    Nobody,
+}
+
+/// Reads what others have used, and tells of quotas that are reached. Whoever waits for it waits no longer,
+/// whatever comes of it.
+///
+/// # Cancel safety
+/// Cancel safe: what is not done is done the next time.
+pub(super) async fn look(pool: &PgPool, book: &Book, whose: Whose) {
     let now = SystemTime::now();
     let month = Calendar::of(now);
-    for part in book.months_due(only_new, now).chunks(PART) {
+    for part in book.months_due(whose != Whose::All, now).chunks(PART) {
+        if whose == Whose::Nobody {
+            for (_, meter) in part {
+                meter.month.read(month, None, now);
+            }
+            continue;
+        }
         let sums = timeout(READ_TIME_MAX, sums(pool, month, part)).await;
         let sums = match sums {
             Ok(Ok(sums)) => Some(sums),
             Ok(Err(error)) => {
-                tracing::debug!(error = chain(&error), "months can't be read now");
+                tracing::warn!(error = chain(&error), "what others use can't be read now");
                 None
             }
-            Err(_elapsed) => None,
+            Err(_elapsed) => {
+                tracing::warn!("what others use can't be read now: it takes too long");
+                None
+            }
         };
         for (tenant, meter) in part {
             let of = |sums: &HashMap<String, Monthly>| {
@@ -42,7 +69,7 @@ pub(super) async fn look(pool: &PgPool, book: &Book, only_new: bool) {
             meter.month.read(month, sums.as_ref().map(of), now);
         }
     }
-    for (tenant, meter) in book.months_untold(now) {
+    for (tenant, meter) in book.months_untold(now).into_iter().take(TOLD_MAX) {
         for (standing, level) in meter.month.untold(SystemTime::now()) {
             let told = timeout(READ_TIME_MAX, tell(pool, &tenant, (&standing, level))).await;
             match told {
@@ -63,15 +90,10 @@ async fn sums(
     tenants: &[(TenantId, Arc<Meter>)],
 ) -> Result<HashMap<String, Monthly>, RegistryError> {
     let ids: Vec<_> = tenants.iter().map(|(id, _)| id.as_str()).collect();
-    // Whoever had its name before is not its business.
+    // Whoever had its name before has none there any more.
     let query = sqlx::query_as::<_, (String, i64, i64)>(
-        "SELECT u.tenant, sum(u.queries)::bigint, sum(u.transactions)::bigint
-         FROM unnest($1::text[]) n (tenant)
-         JOIN pgusher.usage_hourly u USING (tenant)
-         LEFT JOIN pgusher.tenant t ON t.id = u.tenant
-         WHERE u.hour >= $2
-             AND u.hour >= coalesce(date_trunc('hour', t.created_at, 'UTC'), '-infinity')
-         GROUP BY 1",
+        "SELECT tenant, queries, transactions FROM pgusher.usage_monthly
+         WHERE tenant = ANY ($1) AND month = $2",
     );
     let rows = query.bind(ids).bind(OffsetDateTime::from(month.begins()));
     let rows = rows.fetch_all(pool).await?.into_iter();

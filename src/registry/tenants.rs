@@ -144,8 +144,13 @@ pub async fn set_tenant_passwords(
 /// # Errors
 /// [`RegistryError::Database`].
 pub async fn delete_tenant(db: &mut PgConnection, id: &str) -> Result<(), RegistryError> {
-    let query = sqlx::query("DELETE FROM pgusher.tenant WHERE id = $1");
-    query.bind(id).execute(db).await?;
+    for sql in [
+        "DELETE FROM pgusher.tenant WHERE id = $1",
+        "DELETE FROM pgusher.usage_monthly WHERE tenant = $1",
+        "DELETE FROM pgusher.quota_reached WHERE tenant = $1",
+    ] {
+        sqlx::query(sql).bind(id).execute(&mut *db).await?;
+    }
     Ok(())
 }
 

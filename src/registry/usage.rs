@@ -3,7 +3,11 @@
 //! A batch is one transaction, with its number: tried again after a commit that nobody has heard of,
 //! it adds nothing. What can't be written is kept, and gathered by hours meanwhile.
 
-use super::{RegistryError, link::chain, months};
+use super::{
+    RegistryError,
+    link::chain,
+    months::{self, Whose},
+};
 use crate::{
     telemetry::names,
     usage::{Batch, Book, Calendar, Monthly, Outbox, Row},
@@ -71,7 +75,12 @@ pub async fn write_usage(pool: PgPool, book: Arc<Book>, keeping: Keeping, end: C
             break;
         }
         let is_written = writer.write().await;
-        months::look(&writer.pool, &book, !is_written).await;
+        let whose = if is_written {
+            Whose::All
+        } else {
+            writer.readable()
+        };
+        months::look(&writer.pool, &book, whose).await;
         if is_written && removed_in != Some(hour) {
             removed_in = Some(hour);
             writer.remove_old(keeping.retention).await;
@@ -105,10 +114,23 @@ impl Writer {
     async fn wait(&self, pause: Duration) {
         let mut pause = pin!(sleep(pause));
         loop {
+            let looking = async {
+                self.book.wanted().await;
+                months::look(&self.pool, &self.book, self.readable()).await;
+            };
             tokio::select! {
                 () = &mut pause => return,
-                () = self.book.wanted() => months::look(&self.pool, &self.book, true).await,
+                () = looking => {}
             }
+        }
+    }
+
+    /// Whose months can be read between two rounds.
+    fn readable(&self) -> Whose {
+        if self.outbox.is_unsure() {
+            Whose::Nobody
+        } else {
+            Whose::New
         }
     }
 
@@ -166,7 +188,7 @@ impl Writer {
 }
 
 /// One for each table.
-const REMOVE: [&str; 5] = [
+const REMOVE: [&str; 6] = [
     "DELETE FROM pgusher.usage_hourly WHERE ctid = ANY (ARRAY(
          SELECT ctid FROM pgusher.usage_hourly
          WHERE hour < now() - make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED))",
@@ -179,6 +201,9 @@ const REMOVE: [&str; 5] = [
     "DELETE FROM pgusher.usage_batch WHERE ctid = ANY (ARRAY(
          SELECT ctid FROM pgusher.usage_batch
          WHERE written_at < now() - make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM pgusher.usage_monthly WHERE ctid = ANY (ARRAY(
+         SELECT ctid FROM pgusher.usage_monthly
+         WHERE month < now() - make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED))",
     "DELETE FROM pgusher.quota_reached WHERE ctid = ANY (ARRAY(
          SELECT ctid FROM pgusher.quota_reached
          WHERE month < now() - make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED))",
@@ -197,6 +222,7 @@ async fn write_batch(pool: &PgPool, process: Uuid, batch: &Batch) -> Result<(), 
         return Ok(());
     }
     add_figures(&mut db, &batch.rows).await?;
+    add_months(&mut db, &batch.rows).await?;
     add_errors(&mut db, &batch.rows).await?;
     Ok(db.commit().await?)
 }
@@ -245,6 +271,31 @@ async fn add_figures(db: &mut PgConnection, rows: &[Row]) -> Result<(), Registry
         .bind(each(|row| row.amount.figures.server_time_us))
         .bind(each(|row| row.amount.figures.wait_time_us))
         .bind(each(|row| row.amount.connections_peak));
+    query.execute(db).await?;
+    Ok(())
+}
+
+/// Adds to the sums of months, which quotas are judged by.
+async fn add_months(db: &mut PgConnection, rows: &[Row]) -> Result<(), RegistryError> {
+    let each = |of: fn(&Row) -> u64| -> Vec<i64> { rows.iter().map(of).map(signed).collect() };
+    let tenants: Vec<_> = rows.iter().map(|row| row.tenant.as_str()).collect();
+    let hours: Vec<_> = rows.iter().map(|row| row.hour).collect();
+    let query = sqlx::query(
+        "INSERT INTO pgusher.usage_monthly AS u (tenant, month, queries, transactions)
+         SELECT n.tenant, date_trunc('month', to_timestamp(n.hour * 3600), 'UTC'),
+             sum(n.queries)::bigint, sum(n.transactions)::bigint
+         FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[])
+             n (tenant, hour, queries, transactions)
+         GROUP BY 1, 2 ORDER BY 1, 2
+         ON CONFLICT (tenant, month) DO UPDATE SET
+             queries = u.queries + excluded.queries,
+             transactions = u.transactions + excluded.transactions",
+    );
+    let query = query
+        .bind(tenants)
+        .bind(hours)
+        .bind(each(|row| row.amount.figures.queries))
+        .bind(each(|row| row.amount.figures.transactions));
     query.execute(db).await?;
     Ok(())
 }

@@ -6,6 +6,8 @@
 
 use super::{Relay, RelayError, Rest};
 use crate::{
+    pool::Run,
+    sessions::Order,
     upstream::Expect,
     wire::{frontend, tag::frontend as tag},
 };
@@ -81,7 +83,9 @@ impl Relay<'_> {
         loop {
             match tokio::time::timeout(PROBE_INTERVAL, self.run_to_settled()).await {
                 Ok(Ok(())) => return Ok(false),
-                Ok(Err(RelayError::Client(_))) => return Ok(true),
+                Ok(Err(RelayError::Client(_) | RelayError::Ordered(Order::ClientWriteTimeout))) => {
+                    return Ok(true);
+                }
                 Ok(Err(error)) => return Err(error),
                 Err(_elapsed) => self.probe(),
             }
@@ -91,6 +95,7 @@ impl Relay<'_> {
     /// Sends something that a client ignores: a dead one answers with a reset.
     fn probe(&mut self) {
         if self.client.from_server_rest == Rest::None
+            && self.client.to_client.is_sent()
             && let Some((name, value)) = self.client.welcome.parameters.first()
         {
             let out = self.client.to_client.insertion();
@@ -116,6 +121,9 @@ impl Relay<'_> {
             let mut progress = self.flush_requests(cx)?;
             progress |= self.pump_server(cx)?;
             progress |= self.poll_fence(cx);
+            if self.run.is_some_and(Run::is_in) {
+                self.look_at_place();
+            }
             let owes_nothing = self.server.replies.is_empty()
                 && self.client.from_server_rest == Rest::None
                 && self.client.to_client.unscanned().is_empty()
@@ -133,6 +141,14 @@ impl Relay<'_> {
         self.client.handle.listen(cx);
         match self.client.handle.order() {
             Some(order) if order.is_immediate() => Poll::Ready(Err(RelayError::Ordered(order))),
+            Some(order @ Order::ClientWriteTimeout) => {
+                if self.is_stalled_before_others() {
+                    return Poll::Ready(Err(RelayError::Ordered(order)));
+                }
+                // It comes again, if that changes.
+                self.client.handle.forget(order);
+                Poll::Pending
+            }
             _ => Poll::Pending,
         }
     }

@@ -20,6 +20,9 @@ use std::{
 /// Requests without an answer; more wait.
 const OUTSTANDING_MAX: usize = 4096;
 
+/// So often a message that need not wait is looked at again before others have their turn.
+const IDLE_ROUNDS_MAX: u32 = 8;
+
 /// Whether a message was dealt with, or must wait for more bytes or for answers.
 pub(super) enum Step {
     Done,
@@ -30,8 +33,9 @@ pub(super) enum Step {
 impl Relay<'_> {
     /// Reads from the client while there is room, looks at what came, sends it on.
     pub(super) fn pump_client(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayError> {
-        let mut progress = false;
+        let (mut progress, mut idle_rounds) = (false, 0);
         loop {
+            let scanned = self.client.to_server.scanned();
             let is_starved = self.scan_client()?;
             let unsent = self.client.to_server.unsent();
             let sent = self.client.to_server.poll_send(&mut self.server.stream, cx);
@@ -43,7 +47,14 @@ impl Relay<'_> {
                 Poll::Pending => return Ok(progress),
             }
             if !is_starved && !self.must_wait() && self.left.is_none() {
-                continue;
+                let has_moved = self.client.to_server.scanned() != scanned || unsent > 0;
+                idle_rounds = if has_moved { 0 } else { idle_rounds + 1 };
+                if idle_rounds < IDLE_ROUNDS_MAX {
+                    continue;
+                }
+                // Whatever it is, it must not cost the others their thread.
+                cx.waker().wake_by_ref();
+                return Ok(progress);
             }
             // Who waits for its turn may leave.
             let may_read =

@@ -76,7 +76,8 @@ impl Relay<'_> {
 
     /// What becomes of a statement of a tenant that is full.
     pub(super) fn judge(&mut self, space: Space) -> Judged {
-        if space == Space::Runs && self.server.replies.owes_ready() {
+        let replies = &self.server.replies;
+        if space == Space::Runs && replies.owes_ready() && !replies.is_copy_in() {
             self.barrier = true;
             return Judged::Waits;
         }
@@ -114,7 +115,9 @@ impl Relay<'_> {
     /// wait for answers first.
     pub(super) fn begin_when_full(&mut self, reads: bool) -> bool {
         let is_known_to_read = self.reading.is_one_at_a_time();
-        if self.server.reads_only == reads || is_known_to_read || self.server.replies.needs_sync() {
+        let replies = &self.server.replies;
+        let is_within = replies.needs_sync() || replies.is_copy_in();
+        if self.server.reads_only == reads || is_known_to_read || is_within {
             return true;
         }
         if self.server.replies.owes_ready() {

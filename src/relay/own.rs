@@ -27,8 +27,10 @@ impl Relay<'_> {
     /// Sends SQL of ours ahead of the client's next message, where that is possible. `false` when the
     /// message must wait for answers first.
     pub(super) fn say_first(&mut self, sql: impl FnOnce(&mut Self) -> Option<String>) -> bool {
-        // A batch without its Sync is one transaction: nothing of ours can stand within it.
-        if self.server.status == TxStatus::Failed || self.server.replies.needs_sync() {
+        // A batch without its Sync is one transaction, and so is a copy: nothing of ours can stand within.
+        let replies = &self.server.replies;
+        let is_within = replies.needs_sync() || replies.is_copy_in();
+        if self.server.status == TxStatus::Failed || is_within {
             return true;
         }
         if self.server.replies.owes_ready() {

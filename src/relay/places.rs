@@ -127,7 +127,11 @@ impl Relay<'_> {
     /// Whether what comes next stands behind something that ends before it.
     fn is_next_of_pipeline(&self) -> bool {
         let replies = &self.server.replies;
-        !replies.needs_sync() && !replies.is_copy_in() && replies.owes_ready()
+        // Until the first message of the client's has gone, what is owed is ours.
+        self.course.messages > 0
+            && !replies.needs_sync()
+            && !replies.is_copy_in()
+            && replies.owes_ready()
     }
 
     /// Whether the next message waits for the end of what stands before it. A server that copies in
@@ -154,7 +158,7 @@ impl Relay<'_> {
             self.yields = self.is_beginning(header);
             run.enter_now();
         }
-        self.course.begin(self.server.status == TxStatus::Idle);
+        self.begin_course();
         Passage::Go
     }
 
@@ -241,7 +245,7 @@ impl Relay<'_> {
         match granted {
             Ok(granted) => {
                 run.enter_granted(granted);
-                self.course.begin(self.server.status == TxStatus::Idle);
+                self.begin_course();
             }
             Err(refusal) => {
                 self.client.handle.obeyed_cancel();
@@ -255,6 +259,12 @@ impl Relay<'_> {
         true
     }
 
+    fn begin_course(&mut self) {
+        // A batch that waits for its Sync may have locks.
+        let is_idle = self.server.status == TxStatus::Idle && !self.server.replies.needs_sync();
+        self.course.begin(is_idle);
+    }
+
     fn end_wait(&self, since: Instant) {
         let handle = &self.client.handle;
         let now = Instant::now();
@@ -266,12 +276,16 @@ impl Relay<'_> {
         handle.enter(Activity::Active);
     }
 
-    fn look_at_place(&mut self) {
+    pub(super) fn look_at_place(&mut self) {
         let Some(run) = self.run else {
             return;
         };
         let replies = &self.server.replies;
         if replies.is_empty() && self.client.rest == Rest::None {
+            if self.course.messages == 0 && (self.barrier || self.lending.barrier) {
+                // The message that it was taken for is looked at next.
+                return;
+            }
             run.leave();
             self.course.end(self.server.status);
             return;

@@ -123,12 +123,15 @@ pub fn too_many(limit: u32, reasons: &str) -> Refusal {
 /// A statement that raises it.
 pub(super) fn raising(refusal: &Refusal) -> String {
     let quoted = |text: &str| text.replace('\'', "''");
+    let part = |name: &str, text: Option<&str>| {
+        text.map_or_else(String::new, |text| format!(",{name}='{}'", quoted(text)))
+    };
     format!(
-        "DO $pgusher$BEGIN RAISE EXCEPTION USING ERRCODE='{}',MESSAGE='{}',DETAIL='{}',HINT='{}';END$pgusher$",
+        "DO $pgusher$BEGIN RAISE EXCEPTION USING ERRCODE='{}',MESSAGE='{}'{}{};END$pgusher$",
         refusal.sqlstate,
         quoted(&refusal.message),
-        quoted(refusal.detail.as_deref().unwrap_or_default()),
-        quoted(refusal.hint.as_deref().unwrap_or_default())
+        part("DETAIL", refusal.detail.as_deref()),
+        part("HINT", refusal.hint.as_deref())
     )
 }
 

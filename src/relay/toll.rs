@@ -6,7 +6,7 @@ use super::{Client, Relay, Rest};
 use crate::{
     sessions::{Activity, Order, Pass},
     tenant::PoolMode,
-    upstream::TxStatus,
+    upstream::{Suspicion, TxStatus},
     wire::{Header, Refusal, backend, tag::frontend as tag},
 };
 use std::{
@@ -93,7 +93,9 @@ impl Relay<'_> {
             return self.skip(header);
         }
         let handle = &self.client.handle;
-        let is_within = self.server.status != TxStatus::Idle || self.server.replies.needs_sync();
+        let replies = &self.server.replies;
+        let is_within =
+            self.server.status != TxStatus::Idle || replies.needs_sync() || replies.is_copy_in();
         if self.client.pass.is_some()
             || !tag::asks(header.tag)
             || !handle.restraints.is_on()
@@ -109,8 +111,10 @@ impl Relay<'_> {
         // What was meant for the statement before.
         handle.obeyed_cancel();
         handle.enter(Activity::Waiting);
+        // Others' transactions may wait for its locks.
+        let must_end = self.pinned.intersects(Suspicion::LOCKS);
         self.toll = Some(Box::new(Toll {
-            taking: Box::pin(Pass::take(Arc::clone(handle))),
+            taking: Box::pin(Pass::take(Arc::clone(handle), must_end)),
             wait: LongWait::default(),
             header,
         }));

@@ -76,7 +76,9 @@ impl Relay<'_> {
     /// Whether the unnamed statement's Parse stands in an earlier segment that is not answered
     /// yet: an error there would leave another client's statement in its place.
     fn unnamed_is_uncertain(&mut self) -> bool {
-        let is_uncertain = self.unnamed_segment != self.segment && self.server.replies.owes_ready();
+        let replies = &self.server.replies;
+        let is_uncertain =
+            self.unnamed_segment != self.segment && replies.owes_ready() && !replies.is_copy_in();
         self.barrier |= is_uncertain;
         is_uncertain
     }

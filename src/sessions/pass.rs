@@ -44,14 +44,15 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Waits until the session may begin a transaction.
+    /// Waits until the session may begin a transaction; not for others' transactions where it has what they
+    /// may wait for (`must_end`).
     ///
     /// # Errors
     /// What the client is told: 53300 or 53400, with the limit's name and value.
     ///
     /// # Cancel safety
     /// Cancel safe: the place in the queue is given up.
-    pub async fn take(session: Arc<SessionHandle>) -> Result<Self, Box<Refusal>> {
+    pub async fn take(session: Arc<SessionHandle>, must_end: bool) -> Result<Self, Box<Refusal>> {
         let wait_max = session.tenant.load().timeouts.query_wait;
         let is_of_month = session.has_time()?;
         if is_of_month && let Some(month) = session.month() {
@@ -60,7 +61,9 @@ impl Pass {
             room.map_err(|full| Box::new(limits::used_up(&full)))?;
         }
         let (restraints, awaited) = (&session.restraints, &session.awaited);
-        let slots = restraints.admit(wait_max.unwrap_or(WAIT_MAX), awaited);
+        // Places are for transactions that can wait for each other.
+        let wait_max = (!must_end).then(|| wait_max.unwrap_or(WAIT_MAX));
+        let slots = restraints.admit(wait_max, awaited);
         let slots = slots.await?;
         let charged = &session.charged;
         // What it did while nothing was limited is charged to nobody.

@@ -115,8 +115,8 @@ pub struct Timeouts {
     pub idle_transaction: Option<Duration>,
     /// A client that stands idle outside a transaction is sent away after this (57P05).
     pub client_idle: Option<Duration>,
-    /// A client that takes nothing of its answer for this long is sent away, if others wait for the server
-    /// that it holds (57P05).
+    /// A client that takes nothing of its answer for this long is cut off, if others wait for the server that
+    /// it holds (57P05 in the log; the client is told nothing, as it takes nothing).
     pub client_write: Option<Duration>,
 }
 

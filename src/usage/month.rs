@@ -71,6 +71,8 @@ struct State {
     /// Of this process, in the registry.
     written: Monthly,
     others: Monthly,
+    /// Of this process under its name, before there was this tenant.
+    before: Monthly,
     /// When it was asked for last.
     read_at: Option<SystemTime>,
     /// Somebody has asked since `others` was read.
@@ -85,6 +87,7 @@ impl State {
         if !self.month.has(now) {
             self.month = Calendar::of(now);
             (self.mine, self.written, self.others) = Default::default();
+            self.before = Monthly::default();
             (self.is_announced, self.is_told) = Default::default();
         }
     }
@@ -174,12 +177,15 @@ impl Month {
         &self,
         terms: &Terms,
         now: SystemTime,
-        so_far: impl FnOnce(Calendar) -> Monthly,
+        so_far: impl Fn(Calendar) -> Monthly,
     ) {
         let mut state = self.state.lock();
         state.roll(now);
         if state.made_at != terms.made_at {
-            // Another tenant of the same name.
+            if state.made_at.is_some() {
+                // Another tenant of the same name.
+                state.before = so_far(state.month);
+            }
             (state.mine, state.written, state.others) = Default::default();
             state.made_at = terms.made_at;
             self.is_asked.store(false, Relaxed);
@@ -191,7 +197,7 @@ impl Month {
         }
         (state.queries, state.transactions) = limits;
         if !had_quota && state.has_quota() {
-            state.mine = so_far(state.month);
+            state.mine = so_far(state.month).less(state.before);
             self.is_asked.store(false, Relaxed);
         }
         let wants = state.has_quota() && !self.is_asked.load(Relaxed);

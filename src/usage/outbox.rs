@@ -76,6 +76,11 @@ impl Outbox {
         self.sealed.as_ref()
     }
 
+    /// Whether it is not known of a batch if it is written.
+    pub fn is_unsure(&self) -> bool {
+        self.sealed.is_some()
+    }
+
     /// The batch of [`Outbox::due`] is written.
     pub fn written(&mut self) {
         self.sealed = None;

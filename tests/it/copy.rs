@@ -1,8 +1,8 @@
 //! COPY, by both protocols, and how it fails.
 
 use crate::harness::{
-    Client, Frame, Mode, Place, Request, differential::same_everywhere, eventually, frames::code,
-    proxy::pooled, tags,
+    Client, Frame, Mode, Place, Postgres, Proxy, Request, Tenant, differential::same_everywhere,
+    eventually, frames::code, proxy::pooled, tags,
 };
 
 fn table(client: &mut Client) -> Vec<Frame> {
@@ -283,4 +283,26 @@ fn a_copy_can_be_cancelled() {
     proxy.connect("acme").cancel(&client);
     assert_eq!(code(&client.until_ready()), "57014");
     client.is_in_step();
+}
+
+#[test]
+fn what_is_asked_of_the_proxy_within_a_copy_stops_nobody() {
+    let place = Postgres::shared().place();
+    let proxy = Proxy::of([Tenant::new("acme", &place), Tenant::new("other", &place)])
+        .workers(1)
+        .start();
+    for sql in [
+        "show pgusher.version",
+        "execute nothing",
+        "begin",
+        "select 1",
+    ] {
+        let mut client = proxy.connect("acme").login();
+        client.exec("create temp table t (n int)");
+        client.send(&Request::new().query("copy t from stdin"));
+        client.until('G');
+        client.send(&Request::new().query(sql));
+        assert_eq!(code(&client.until('E')), "08P01", "{sql}");
+        proxy.connect("other").login().is_in_step();
+    }
 }

@@ -457,13 +457,14 @@ fn a_registry_made_before_is_brought_up_to_date_with_all_that_is_in_it() {
          alter table pgusher.api_key drop max_concurrent_queries, drop transactions_per_second, \
              drop bytes_per_second, drop logins_per_second; \
          drop table pgusher.usage_hourly, pgusher.usage_error, pgusher.usage_batch, \
-             pgusher.usage_storage, pgusher.storage, pgusher.plan, pgusher.quota_reached; \
+             pgusher.usage_storage, pgusher.usage_monthly, pgusher.storage, pgusher.plan, \
+             pgusher.quota_reached; \
          drop function pgusher.tell_plan; \
          delete from pgusher._sqlx_migrations where version >= 5",
     );
     estate.office.run(&["migrate"]).succeeded();
     let applied = registry.value("select max(version) from pgusher._sqlx_migrations");
-    assert_eq!(applied, "14");
+    assert_eq!(applied, "15");
     let shown = estate.office.json(&["cluster", "show", "main"]);
     assert_eq!(shown["replica_urls"], json!([ONE, OTHER]));
     assert_eq!(shown["primary_weight"], Value::Null);

@@ -11,6 +11,7 @@ use crate::{
 };
 use std::{
     collections::{HashMap, HashSet},
+    num::NonZeroU64,
     sync::Arc,
 };
 
@@ -89,7 +90,11 @@ impl Check<'_> {
         let placement = self.placement(at, clusters, tenant);
         let has_read_only_login = tenant.read_only_role.is_some();
         let keys = self.keys(at, &tenant.keys, has_read_only_login);
-        let limits = limits(tuning);
+        let limits = Limits {
+            // It is told; who is in the file is measured by nobody.
+            max_storage_bytes: plan.and_then(|plan| NonZeroU64::new(plan.storage_bytes?)),
+            ..limits(tuning)
+        };
         if limits.min_pool_size > limits.pool_size {
             let fault = Fault::Above {
                 value: limits.min_pool_size.into(),

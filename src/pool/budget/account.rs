@@ -14,17 +14,30 @@ use std::{
     },
 };
 
-/// Places that are promised to tenants and that they don't have.
-#[derive(Debug, Clone, Default)]
-struct Owed(Arc<AtomicI64>);
+/// What is promised to all tenants.
+#[derive(Debug, Default)]
+struct Promises {
+    /// Places that they don't have.
+    missing: AtomicI64,
+    /// Places that they have.
+    kept: AtomicI64,
+}
 
-impl Owed {
+impl Promises {
     fn changed(&self, before: Stock, after: Stock) {
-        let change = i64::from(after.missing()) - i64::from(before.missing());
-        if change != 0 {
-            self.0.fetch_add(change, SeqCst);
-        }
+        let add = |sum: &AtomicI64, (before, after): (u32, u32)| {
+            if before != after {
+                sum.fetch_add(i64::from(after) - i64::from(before), SeqCst);
+            }
+        };
+        add(&self.missing, (before.missing(), after.missing()));
+        add(&self.kept, (before.kept(), after.kept()));
     }
+}
+
+/// A sum may be below none for a moment, while two change.
+fn read(sum: &AtomicI64) -> u32 {
+    u32::try_from(sum.load(SeqCst).max(0)).unwrap_or(u32::MAX)
 }
 
 /// What a tenant is promised and what it has, in one word: each change knows what it changed.
@@ -37,6 +50,10 @@ struct Stock {
 impl Stock {
     fn missing(self) -> u32 {
         self.guaranteed.saturating_sub(self.held)
+    }
+
+    fn kept(self) -> u32 {
+        self.guaranteed.min(self.held)
     }
 
     fn pack(self) -> u64 {
@@ -77,7 +94,7 @@ pub(in crate::pool) struct Account {
     id: u64,
     weight: AtomicU32,
     stock: AtomicU64,
-    owed: Owed,
+    promises: Arc<Promises>,
     waiting: AtomicU32,
     counted: Mutex<Counted>,
     sums: Arc<Sums>,
@@ -145,7 +162,7 @@ impl Account {
         let updated = self.stock.fetch_update(SeqCst, SeqCst, next);
         let (Ok(before) | Err(before)) = updated.map(Stock::unpack).map_err(Stock::unpack);
         let after = change(before);
-        self.owed.changed(before, after);
+        self.promises.changed(before, after);
         (before, after)
     }
 
@@ -222,7 +239,7 @@ impl Drop for Account {
 pub(super) struct Accounts {
     by_tenant: Mutex<Forgetful<TenantId, Weak<Account>>>,
     next_id: AtomicU64,
-    owed: Owed,
+    promises: Arc<Promises>,
     sums: Arc<Sums>,
 }
 
@@ -239,7 +256,7 @@ impl Accounts {
             id: self.next_id.fetch_add(1, SeqCst),
             weight: AtomicU32::new(1),
             stock: AtomicU64::new(0),
-            owed: self.owed.clone(),
+            promises: Arc::clone(&self.promises),
             waiting: AtomicU32::new(0),
             counted: Mutex::default(),
             sums: Arc::clone(&self.sums),
@@ -251,10 +268,9 @@ impl Accounts {
         account
     }
 
-    /// Places that are promised to tenants and that they don't have.
-    pub(super) fn owed(&self) -> u32 {
-        // Below none for a moment, while two change.
-        u32::try_from(self.owed.0.load(SeqCst).max(0)).unwrap_or(u32::MAX)
+    /// Places that are promised to tenants: those that they don't have, and those that they have.
+    pub(super) fn promised(&self) -> (u32, u32) {
+        (read(&self.promises.missing), read(&self.promises.kept))
     }
 
     /// The weights of all that have or want a place.

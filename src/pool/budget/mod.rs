@@ -150,20 +150,23 @@ impl Budget {
         account
     }
 
-    /// How many more are in use than may be, with those that are promised and not taken.
+    /// Places that stay free for who is promised them. Whatever is promised, one is left for the others.
+    fn kept_free(&self) -> u32 {
+        let (missing, kept) = self.accounts.promised();
+        missing.min(self.max().saturating_sub(kept.saturating_add(1)))
+    }
+
+    /// How many more are in use than may be, with those that are kept free.
     fn over(&self) -> u32 {
-        let max = self.max();
-        // Whatever is promised, one is left for the others.
-        let owed = self.accounts.owed().min(max.saturating_sub(1));
-        self.used().saturating_add(owed).saturating_sub(max)
+        let wanted = self.used().saturating_add(self.kept_free());
+        wanted.saturating_sub(self.max())
     }
 
     /// Takes a place, if there is one and nobody waits for it.
     pub(super) fn try_take(self: &Arc<Self>, account: &Arc<Account>) -> Option<Place> {
         let mut max = self.max();
         if !account.is_short() {
-            // The rest is kept for others.
-            max -= self.accounts.owed().min(max.saturating_sub(1));
+            max = max.saturating_sub(self.kept_free());
         }
         let take = |used: u32| (used < max).then_some(used + 1);
         // A used-up budget that somebody waits for is beyond every maximum.
@@ -177,10 +180,15 @@ impl Budget {
         self.used.load(SeqCst) & SCARCE != 0
     }
 
-    /// Whether a place can be had without waiting.
-    pub(super) fn has_room(&self) -> bool {
-        let used = self.used.load(SeqCst);
-        used < self.max() && self.over() == 0
+    /// Whether the tenant can have a place without waiting.
+    pub(super) fn has_room(&self, account: &Account) -> bool {
+        let is_free = || self.used() < self.max() && (account.is_short() || self.has_left(1));
+        !self.is_scarce() && is_free()
+    }
+
+    /// Whether others wait for what this tenant has beyond what it is promised.
+    pub(super) fn is_wanted(&self, account: &Account) -> bool {
+        self.is_scarce() && account.held() > account.guaranteed() && self.waiting() > 0
     }
 
     /// Connections that were closed, with how long ago: their processes should be gone.
@@ -307,9 +315,8 @@ impl Budget {
 
     /// Whether so many more could be used by who is not promised them.
     fn has_left(&self, more: u32) -> bool {
-        let max = self.max();
-        let owed = self.accounts.owed().min(max.saturating_sub(1));
-        self.used().saturating_add(owed).saturating_add(more) <= max
+        let used = self.used().saturating_add(more);
+        used.saturating_add(self.kept_free()) <= self.max()
     }
 
     /// Whether others have to ask for places, and must judge what comes back.

@@ -153,6 +153,8 @@ impl Budget {
                     looking.is_told();
                     return;
                 };
+                // What is promised no more, nobody else gives to who waits.
+                budget.settle();
                 budget.reclaim_some(wanted);
                 pause = LOOK_INTERVAL.max(began.elapsed() * LOOK_PART);
             }
@@ -162,6 +164,7 @@ impl Budget {
     /// How many idle servers could be used; `None` when nobody waits any more.
     fn wanted(&self) -> Option<usize> {
         let mut ledger = self.ledger();
+        self.note_scarcity(&mut ledger);
         let over = self.over() as usize;
         let wanted = ledger.turns.waiting().max(over).min(CLOSED_MAX);
         ledger.is_swept = wanted > 0;

@@ -169,11 +169,11 @@ async fn what_is_promised_is_kept_free_as_long_as_its_tenant_is_here() {
     let granted = budget.take(&quiet, Source::NONE).await;
     assert!(matches!(granted, Some(Grant::Place(_))));
     drop((granted, quiet));
-    // Something must happen for it to be seen.
-    drop(floods);
+    // Who looks after idle servers sees it.
     task.await.unwrap();
     assert!(served.load(SeqCst));
-    assert_eq!((budget.used(), budget.accounts.owed()), (0, 0));
+    drop(floods);
+    assert_eq!((budget.used(), budget.accounts.promised()), (0, (0, 0)));
 }
 
 #[tokio::test]
@@ -263,4 +263,19 @@ fn of_ten_thousand_pools_those_with_servers_are_looked_at() {
     assert_eq!((budget.used(), budget.accounts.pools().len()), (50, 50));
     assert!(budget.reclaim_one());
     assert_eq!((budget.used(), budget.accounts.pools().len()), (49, 49));
+}
+
+#[test]
+fn promises_that_fill_the_budget_leave_the_others_one_place() {
+    let budget = Arc::new(Budget::new(10, 1));
+    let [first, second] = ["first", "second"].map(|id| promised(&budget, id, 5));
+    let other = account(&budget, "other");
+    let place = budget.try_take(&other);
+    assert!(place.is_some() && budget.try_take(&other).is_none());
+    let firsts: Vec<_> = (0..5).map_while(|_| budget.try_take(&first)).collect();
+    let seconds: Vec<_> = (0..5).map_while(|_| budget.try_take(&second)).collect();
+    assert_eq!((firsts.len(), seconds.len()), (5, 4));
+    assert!(!budget.has_room(&second));
+    drop((place, firsts));
+    assert!(budget.has_room(&other) && budget.try_take(&other).is_some());
 }
