@@ -22,7 +22,7 @@ use crate::proxy::{Kind, Proxy, Setup};
 use crate::report::Report;
 use crate::stage::Stage;
 use crate::stats;
-use crate::wire::{Client, message};
+use crate::wire::{self, Client, message};
 
 /// Servers of all tenants.
 const SERVERS: usize = 50;
@@ -166,12 +166,7 @@ async fn serve(
     };
     loop {
         socket.write_all(&query).await?;
-        // RowDescription, DataRow, CommandComplete and ReadyForQuery, in the same bytes each time.
-        let mut answer = [0; 34 + 12 + 14 + 6];
-        socket.read_exact(&mut answer).await?;
-        if answer.first() != Some(&b'T') || answer.last() != Some(&b'I') {
-            bail!("an answer that is none: {}", answer.escape_ascii());
-        }
+        read_answer(&mut socket).await?;
         served.count += 1.0;
         if served.first_micros == 0 {
             served.first_micros = u32::try_from(begin.elapsed().as_micros())?;
@@ -179,6 +174,20 @@ async fn serve(
         if begin.elapsed() > time {
             served.lasted = begin.elapsed().as_secs_f64();
             return Ok(served);
+        }
+    }
+}
+
+/// Reads up to ReadyForQuery; an error fails.
+async fn read_answer(socket: &mut tokio::net::TcpStream) -> Result<()> {
+    loop {
+        let (tag, length) = (socket.read_u8().await?, socket.read_u32().await?);
+        let mut body = vec![0; (length as usize).saturating_sub(4)];
+        socket.read_exact(&mut body).await?;
+        match tag {
+            b'E' => bail!("server says: {}", wire::error_text(&body)),
+            b'Z' => return Ok(()),
+            _ => {}
         }
     }
 }

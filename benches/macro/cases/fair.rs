@@ -54,7 +54,8 @@ fn measure(
             mode: Mode::Simple,
             clients: clients(number),
             rate: None,
-            seconds: stage.sizes.quiet_seconds + 3,
+            // Until the last of them is under way, it takes some seconds.
+            seconds: stage.sizes.quiet_seconds + 12,
         };
         loads.push(load.start(proxy, tenant, stage)?);
     }
