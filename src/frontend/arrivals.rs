@@ -1,8 +1,8 @@
 //! Connections that are not logged in yet: bounded, shared by the addresses that they come from.
 //!
 //! An address may have as many as there are places left: so one that opens connections and says nothing, or
-//! logs in again and again, leaves half of the places to others, two leave a third, and a newcomer finds one
-//! as long as there is any. Handshakes take turns by address, too. Behind a load balancer all have one
+//! logs in again and again, leaves half of the places to others, two leave a quarter; it takes fourteen to fill
+//! them all. Only the Unix socket may have every place. Handshakes take turns by address, too. Behind a load balancer all have one
 //! address, unless it says theirs (`proxy_protocol_listen`).
 
 use crate::{
@@ -19,8 +19,7 @@ use std::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// Connections that are not logged in yet, of all addresses; half as many of one. More of an address are
-/// refused.
+/// Connections that are not logged in yet, of all addresses; at most half as many of one. More are refused.
 pub(super) const ARRIVALS_MAX: usize = 10_000;
 
 /// A connection that is refused stays so long for its client to read why.

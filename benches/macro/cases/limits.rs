@@ -1,20 +1,14 @@
 //! What limits cost where nobody reaches them: CPU per transaction with all of them on, against off.
 
-use std::time::SystemTime;
-
 use anyhow::Result;
 
 use crate::args::Case;
 use crate::figure::Sample;
 use crate::lineup::first_query;
-use crate::pgbench::{Load, Mode};
-use crate::process::pause;
-use crate::procfs::Cpu;
 use crate::proxy::{Kind, Proxy, Setup};
 use crate::report::Report;
 use crate::stage::Stage;
 
-const CLIENTS: u32 = 16;
 const TENANT: &str = "max_concurrent_queries = 10000\ntransactions_per_second = 1000000\n\
                       bytes_per_second = 1000000000000\nlogins_per_second = 1000000\n";
 
@@ -46,7 +40,7 @@ fn compare(setups: [&Setup; 2], stage: &Stage, report: &mut Report) -> Result<()
         // The one that is first this time is the second the next time.
         for place in [round % 2, 1 - round % 2] {
             if let (Some(cost), Some(proxy)) = (costs.get_mut(place), proxies.get(place)) {
-                *cost = measure(proxy, stage)?;
+                *cost = super::tenants::cost(proxy, stage)?;
             }
         }
         let [off, on] = costs;
@@ -58,16 +52,4 @@ fn compare(setups: [&Setup; 2], stage: &Stage, report: &mut Report) -> Result<()
         report.add(Case::Limits, Kind::Pgusher, samples);
     }
     Ok(())
-}
-
-fn measure(proxy: &Proxy, stage: &Stage) -> Result<f64> {
-    let window = stage.sizes.window;
-    let mut load = Load::around(window, Mode::Prepared, CLIENTS).start(proxy, "bench", stage)?;
-    load.wait_until_busy()?;
-    let before = Cpu::of(proxy.pid()?)?;
-    let from = SystemTime::now();
-    pause(window);
-    let to = SystemTime::now();
-    let spent = Cpu::of(proxy.pid()?)?.since(&before).total.as_secs_f64();
-    Ok(spent / load.finish()?.between(from, to)?.count())
 }

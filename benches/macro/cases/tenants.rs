@@ -90,7 +90,8 @@ fn measure(kind: Kind, setup: &Setup, stage: &Stage) -> Result<(Vec<Sample>, f64
     Ok((samples, cost))
 }
 
-fn cost(proxy: &Proxy, stage: &Stage) -> Result<f64> {
+/// CPU seconds of a proxy per transaction under load.
+pub(super) fn cost(proxy: &Proxy, stage: &Stage) -> Result<f64> {
     let window = stage.sizes.window;
     let mut load = Load::around(window, Mode::Prepared, CLIENTS).start(proxy, "bench", stage)?;
     load.wait_until_busy()?;
