@@ -107,6 +107,8 @@ pub(crate) struct Sizes {
     pub(crate) tenants: usize,
     /// One run of the quiet tenant.
     pub(crate) quiet_seconds: u32,
+    /// From the start of a flood to the quiet tenant's run.
+    pub(crate) flood_seconds: u32,
 }
 
 impl Args {
@@ -145,6 +147,7 @@ impl Sizes {
             value_bytes: 100_000_000,
             tenants: 10_000,
             quiet_seconds: 8,
+            flood_seconds: 15,
         }
     }
 
@@ -160,6 +163,7 @@ impl Sizes {
             value_bytes: 20_000_000,
             tenants: 1000,
             quiet_seconds: 3,
+            flood_seconds: 1,
         }
     }
 }

@@ -74,6 +74,8 @@ pub fn pool(tenant: &Arc<Tenant>, port: u16) -> Arc<TenantPool> {
         reserved_servers: 0,
         max_parallel_connects: 8,
         max_running_statements: 0,
+        adaptive_running_statements: false,
+        min_running_statements: 2,
         connect_timeout: Duration::from_secs(5),
         tls: UpstreamTls::Disable,
         client_certificate: None,

@@ -146,6 +146,7 @@ pub(super) struct OneArgs {
 #[command(group(ArgGroup::new("what").required(true).multiple(true).args([
     "profile", "primary_weight", "replica_lag_max", "replica_lag_bytes_max", "replica_fallback",
     "replica_slow_start", "watch_interval", "watch_timeout", "max_running_statements",
+    "adaptive_running_statements", "min_running_statements",
 ])))]
 pub(super) struct SetArgs {
     /// The cluster
@@ -197,6 +198,12 @@ struct StandbysArgs {
     /// Statements that run at the same time on each server; 0: no limit
     #[arg(long, value_name = "N")]
     max_running_statements: Option<String>,
+    /// true: how many run is found, up to that
+    #[arg(long, value_name = "BOOL")]
+    adaptive_running_statements: Option<String>,
+    /// And at least so many: 1 to 100000
+    #[arg(long, value_name = "N")]
+    min_running_statements: Option<String>,
 }
 
 impl StandbysArgs {
@@ -211,6 +218,11 @@ impl StandbysArgs {
             ("watch_interval", &self.watch_interval),
             ("watch_timeout", &self.watch_timeout),
             ("max_running_statements", &self.max_running_statements),
+            (
+                "adaptive_running_statements",
+                &self.adaptive_running_statements,
+            ),
+            ("min_running_statements", &self.min_running_statements),
         ];
         all.into_iter()
             .filter_map(|(name, value)| Some((name, value.as_deref()?)))

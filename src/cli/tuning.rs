@@ -63,7 +63,7 @@ const FIELDS: [(&str, Form); 39] = [
 ];
 
 /// How a cluster's servers are used: options by these names.
-const STANDBYS: [(&str, Form); 8] = [
+const STANDBYS: [(&str, Form); 10] = [
     ("primary_weight", Form::Number),
     ("replica_lag_max", Form::Time),
     ("replica_lag_bytes_max", Form::Number),
@@ -72,6 +72,8 @@ const STANDBYS: [(&str, Form); 8] = [
     ("watch_interval", Form::Time),
     ("watch_timeout", Form::Time),
     ("max_running_statements", Form::Number),
+    ("adaptive_running_statements", Form::Switch),
+    ("min_running_statements", Form::Number),
 ];
 
 /// Reads how a cluster's servers are to be used, of names and values.

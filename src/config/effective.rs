@@ -179,6 +179,8 @@ fn cluster(cluster: &Cluster) -> raw::Cluster {
         reserved_servers: Some(cluster.reserved_servers.into()),
         max_parallel_connects: Some(cluster.max_parallel_connects.into()),
         max_running_statements: Some(cluster.max_running_statements.into()),
+        adaptive_running_statements: Some(cluster.adaptive_running_statements),
+        min_running_statements: Some(cluster.min_running_statements.into()),
         tls: Some(tls),
         tls_ca: tls_ca.cloned(),
         tls_cert,

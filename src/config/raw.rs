@@ -160,6 +160,8 @@ pub(crate) struct Cluster {
     pub(crate) reserved_servers: Option<u64>,
     pub(crate) max_parallel_connects: Option<u64>,
     pub(crate) max_running_statements: Option<u64>,
+    pub(crate) adaptive_running_statements: Option<bool>,
+    pub(crate) min_running_statements: Option<u64>,
     pub(crate) tls: Option<UpstreamTls>,
     pub(crate) tls_ca: Option<PathBuf>,
     pub(crate) tls_cert: Option<PathBuf>,

@@ -142,6 +142,8 @@ impl NewCluster {
             watch_interval: None,
             watch_timeout: None,
             max_running_statements: None,
+            adaptive_running_statements: None,
+            min_running_statements: None,
             paused_until: None,
             generation: 0,
             created_at: now,

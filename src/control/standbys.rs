@@ -37,6 +37,10 @@ pub struct StandbysChange {
     pub watch_timeout: Patch<i64>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub max_running_statements: Patch<i32>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub adaptive_running_statements: Patch<bool>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub min_running_statements: Patch<i32>,
 }
 
 impl StandbysChange {
@@ -59,7 +63,9 @@ impl StandbysChange {
         number("watch_interval", self.watch_interval, &(min..=max))?;
         number("watch_timeout", self.watch_timeout, &(min..=max))?;
         let running = self.max_running_statements;
-        number("max_running_statements", running, &(0..=100_000))
+        number("max_running_statements", running, &(0..=100_000))?;
+        let at_least = self.min_running_statements;
+        number("min_running_statements", at_least, &(1..=100_000))
     }
 
     /// The columns that it names.

@@ -280,6 +280,8 @@ pub struct ClusterView {
     pub watch_interval: Option<i64>,
     pub watch_timeout: Option<i64>,
     pub max_running_statements: Option<i32>,
+    pub adaptive_running_statements: Option<bool>,
+    pub min_running_statements: Option<i32>,
     /// Until then no transaction begins on the primary; in the past, or `null`: it is not paused.
     #[serde(with = "time::serde::rfc3339::option")]
     pub paused_until: Option<OffsetDateTime>,
@@ -318,6 +320,8 @@ impl From<&ClusterRow> for ClusterView {
             watch_interval: row.watch_interval,
             watch_timeout: row.watch_timeout,
             max_running_statements: row.max_running_statements,
+            adaptive_running_statements: row.adaptive_running_statements,
+            min_running_statements: row.min_running_statements,
             paused_until: row.paused_until,
             open_holes: row.open_holes.0,
             created_at: row.created_at,

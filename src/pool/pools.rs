@@ -98,7 +98,7 @@ impl Pools {
             let budget = all.entry(key);
             let budget = budget.or_insert_with(|| Arc::new(Budget::new(max, connects)));
             budget.resize(max);
-            budget.running().set_limit(cluster.max_running_statements);
+            budget.running().follow(cluster.running_limit());
             (address.clone(), Arc::clone(budget))
         };
         let addresses = topology.nodes().iter().map(|node| node.address());
@@ -197,7 +197,7 @@ impl Pools {
         let budget = Arc::clone(budget);
         drop(budgets);
         budget.resize(cluster.tenants_servers());
-        budget.running().set_limit(cluster.max_running_statements);
+        budget.running().follow(cluster.running_limit());
         budget
     }
 

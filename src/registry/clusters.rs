@@ -7,7 +7,8 @@ use std::time::Duration;
 
 /// How a cluster's servers are used: what [`change_standbys`] may change.
 const STANDBYS: &str = "primary_weight, replica_lag_max, replica_lag_bytes_max, replica_fallback, \
-    replica_slow_start, watch_interval, watch_timeout, max_running_statements";
+    replica_slow_start, watch_interval, watch_timeout, max_running_statements, \
+    adaptive_running_statements, min_running_statements";
 
 /// Writes a cluster; `false` when there is one of this name.
 ///

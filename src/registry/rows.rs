@@ -34,6 +34,10 @@ pub struct ClusterRow {
     #[serde(default)]
     pub max_running_statements: Option<i32>,
     #[serde(default)]
+    pub adaptive_running_statements: Option<bool>,
+    #[serde(default)]
+    pub min_running_statements: Option<i32>,
+    #[serde(default)]
     pub paused_until: Option<OffsetDateTime>,
     pub generation: i64,
     pub created_at: OffsetDateTime,

@@ -146,6 +146,10 @@ pub struct Cluster {
     pub max_parallel_connects: u32,
     /// Statements that run at the same time on the primary, and on each replica; 0 is no limit.
     pub max_running_statements: u32,
+    /// How many that are is found, for each server: at most as many as that, if it is a limit.
+    pub adaptive_running_statements: bool,
+    /// And at least so many.
+    pub min_running_statements: u32,
     /// TCP connect, TLS and login together.
     pub connect_timeout: Duration,
     /// TLS towards the cluster.
@@ -154,7 +158,42 @@ pub struct Cluster {
     pub client_certificate: Option<(PathBuf, PathBuf)>,
 }
 
+/// How many statements run on a server at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunningLimit {
+    /// So many; 0 is no limit.
+    Fixed(u32),
+    /// As many as get as much done as more would: it is found between these.
+    Found {
+        /// At least 1.
+        floor: u32,
+        /// At least as many.
+        ceiling: u32,
+    },
+}
+
 impl Cluster {
+    /// The fewest statements that run where their number is found, unless that is set.
+    pub const MIN_RUNNING_STATEMENTS: u32 = 2;
+
+    /// How many statements run on each server at the same time.
+    pub fn running_limit(&self) -> RunningLimit {
+        let max = self.max_running_statements;
+        if !self.adaptive_running_statements {
+            return RunningLimit::Fixed(max);
+        }
+        let ceiling = if max == 0 {
+            self.tenants_servers()
+        } else {
+            max
+        };
+        let ceiling = ceiling.max(1);
+        RunningLimit::Found {
+            floor: self.min_running_statements.clamp(1, ceiling),
+            ceiling,
+        }
+    }
+
     /// How many server connections tenants may have.
     pub fn tenants_servers(&self) -> u32 {
         self.max_server_connections

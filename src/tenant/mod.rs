@@ -18,7 +18,7 @@ mod secret;
 mod slots;
 mod uses;
 
-pub use cluster::{Address, Cluster, Replica, Standbys, UpstreamTls, Watch};
+pub use cluster::{Address, Cluster, Replica, RunningLimit, Standbys, UpstreamTls, Watch};
 pub use directory::{Directory, DirectoryError, Lookup};
 pub use fullness::Fullness;
 pub use id::{ClusterName, IdError, KeyId, TenantId};

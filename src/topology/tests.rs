@@ -38,6 +38,8 @@ fn cluster(replicas: Vec<Replica>, standbys: Standbys) -> Arc<Cluster> {
         reserved_servers: 0,
         max_parallel_connects: 1,
         max_running_statements: 0,
+        adaptive_running_statements: false,
+        min_running_statements: 2,
         connect_timeout: Duration::from_secs(1),
         tls: UpstreamTls::Disable,
         client_certificate: None,

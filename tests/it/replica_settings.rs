@@ -8,7 +8,9 @@ use crate::harness::{
 use pgusher::{
     config::Config,
     registry::{Registry, RegistryDirectory},
-    tenant::{Address, Cluster, ClusterName, Consistency, Directory as _, Reads, Standbys},
+    tenant::{
+        Address, Cluster, ClusterName, Consistency, Directory as _, Reads, RunningLimit, Standbys,
+    },
 };
 use serde_json::{Value, json};
 use std::{fs, sync::Arc, time::Duration};
@@ -146,11 +148,16 @@ fn how_replicas_are_used_is_set_shown_and_told() {
         "2s",
         "--max-running-statements",
         "4",
+        "--adaptive-running-statements",
+        "true",
+        "--min-running-statements",
+        "3",
     ]));
     let expected = json!({
         "primary_weight": 3, "replica_lag_max": 5000, "replica_lag_bytes_max": 8_589_934_592_i64,
         "replica_fallback": false, "replica_slow_start": 0, "watch_interval": 50,
         "watch_timeout": 2000, "max_running_statements": 4,
+        "adaptive_running_statements": true, "min_running_statements": 3,
     });
     for (field, value) in expected.as_object().unwrap() {
         assert_eq!(changed[field], *value, "{field}");
@@ -169,7 +176,7 @@ fn how_replicas_are_used_is_set_shown_and_told() {
     assert_eq!(reset["primary_weight"], 3);
     let told = told_of_clusters(&estate, 1);
     assert_eq!(told[0].0, "ConfigUpdated");
-    assert_eq!(told[0].1.as_object().unwrap().len(), 8, "{told:?}");
+    assert_eq!(told[0].1.as_object().unwrap().len(), 10, "{told:?}");
     assert_eq!(told[1].0, "ConfigUpdated");
     assert_eq!(
         told[1].1,
@@ -194,6 +201,10 @@ fn a_use_of_replicas_that_cannot_be_is_refused() {
         (
             &["--max-running-statements", "100001"],
             "max_running_statements: 100001: it must be 0 to 100000",
+        ),
+        (
+            &["--min-running-statements", "0"],
+            "min_running_statements: 0: it must be 1 to 100000",
         ),
         (
             &["--watch-timeout", "0"],
@@ -368,7 +379,11 @@ async fn the_data_plane_learns_of_changes_at_once() {
         "--primary-weight",
         "7",
         "--max-running-statements",
-        "2",
+        "9",
+        "--adaptive-running-statements",
+        "true",
+        "--min-running-statements",
+        "5",
     ];
     estate.office.json(&set);
     estate.office.json(&[
@@ -388,7 +403,11 @@ async fn the_data_plane_learns_of_changes_at_once() {
     };
     eventually("the cluster's change is learned", async || {
         let cluster = cluster(&directory);
-        cluster.standbys == expected && cluster.max_running_statements == 2
+        let found = RunningLimit::Found {
+            floor: 5,
+            ceiling: 9,
+        };
+        cluster.standbys == expected && cluster.running_limit() == found
     })
     .await;
     let expected = Reads {
@@ -448,7 +467,8 @@ fn a_registry_made_before_is_brought_up_to_date_with_all_that_is_in_it() {
         "alter table pgusher.cluster drop primary_weight, drop replica_lag_max, \
              drop replica_lag_bytes_max, drop replica_fallback, drop replica_slow_start, \
              drop watch_interval, drop watch_timeout, drop paused_until, \
-             drop max_running_statements; \
+             drop max_running_statements, drop adaptive_running_statements, \
+             drop min_running_statements; \
          alter table pgusher.tenant drop read_splitting, drop consistency, drop failover_hold, \
              drop read_replicas, drop guaranteed_servers, drop weight, \
              drop max_concurrent_queries, drop max_waiting, drop transactions_per_second, \
@@ -464,7 +484,7 @@ fn a_registry_made_before_is_brought_up_to_date_with_all_that_is_in_it() {
     );
     estate.office.run(&["migrate"]).succeeded();
     let applied = registry.value("select max(version) from pgusher._sqlx_migrations");
-    assert_eq!(applied, "15");
+    assert_eq!(applied, "17");
     let shown = estate.office.json(&["cluster", "show", "main"]);
     assert_eq!(shown["replica_urls"], json!([ONE, OTHER]));
     assert_eq!(shown["primary_weight"], Value::Null);

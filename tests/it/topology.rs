@@ -68,6 +68,8 @@ impl Servers {
             reserved_servers: 0,
             max_parallel_connects: 1,
             max_running_statements: 0,
+            adaptive_running_statements: false,
+            min_running_statements: 2,
             connect_timeout: Duration::from_secs(5),
             tls: UpstreamTls::Disable,
             client_certificate: None,

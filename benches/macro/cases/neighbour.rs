@@ -69,8 +69,11 @@ fn measure(proxy: &Proxy, stage: &Stage, floods: &[(&str, Flood)]) -> Result<Vec
         samples.extend(named("quiet tenant alone", alone));
         let label = format!("quiet tenant beside {name}");
         // Some longer than the quiet tenant works.
-        let seconds = stage.sizes.quiet_seconds + 4;
+        let before = stage.sizes.flood_seconds;
+        let seconds = before + stage.sizes.quiet_seconds + 4;
         let flowing = flood.start((proxy, "flood"), seconds, stage)?;
+        // Until a limit that is found is found.
+        pause(Duration::from_secs(before.into()));
         let from = SystemTime::now();
         let beside = quiet(proxy, stage);
         if let Some(rate) = flowing.end(from)? {

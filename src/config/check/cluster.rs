@@ -63,6 +63,16 @@ impl Check<'_> {
         let connects = self.number(connects, cluster.max_parallel_connects, 8, 1..=10_000);
         let running = at.key("max_running_statements");
         let running = self.number(running, cluster.max_running_statements, 0, 0..=100_000);
+        let at_least = at.key("min_running_statements");
+        let at_most = running.as_ref().map_or(100_000, |max| *max);
+        let at_most = if at_most == 0 { 100_000 } else { at_most };
+        let default = Cluster::MIN_RUNNING_STATEMENTS.min(at_most);
+        let at_least = self.number(
+            at_least,
+            cluster.min_running_statements,
+            default,
+            1..=at_most,
+        );
         let timeout = at.key("connect_timeout");
         let timeout = self.period(timeout, cluster.connect_timeout, CONNECT_TIMEOUT);
         let (tls, client_certificate) = self.upstream_tls(at, cluster)?;
@@ -77,6 +87,8 @@ impl Check<'_> {
             reserved_servers: reserved?,
             max_parallel_connects: connects?,
             max_running_statements: running?,
+            adaptive_running_statements: cluster.adaptive_running_statements.unwrap_or(false),
+            min_running_statements: at_least?,
             connect_timeout: timeout?,
             tls,
             client_certificate,

@@ -159,7 +159,7 @@ fn what_is_effective_reads_back_as_the_same() {
         ("", "", ""),
         (
             "[proxy]\nregion = \"eu-1\"\n",
-            "paused = true\nreplica_lag_max = \"0s\"\nreplica_lag_bytes_max = 1\nreplica_fallback = false\nprimary_weight = 3\nwatch_interval = \"1s\"\nwatch_timeout = \"2s\"\nreplica_slow_start = \"0s\"\nmonitor_role = \"m\"\nmonitor_database = \"d\"\n",
+            "paused = true\nreplica_lag_max = \"0s\"\nreplica_lag_bytes_max = 1\nreplica_fallback = false\nprimary_weight = 3\nwatch_interval = \"1s\"\nwatch_timeout = \"2s\"\nreplica_slow_start = \"0s\"\nmonitor_role = \"m\"\nmonitor_database = \"d\"\nmax_running_statements = 9\nadaptive_running_statements = true\nmin_running_statements = 5\n",
             "read_splitting = false\nconsistency = \"session\"\nfailover_hold = \"0s\"\nread_replicas = [\"postgres://db:5434\"]\n",
         ),
     ] {
@@ -218,6 +218,14 @@ const WRONG_CLUSTERS: &[(&str, &str)] = &[
         "replica_fallback: invalid type",
     ),
     ("paused = \"30s\"", "paused: invalid type"),
+    (
+        "max_running_statements = 4\nmin_running_statements = 5",
+        "min_running_statements: 5 is not allowed; use 1 to 4",
+    ),
+    (
+        "adaptive_running_statements = 4",
+        "adaptive_running_statements: invalid type",
+    ),
     (
         "monitor_password = \"hunter2\"",
         "monitor_role: it is missing; the monitor's password needs its role",

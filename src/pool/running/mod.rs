@@ -8,8 +8,10 @@
 //! next takes a place without waiting ([`Run::enter_now`]). What a statement may wait for in PostgreSQL is
 //! therefore never behind this queue; and if it is, its place is not taken for ever (see `overstay`).
 
+mod finding;
 mod overstay;
 mod runner;
+mod search;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -20,7 +22,7 @@ pub use self::{
     waiting::{Granted, Refused},
 };
 
-use self::{runner::Kind, waiting::Waiter};
+use self::{finding::Finding, runner::Kind, waiting::Waiter};
 use super::budget::{Account, Cost, Turns};
 use parking_lot::Mutex;
 use std::{
@@ -46,6 +48,7 @@ pub struct Running {
     used: AtomicU32,
     ledger: Mutex<Ledger>,
     runners: Mutex<Vec<Weak<Runner>>>,
+    finding: Mutex<Finding>,
 }
 
 /// What is only looked at while places are scarce.
@@ -107,6 +110,7 @@ impl Default for Running {
                 is_watched: false,
             }),
             runners: Mutex::default(),
+            finding: Mutex::default(),
         }
     }
 }
@@ -114,7 +118,7 @@ impl Default for Running {
 impl Running {
     /// Changes how many may run; 0 is no limit. Who waits goes on at once where there is room now, and
     /// who runs goes on.
-    pub fn set_limit(self: &Arc<Self>, limit: u32) {
+    fn set_limit(self: &Arc<Self>, limit: u32) {
         if self.limit.swap(limit, SeqCst) != limit {
             self.settle();
         }

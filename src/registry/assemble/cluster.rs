@@ -47,6 +47,11 @@ pub fn cluster_of(row: &ClusterRow) -> Result<Cluster, RegistryError> {
             .max_running_statements
             .and_then(|limit| u32::try_from(limit).ok())
             .unwrap_or_default(),
+        adaptive_running_statements: row.adaptive_running_statements.unwrap_or(false),
+        min_running_statements: row
+            .min_running_statements
+            .and_then(|limit| u32::try_from(limit).ok())
+            .unwrap_or(Cluster::MIN_RUNNING_STATEMENTS),
         connect_timeout: milliseconds(row.connect_timeout_ms),
         tls: match row.tls.as_str() {
             "disable" => UpstreamTls::Disable,

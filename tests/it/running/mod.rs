@@ -1,5 +1,6 @@
 //! `max_running_statements`: how many statements run at the same time on a server of a cluster.
 
+mod found;
 mod kept;
 mod leaving;
 
@@ -7,6 +8,7 @@ use crate::{
     harness::{
         Client, Fields, Mode, Place, Postgres, Proxy, Request, Tenant, eventually,
         frames::{code, firsts},
+        proxy::Builder,
     },
     pin_limits::{metrics, sum},
 };
@@ -30,13 +32,20 @@ impl Stage {
         tenants: [&str; N],
         change: impl Fn(Tenant) -> Tenant,
     ) -> Self {
+        Self::with(tenants, change, |proxy| {
+            proxy.cluster("max_running_statements", limit)
+        })
+    }
+
+    fn with<const N: usize>(
+        tenants: [&str; N],
+        change: impl Fn(Tenant) -> Tenant,
+        configure: impl FnOnce(Builder) -> Builder,
+    ) -> Self {
         let place = Postgres::shared().place();
         let tenants = tenants.map(|id| change(Tenant::new(id, &place).pool_size(40)));
-        let proxy = Proxy::of(tenants)
-            .cluster("max_server_connections", 400)
-            .cluster("max_running_statements", limit)
-            .admin()
-            .start();
+        let proxy = Proxy::of(tenants).cluster("max_server_connections", 400);
+        let proxy = configure(proxy).admin().start();
         place
             .direct()
             .login()
