@@ -195,10 +195,10 @@ struct StandbysArgs {
     /// How long it may take to answer: 10ms to 1m
     #[arg(long, value_name = "TIME")]
     watch_timeout: Option<String>,
-    /// Statements that run at the same time on each server; 0: no limit
+    /// Statements that run at the same time on each server; 0: no limit; default: it is found
     #[arg(long, value_name = "N")]
     max_running_statements: Option<String>,
-    /// true: how many run is found, up to that
+    /// true: it is found even so, up to that
     #[arg(long, value_name = "BOOL")]
     adaptive_running_statements: Option<String>,
     /// And at least so many: 1 to 100000

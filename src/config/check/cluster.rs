@@ -87,7 +87,9 @@ impl Check<'_> {
             reserved_servers: reserved?,
             max_parallel_connects: connects?,
             max_running_statements: running?,
-            adaptive_running_statements: cluster.adaptive_running_statements.unwrap_or(false),
+            adaptive_running_statements: cluster
+                .adaptive_running_statements
+                .unwrap_or(cluster.max_running_statements.is_none()),
             min_running_statements: at_least?,
             connect_timeout: timeout?,
             tls,

@@ -47,7 +47,9 @@ pub fn cluster_of(row: &ClusterRow) -> Result<Cluster, RegistryError> {
             .max_running_statements
             .and_then(|limit| u32::try_from(limit).ok())
             .unwrap_or_default(),
-        adaptive_running_statements: row.adaptive_running_statements.unwrap_or(false),
+        adaptive_running_statements: row
+            .adaptive_running_statements
+            .unwrap_or(row.max_running_statements.is_none()),
         min_running_statements: row
             .min_running_statements
             .and_then(|limit| u32::try_from(limit).ok())

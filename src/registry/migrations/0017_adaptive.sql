@@ -1,5 +1,5 @@
 -- How many statements run at the same time on each server of a cluster is found, by the names of proxy.toml; NULL:
--- its default.
+-- it is unless max_running_statements is given, and 2.
 
 ALTER TABLE pgusher.cluster
     ADD COLUMN adaptive_running_statements boolean,

@@ -11,8 +11,9 @@
 //!
 //! It begins low, as a try takes the time that some statements take, and goes up by doubling; then it
 //! looks for less in smaller steps. When both directions bring nothing it rests, longer each time, and
-//! looks again at once when the work changes. Statements of which too few end to be counted are not held
-//! back at all.
+//! looks again at once when the work changes. While nobody waits and few
+//! run, nothing is tried. Statements of which too
+//! few end to be counted are not held back at all.
 //!
 //! This is arithmetic: it knows no clock, no sockets and no tasks. See `finding` for those.
 
@@ -39,6 +40,12 @@ const STATEMENTS_PER_WINDOW: f64 = 4.0;
 
 /// In a window, so many statements are to begin.
 const STARTS_PER_WINDOW: f64 = 40.0;
+
+/// When nobody has waited for so long, what was found holds no more.
+const LOOSE: Duration = Duration::from_secs(10);
+
+/// While nobody waits, it looks anew at most so often.
+const CALM: Duration = Duration::from_secs(30);
 
 /// Seconds. What takes longer is not held back, and not tried with less.
 const LONG: f64 = 2.0;
@@ -234,6 +241,10 @@ pub(super) struct Search {
     takes: f64,
     /// The rate that the pauses are for.
     known_rate: f64,
+    /// Nobody has waited for so long.
+    loose: Duration,
+    /// It was not looked anew for so long.
+    calm: Duration,
     /// The limit has changed: until what ran before is over.
     settle: Option<Duration>,
     /// Windows in a row in which the work was another.
@@ -255,6 +266,8 @@ impl Search {
             busy: 0.0,
             takes: 0.0,
             known_rate: 0.0,
+            loose: Duration::ZERO,
+            calm: Duration::ZERO,
             settle: None,
             changes: 0,
         }
@@ -322,17 +335,26 @@ impl Search {
 
     fn rests(&mut self, seen: &Seen) {
         self.settle = None;
-        self.notes(seen);
         let is_bound = seen.waits();
-        if !is_bound && self.busy <= f64::from(self.bounds.floor) {
-            // Nothing to look for.
+        self.notes(seen, is_bound);
+        if is_bound {
+            self.loose = Duration::ZERO;
+        } else if self.is_loose(seen.length) || self.busy <= f64::from(FIRST) {
             return;
         }
-        self.up.passes(seen.length);
-        self.down.passes(seen.length);
+        for pause in [&mut self.up, &mut self.down] {
+            pause.passes(seen.length);
+        }
         self.glance = self.glance.saturating_sub(seen.length);
         let (limit, bounds) = (self.limit, self.bounds);
         let more = (limit, bounds.hold(limit.saturating_mul(2)));
+        // What is not reached is no limit.
+        let from = if is_bound {
+            limit
+        } else {
+            limit.min(whole(self.busy))
+        };
+        let less = bounds.hold(self.less(from));
         let may_rise = is_bound && limit < bounds.ceiling;
         let is_long = self.takes > LONG;
         if may_rise && is_long {
@@ -341,28 +363,37 @@ impl Search {
             self.begins(Way::Up, more);
         } else if may_rise && self.glance.is_zero() {
             self.begins(Way::Glance, more);
-        } else if self.down.left.is_zero() && !is_long {
-            // What is not reached is no limit.
-            let from = if is_bound {
-                limit
-            } else {
-                limit.min(whole(self.busy))
-            };
-            let less = match self.is_fine {
-                true => from * 3 / 4,
-                // Far from where most limits are, a big step is a small risk.
-                false if !self.is_careful && from > 2 * FIRST => (from / 4).max(FIRST),
-                false => from / 2,
-            };
-            let low = bounds.hold(less);
-            if low < from {
-                self.begins(Way::Down, (low, limit));
-            }
+        } else if less < from && self.down.left.is_zero() && !is_long {
+            self.begins(Way::Down, (less, limit));
+        }
+    }
+
+    /// Nobody has waited, for so long. Whether the limit is another for that: who comes next is not to wait
+    /// because of what was found for others, and is to be looked at when it is a flood.
+    fn is_loose(&mut self, time: Duration) -> bool {
+        self.loose += time;
+        let to = self.bounds.hold(FIRST.max(whole(2.0 * self.busy)));
+        let moves = self.loose >= LOOSE && (self.limit < FIRST || self.limit > to);
+        if moves {
+            self.loose = Duration::ZERO;
+            self.moves_to(to, None);
+        }
+        moves
+    }
+
+    /// What to try below so many.
+    fn less(&self, from: u32) -> u32 {
+        match self.is_fine {
+            true => from * 3 / 4,
+            // Far from where most limits are, a big step is a small risk.
+            false if !self.is_careful && from > 2 * FIRST => (from / 4).max(FIRST),
+            false => from / 2,
         }
     }
 
     /// Keeps in mind how much there is to do, and looks again when that is another work.
-    fn notes(&mut self, seen: &Seen) {
+    fn notes(&mut self, seen: &Seen, is_bound: bool) {
+        self.calm += seen.length;
         let rate = seen.rate();
         if self.rate == 0.0 {
             (self.rate, self.busy, self.takes) = (rate, seen.busy(), seen.slowest());
@@ -379,7 +410,10 @@ impl Search {
             (self.rate, self.busy, self.takes) = (rate, seen.busy(), seen.slowest());
             self.known_rate = rate;
             self.changes = 0;
-            self.looks_anew();
+            // What comes and goes is always another work, and is not to be looked at all the time.
+            if is_bound || self.calm >= CALM {
+                self.looks_anew();
+            }
         }
     }
 
@@ -390,6 +424,7 @@ impl Search {
     }
 
     fn looks_anew(&mut self) {
+        self.calm = Duration::ZERO;
         (self.up, self.down) = (Pause::NONE, Pause::NONE);
         (self.is_fine, self.is_careful) = (false, false);
     }

@@ -337,8 +337,24 @@ fn who_does_little_does_as_much_as_without_it() {
         thinks: 100.0,
         ..Load::flood(12, 10.0, 0.0)
     };
-    let (ratio, ..) = found(2.0, &[load], 64);
+    let (ratio, share, _) = found(2.0, &[load], FIRST);
     assert!(ratio > 0.97, "{ratio}");
+    assert!(share > 0.99, "nobody waits: nothing is to be found");
+}
+
+#[test]
+fn what_was_found_for_a_flood_does_not_hold_others_back() {
+    let mut server = Server::new(2.0, &[Load::flood(60, 20.0, 0.0)]);
+    let mut search = Search::new(BOUNDS);
+    server.searched(&mut search, 60.0);
+    assert!(search.limit() < FIRST);
+    let load = Load {
+        thinks: 400.0,
+        ..Load::flood(12, 10.0, 0.0)
+    };
+    server.serves(&[load]);
+    server.searched(&mut search, 15.0);
+    assert_eq!(search.limit(), FIRST);
 }
 
 #[test]
