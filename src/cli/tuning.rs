@@ -20,7 +20,7 @@ enum Form {
     Json,
 }
 
-const FIELDS: [(&str, Form); 39] = [
+const FIELDS: [(&str, Form); 40] = [
     ("name", Form::Text),
     ("owner_email", Form::Text),
     ("plan", Form::Text),
@@ -36,6 +36,7 @@ const FIELDS: [(&str, Form); 39] = [
     ("max_concurrent_queries", Form::Number),
     ("max_waiting", Form::Number),
     ("transactions_per_second", Form::Number),
+    ("transactions_per_hour", Form::Number),
     ("bytes_per_second", Form::Number),
     ("logins_per_second", Form::Number),
     ("max_storage_bytes", Form::Number),

@@ -21,7 +21,7 @@ const QUOTA_MAX: i64 = 1_000_000_000_000_000;
 pub(super) const TIME_MAX: i64 = 365 * 24 * 3_600_000;
 
 /// Where one of these changes, the tenant's limits change.
-pub(super) const LIMITS: [&str; 16] = [
+pub(super) const LIMITS: [&str; 17] = [
     "pool_size",
     "min_pool_size",
     "guaranteed_servers",
@@ -32,6 +32,7 @@ pub(super) const LIMITS: [&str; 16] = [
     "max_concurrent_queries",
     "max_waiting",
     "transactions_per_second",
+    "transactions_per_hour",
     "bytes_per_second",
     "logins_per_second",
     "max_storage_bytes",
@@ -84,6 +85,8 @@ pub struct TenantChange {
     pub max_waiting: Patch<i32>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub transactions_per_second: Patch<i32>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub transactions_per_hour: Patch<i32>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub bytes_per_second: Patch<i64>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
@@ -278,6 +281,8 @@ impl TenantChange {
         ] {
             number(field, value, &(0..=1_000_000))?;
         }
+        let hour = &(0..=1_000_000_000);
+        number("transactions_per_hour", self.transactions_per_hour, hour)?;
         let bytes = &(0..=1_000_000_000_000);
         number("bytes_per_second", self.bytes_per_second, bytes)?;
         for (field, value) in [

@@ -34,6 +34,9 @@ pub struct NewKey {
     pub max_concurrent_queries: Option<i32>,
     /// Transactions of its clients in a second, in each proxy; more wait a little, then 53400.
     pub transactions_per_second: Option<i32>,
+    /// Transactions of its clients in an hour, in each proxy: at once as many, then one more each time that
+    /// this part of an hour has passed (53400). `rate_limit_per_hour` is of connections.
+    pub transactions_per_hour: Option<i32>,
     /// Bytes of its clients in a second, in both directions, in each proxy.
     pub bytes_per_second: Option<i64>,
     /// Logins with it in a second, in each proxy; more wait a little, then 53400.
@@ -124,6 +127,11 @@ impl NewKey {
                 "transactions_per_second",
                 self.transactions_per_second.map(i64::from),
                 count,
+            ),
+            (
+                "transactions_per_hour",
+                self.transactions_per_hour.map(i64::from),
+                i64::from(Caps::HOUR_MAX),
             ),
             ("bytes_per_second", self.bytes_per_second, most),
             (

@@ -87,6 +87,7 @@ pub struct TenantView {
     pub max_concurrent_queries: Option<i32>,
     pub max_waiting: Option<i32>,
     pub transactions_per_second: Option<i32>,
+    pub transactions_per_hour: Option<i32>,
     pub bytes_per_second: Option<i64>,
     pub logins_per_second: Option<i32>,
     #[serde(default)]
@@ -161,6 +162,7 @@ impl From<&TenantRow> for TenantView {
             max_concurrent_queries: row.max_concurrent_queries,
             max_waiting: row.max_waiting,
             transactions_per_second: row.transactions_per_second,
+            transactions_per_hour: row.transactions_per_hour,
             bytes_per_second: row.bytes_per_second,
             logins_per_second: row.logins_per_second,
             max_storage_bytes: row.max_storage_bytes,
@@ -211,6 +213,7 @@ pub struct KeyView {
     pub max_client_connections: Option<i32>,
     pub max_concurrent_queries: Option<i32>,
     pub transactions_per_second: Option<i32>,
+    pub transactions_per_hour: Option<i32>,
     pub bytes_per_second: Option<i64>,
     pub logins_per_second: Option<i32>,
     #[serde(with = "time::serde::rfc3339::option", default)]
@@ -241,6 +244,7 @@ impl From<&KeyRow> for KeyView {
             max_client_connections: row.max_client_connections,
             max_concurrent_queries: row.max_concurrent_queries,
             transactions_per_second: row.transactions_per_second,
+            transactions_per_hour: row.transactions_per_hour,
             bytes_per_second: row.bytes_per_second,
             logins_per_second: row.logins_per_second,
             not_before: row.not_before,

@@ -12,8 +12,10 @@ pub async fn insert_key(db: &mut PgConnection, key: &KeyRow) -> Result<(), Regis
     sqlx::query(
         "INSERT INTO pgusher.api_key (id, tenant, name, sha256, verifier, scope, permissions, allow,
              rate_limit_per_hour, max_client_connections, not_before, expires_at, status, created_at,
-             max_concurrent_queries, transactions_per_second, bytes_per_second, logins_per_second)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+             max_concurrent_queries, transactions_per_second, bytes_per_second, logins_per_second,
+             transactions_per_hour)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+             $19)",
     )
     .bind(&key.id)
     .bind(&key.tenant)
@@ -33,6 +35,7 @@ pub async fn insert_key(db: &mut PgConnection, key: &KeyRow) -> Result<(), Regis
     .bind(key.transactions_per_second)
     .bind(key.bytes_per_second)
     .bind(key.logins_per_second)
+    .bind(key.transactions_per_hour)
     .execute(db)
     .await?;
     Ok(())

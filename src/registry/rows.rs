@@ -73,6 +73,8 @@ pub struct TenantRow {
     pub max_concurrent_queries: Option<i32>,
     pub max_waiting: Option<i32>,
     pub transactions_per_second: Option<i32>,
+    #[serde(default)]
+    pub transactions_per_hour: Option<i32>,
     pub bytes_per_second: Option<i64>,
     pub logins_per_second: Option<i32>,
     #[serde(default)]
@@ -125,6 +127,8 @@ pub struct KeyRow {
     pub max_client_connections: Option<i32>,
     pub max_concurrent_queries: Option<i32>,
     pub transactions_per_second: Option<i32>,
+    #[serde(default)]
+    pub transactions_per_hour: Option<i32>,
     pub bytes_per_second: Option<i64>,
     pub logins_per_second: Option<i32>,
     pub not_before: Option<OffsetDateTime>,

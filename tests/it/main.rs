@@ -54,6 +54,7 @@ mod harness;
 mod hidden_state;
 mod hostile_state;
 mod hostile_timing;
+mod hourly;
 mod import;
 mod import_registry;
 mod import_served;
