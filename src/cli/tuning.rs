@@ -20,7 +20,7 @@ enum Form {
     Json,
 }
 
-const FIELDS: [(&str, Form); 40] = [
+const FIELDS: [(&str, Form); 41] = [
     ("name", Form::Text),
     ("owner_email", Form::Text),
     ("plan", Form::Text),
@@ -51,6 +51,7 @@ const FIELDS: [(&str, Form); 40] = [
     ("transaction_timeout", Form::Time),
     ("idle_transaction_timeout", Form::Time),
     ("client_idle_timeout", Form::Time),
+    ("client_write_timeout", Form::Time),
     ("read_splitting", Form::Switch),
     ("consistency", Form::Text),
     ("failover_hold", Form::Time),

@@ -119,6 +119,8 @@ pub struct TenantChange {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub client_idle_timeout: Patch<i64>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub client_write_timeout: Patch<i64>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub read_splitting: Patch<bool>,
     /// `tenant`, `session` or `eventual`.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
@@ -304,7 +306,7 @@ impl TenantChange {
         self.check_texts()
     }
 
-    fn times(&self) -> [(&'static str, Patch<i64>); 9] {
+    fn times(&self) -> [(&'static str, Patch<i64>); 10] {
         [
             ("server_idle_timeout", self.server_idle_timeout),
             ("server_lifetime", self.server_lifetime),
@@ -314,6 +316,7 @@ impl TenantChange {
             ("transaction_timeout", self.transaction_timeout),
             ("idle_transaction_timeout", self.idle_transaction_timeout),
             ("client_idle_timeout", self.client_idle_timeout),
+            ("client_write_timeout", self.client_write_timeout),
             ("failover_hold", self.failover_hold),
         ]
     }

@@ -105,6 +105,8 @@ pub struct TenantView {
     pub transaction_timeout: Option<i64>,
     pub idle_transaction_timeout: Option<i64>,
     pub client_idle_timeout: Option<i64>,
+    #[serde(default)]
+    pub client_write_timeout: Option<i64>,
     pub read_splitting: Option<bool>,
     pub consistency: Option<String>,
     pub failover_hold: Option<i64>,
@@ -177,6 +179,7 @@ impl From<&TenantRow> for TenantView {
             transaction_timeout: row.transaction_timeout,
             idle_transaction_timeout: row.idle_transaction_timeout,
             client_idle_timeout: row.client_idle_timeout,
+            client_write_timeout: row.client_write_timeout,
             read_splitting: row.read_splitting,
             consistency: row.consistency,
             failover_hold: row.failover_hold,

@@ -349,7 +349,7 @@ fn timeouts(row: &TenantRow) -> Timeouts {
         transaction: time(row.transaction_timeout, defaults.transaction),
         idle_transaction: time(row.idle_transaction_timeout, idle_transaction),
         client_idle: time(row.client_idle_timeout, defaults.client_idle),
-        client_write: defaults.client_write,
+        client_write: time(row.client_write_timeout, defaults.client_write),
     }
 }
 

@@ -92,6 +92,8 @@ pub struct TenantRow {
     pub transaction_timeout: Option<i64>,
     pub idle_transaction_timeout: Option<i64>,
     pub client_idle_timeout: Option<i64>,
+    #[serde(default)]
+    pub client_write_timeout: Option<i64>,
     pub read_splitting: Option<bool>,
     pub consistency: Option<String>,
     pub failover_hold: Option<i64>,
