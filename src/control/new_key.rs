@@ -1,7 +1,10 @@
 //! A key to be made, and whether it can be.
 
 use super::ControlError;
-use crate::tenant::{Caps, Scope};
+use crate::{
+    registry::KeyRow,
+    tenant::{Caps, Scope},
+};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -56,6 +59,27 @@ impl NewKey {
             name: "read-only".to_owned(),
             scope: Some("read_only".to_owned()),
             ..Self::default()
+        }
+    }
+
+    /// One like this.
+    pub(super) fn like(row: &KeyRow) -> Self {
+        // 0 is no limit, as NULL is.
+        let limit = |limit: Option<i32>| limit.filter(|limit| *limit != 0);
+        Self {
+            name: row.name.clone(),
+            scope: Some(row.scope.clone()),
+            permissions: row.permissions.clone(),
+            allow: row.allow.clone(),
+            rate_limit_per_hour: row.rate_limit_per_hour,
+            max_client_connections: row.max_client_connections,
+            max_concurrent_queries: limit(row.max_concurrent_queries),
+            transactions_per_second: limit(row.transactions_per_second),
+            transactions_per_hour: limit(row.transactions_per_hour),
+            bytes_per_second: row.bytes_per_second.filter(|limit| *limit != 0),
+            logins_per_second: limit(row.logins_per_second),
+            not_before: row.not_before,
+            expires_at: row.expires_at,
         }
     }
 
@@ -185,6 +209,12 @@ impl NewKey {
         }
     }
 
+    /// Its networks as they are written.
+    pub(super) fn networks(&self) -> Vec<String> {
+        let networks = self.allow.iter().filter_map(|text| network(text));
+        networks.map(|network| network.to_string()).collect()
+    }
+
     /// Permissions that are the business of the tenant's own applications.
     pub fn foreign_permissions(&self) -> impl Iterator<Item = &str> {
         let all = self.permissions.iter().map(String::as_str);
@@ -193,7 +223,7 @@ impl NewKey {
 }
 
 /// A network, or one address.
-pub(super) fn network(text: &str) -> Option<IpNet> {
+fn network(text: &str) -> Option<IpNet> {
     let one = || text.parse::<IpAddr>().ok().map(IpNet::from);
     text.parse().ok().or_else(one)
 }

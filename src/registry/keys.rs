@@ -88,6 +88,36 @@ pub async fn lock_key(
     Ok(query.bind(tenant).bind(id).fetch_optional(db).await?)
 }
 
+/// Writes what may be changed of a key: its name, scope, networks, times and limits.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn change_key(db: &mut PgConnection, key: &KeyRow) -> Result<(), RegistryError> {
+    sqlx::query(
+        "UPDATE pgusher.api_key SET name = $2, scope = $3, allow = $4, rate_limit_per_hour = $5,
+             max_client_connections = $6, max_concurrent_queries = $7, transactions_per_second = $8,
+             transactions_per_hour = $9, bytes_per_second = $10, logins_per_second = $11,
+             not_before = $12, expires_at = $13
+         WHERE id = $1",
+    )
+    .bind(&key.id)
+    .bind(&key.name)
+    .bind(&key.scope)
+    .bind(&key.allow)
+    .bind(key.rate_limit_per_hour)
+    .bind(key.max_client_connections)
+    .bind(key.max_concurrent_queries)
+    .bind(key.transactions_per_second)
+    .bind(key.transactions_per_hour)
+    .bind(key.bytes_per_second)
+    .bind(key.logins_per_second)
+    .bind(key.not_before)
+    .bind(key.expires_at)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// A key's last moment, or its end right now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyEnd {

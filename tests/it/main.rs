@@ -58,6 +58,7 @@ mod hourly;
 mod import;
 mod import_registry;
 mod import_served;
+mod key_changes;
 mod key_uses;
 mod leavings;
 mod listen;
