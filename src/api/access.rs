@@ -6,7 +6,7 @@ use super::{
     problem::{Problem, Problems},
     shown::{ShownKey, shown},
 };
-use crate::control::{Control, KeyView, Listed, MemberView, NewKey, NewMember};
+use crate::control::{Control, KeyChange, KeyView, Listed, MemberView, NewKey, NewMember};
 use axum::{
     Json,
     extract::State,
@@ -20,7 +20,7 @@ pub(super) fn routes() -> OpenApiRouter<Look> {
         .routes(routes!(users, add_user))
         .routes(routes!(remove_user))
         .routes(routes!(keys, create_key))
-        .routes(routes!(revoke_key))
+        .routes(routes!(change_key, revoke_key))
 }
 
 /// A tenant's users
@@ -106,6 +106,25 @@ async fn create_key(
 ) -> Result<Response, Problem> {
     let created = control.create_key(&actor, &at.tenant, new).await?;
     Ok((StatusCode::CREATED, shown(created.reveal())).into_response())
+}
+
+/// Changes an API key
+///
+/// Fields that are not given stay, `null` is none. Rates and `max_concurrent_queries` hold for sessions that
+/// are open, too, as soon as the proxies hear of it; the rest is asked at a login, and a key's sessions end
+/// when it expires. One that is revoked or has expired stays so. Needs an operator with the role `manager`.
+#[utoipa::path(patch, path = "/api/tenants/{id}/api-keys/{key}", tag = "access", operation_id = "change_key",
+    params(("id" = String, Path, description = "The tenant"), ("key" = String, Path, description = "The key's id")),
+    request_body = KeyChange,
+    responses((status = 200, description = "As it is now", body = KeyView), Problems))]
+async fn change_key(
+    State(control): State<Control>,
+    Caller(actor): Caller,
+    at: At,
+    Asked(change): Asked<KeyChange>,
+) -> Result<Json<KeyView>, Problem> {
+    let key = (at.tenant.as_str(), at.inner.as_str());
+    Ok(Json(control.change_key(&actor, key, change).await?))
 }
 
 /// Revokes an API key

@@ -1,6 +1,6 @@
 //! `pgusher key`.
 
-use super::{ConfigFile, Io, UsageError, control, table};
+use super::{ConfigFile, Io, UsageError, control, key_set, table};
 use crate::{
     control::{CreatedKey, KeyView, Listed, NewKey, Page, mint, verifier},
     tenant::{ScramVerifier, Secret},
@@ -25,6 +25,7 @@ Examples:
   pgusher key create acme                              another key for a tenant of the registry
   pgusher key create acme --name reports --scope read_only --allow 10.0.0.0/8 --expires 90d
   pgusher key create acme --permission read --permission orders.list --rate-limit-per-hour 1000
+  pgusher key create acme --transactions-per-hour 500  requests in an hour; 1000 without a number
   pgusher key create                                   without a registry: the line for proxy.toml
   pgusher key create --like 'SCRAM-SHA-256$4096:…'      another key of the same tenant, for proxy.toml
 
@@ -32,9 +33,10 @@ Permissions: \"read\" is a key that only reads (scope read_only), \"write\" one 
 writes; any other word is recorded for the tenant's own applications, pgusher makes nothing of it.
 At the admin API a tenant's key may look at its own tenant, whatever its permissions are.
 
-The limit in an hour counts new connections and requests of the admin API together, in each proxy:
-at once as many as it says, then one more each time that this part of an hour has passed. Beyond it
-a client gets 53400, a request 429, and both are told when to come back.
+The rate limit per hour counts new connections and requests of the admin API together, in each
+proxy; transactions per hour count what its clients do once they are there. At once as many as they
+say, then one more each time that this part of an hour has passed. Beyond it a client gets 53400, a
+request 429, and both are told when to come back.
 
 The key is printed once.";
 
@@ -49,6 +51,9 @@ pub(super) enum KeyCommand {
     Create(Box<CreateArgs>),
     /// List a tenant's keys
     List(ListArgs),
+    /// Change a key's limits, and from where and when it opens; what runs goes on
+    #[command(after_help = key_set::HELP)]
+    Set(Box<key_set::SetArgs>),
     /// Revoke a key: its sessions end at once
     Revoke(RevokeArgs),
     /// Replace a key by a new one
@@ -107,6 +112,9 @@ pub(super) struct CreateArgs {
     /// Transactions of its clients in a second, in each proxy
     #[arg(long, requires = "tenant", value_name = "N")]
     transactions_per_second: Option<i32>,
+    /// Transactions of its clients in an hour, in each proxy; without a number 1000
+    #[arg(long, requires = "tenant", value_name = "N", num_args = 0..=1, default_missing_value = "1000")]
+    transactions_per_hour: Option<i32>,
     /// Bytes of its clients in a second, in both directions, in each proxy
     #[arg(long, requires = "tenant", value_name = "N")]
     bytes_per_second: Option<i64>,
@@ -176,6 +184,7 @@ pub(super) fn run(command: KeyCommand, io: &mut Io<'_>) -> anyhow::Result<()> {
             None => create(&args.like, io),
         },
         KeyCommand::List(args) => list(args, io),
+        KeyCommand::Set(args) => key_set::run(*args, io),
         KeyCommand::Revoke(args) => revoke(args, io),
         KeyCommand::Rotate(args) => rotate(args, io),
         KeyCommand::Verifier(args) => print_verifier(args, io),
@@ -183,7 +192,7 @@ pub(super) fn run(command: KeyCommand, io: &mut Io<'_>) -> anyhow::Result<()> {
 }
 
 /// A time, or how long until then.
-fn end(text: &str) -> Result<OffsetDateTime, String> {
+pub(super) fn end(text: &str) -> Result<OffsetDateTime, String> {
     if let Ok(end) = OffsetDateTime::parse(text, &Rfc3339) {
         return Ok(end);
     }
@@ -204,6 +213,7 @@ fn create_for(tenant: String, args: CreateArgs, io: &mut Io<'_>) -> anyhow::Resu
         max_client_connections: args.max_client_connections,
         max_concurrent_queries: args.max_concurrent_queries,
         transactions_per_second: args.transactions_per_second,
+        transactions_per_hour: args.transactions_per_hour,
         bytes_per_second: args.bytes_per_second,
         logins_per_second: args.logins_per_second,
         not_before: None,

@@ -11,6 +11,7 @@ mod cost;
 mod health;
 mod import;
 mod key;
+mod key_set;
 mod migrate;
 mod migrate_registry;
 mod migrate_tenants;

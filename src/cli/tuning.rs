@@ -20,7 +20,7 @@ enum Form {
     Json,
 }
 
-const FIELDS: [(&str, Form); 39] = [
+const FIELDS: [(&str, Form); 41] = [
     ("name", Form::Text),
     ("owner_email", Form::Text),
     ("plan", Form::Text),
@@ -36,6 +36,7 @@ const FIELDS: [(&str, Form); 39] = [
     ("max_concurrent_queries", Form::Number),
     ("max_waiting", Form::Number),
     ("transactions_per_second", Form::Number),
+    ("transactions_per_hour", Form::Number),
     ("bytes_per_second", Form::Number),
     ("logins_per_second", Form::Number),
     ("max_storage_bytes", Form::Number),
@@ -50,6 +51,7 @@ const FIELDS: [(&str, Form); 39] = [
     ("transaction_timeout", Form::Time),
     ("idle_transaction_timeout", Form::Time),
     ("client_idle_timeout", Form::Time),
+    ("client_write_timeout", Form::Time),
     ("read_splitting", Form::Switch),
     ("consistency", Form::Text),
     ("failover_hold", Form::Time),

@@ -276,6 +276,7 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
         max_concurrent_queries: Some(caps.max_concurrent_queries.unwrap_or_default()),
         max_waiting: Some(max_waiting.into()),
         transactions_per_second: Some(caps.transactions_per_second.unwrap_or_default()),
+        transactions_per_hour: Some(caps.transactions_per_hour.unwrap_or_default()),
         bytes_per_second: Some(caps.bytes_per_second.unwrap_or_default()),
         logins_per_second: Some(caps.logins_per_second.unwrap_or_default()),
         queries_per_month: quota(tenant.terms.queries_per_month),
@@ -304,6 +305,7 @@ fn tuning(tenant: &Tenant) -> raw::Tuning {
 struct Numbers {
     max_concurrent_queries: Option<u64>,
     transactions_per_second: Option<u64>,
+    transactions_per_hour: Option<u64>,
     bytes_per_second: Option<u64>,
     logins_per_second: Option<u64>,
 }
@@ -314,6 +316,7 @@ impl Numbers {
         Self {
             max_concurrent_queries: wide(caps.max_concurrent_queries),
             transactions_per_second: wide(caps.transactions_per_second),
+            transactions_per_hour: wide(caps.transactions_per_hour),
             bytes_per_second: caps.bytes_per_second.map(NonZeroU64::get),
             logins_per_second: wide(caps.logins_per_second),
         }
@@ -333,6 +336,7 @@ fn key(key: &ApiKey) -> raw::Key {
         rate_limit_per_hour: key.rate_limit_per_hour.map(|limit| limit.get().into()),
         max_concurrent_queries: caps.max_concurrent_queries,
         transactions_per_second: caps.transactions_per_second,
+        transactions_per_hour: caps.transactions_per_hour,
         bytes_per_second: caps.bytes_per_second,
         logins_per_second: caps.logins_per_second,
     }

@@ -214,6 +214,7 @@ macro_rules! tenant_tables {
                     max_concurrent_queries: plan.max_concurrent_queries,
                     max_waiting: plan.max_waiting,
                     transactions_per_second: plan.transactions_per_second,
+                    transactions_per_hour: plan.transactions_per_hour,
                     bytes_per_second: plan.bytes_per_second,
                     logins_per_second: plan.logins_per_second,
                     queries_per_month: plan.queries_per_month,
@@ -262,6 +263,7 @@ tenant_tables! {
         max_concurrent_queries: u64,
         max_waiting: u64,
         transactions_per_second: u64,
+        transactions_per_hour: u64,
         bytes_per_second: u64,
         logins_per_second: u64,
         queries_per_month: u64,
@@ -300,6 +302,7 @@ pub(crate) struct Key {
     pub(crate) rate_limit_per_hour: Option<u64>,
     pub(crate) max_concurrent_queries: Option<u64>,
     pub(crate) transactions_per_second: Option<u64>,
+    pub(crate) transactions_per_hour: Option<u64>,
     pub(crate) bytes_per_second: Option<u64>,
     pub(crate) logins_per_second: Option<u64>,
 }

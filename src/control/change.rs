@@ -21,7 +21,7 @@ const QUOTA_MAX: i64 = 1_000_000_000_000_000;
 pub(super) const TIME_MAX: i64 = 365 * 24 * 3_600_000;
 
 /// Where one of these changes, the tenant's limits change.
-pub(super) const LIMITS: [&str; 16] = [
+pub(super) const LIMITS: [&str; 17] = [
     "pool_size",
     "min_pool_size",
     "guaranteed_servers",
@@ -32,6 +32,7 @@ pub(super) const LIMITS: [&str; 16] = [
     "max_concurrent_queries",
     "max_waiting",
     "transactions_per_second",
+    "transactions_per_hour",
     "bytes_per_second",
     "logins_per_second",
     "max_storage_bytes",
@@ -85,6 +86,8 @@ pub struct TenantChange {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub transactions_per_second: Patch<i32>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub transactions_per_hour: Patch<i32>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub bytes_per_second: Patch<i64>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub logins_per_second: Patch<i32>,
@@ -115,6 +118,8 @@ pub struct TenantChange {
     pub idle_transaction_timeout: Patch<i64>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub client_idle_timeout: Patch<i64>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub client_write_timeout: Patch<i64>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub read_splitting: Patch<bool>,
     /// `tenant`, `session` or `eventual`.
@@ -278,6 +283,8 @@ impl TenantChange {
         ] {
             number(field, value, &(0..=1_000_000))?;
         }
+        let hour = &(0..=1_000_000_000);
+        number("transactions_per_hour", self.transactions_per_hour, hour)?;
         let bytes = &(0..=1_000_000_000_000);
         number("bytes_per_second", self.bytes_per_second, bytes)?;
         for (field, value) in [
@@ -299,7 +306,7 @@ impl TenantChange {
         self.check_texts()
     }
 
-    fn times(&self) -> [(&'static str, Patch<i64>); 9] {
+    fn times(&self) -> [(&'static str, Patch<i64>); 10] {
         [
             ("server_idle_timeout", self.server_idle_timeout),
             ("server_lifetime", self.server_lifetime),
@@ -309,6 +316,7 @@ impl TenantChange {
             ("transaction_timeout", self.transaction_timeout),
             ("idle_transaction_timeout", self.idle_transaction_timeout),
             ("client_idle_timeout", self.client_idle_timeout),
+            ("client_write_timeout", self.client_write_timeout),
             ("failover_hold", self.failover_hold),
         ]
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Actor, Control, ControlError, KeyView, Listed, MintError, NewKey, Page, Role, api_key::mint,
-    names::no_randomness, new_key::network, verifier::verifier_with, view::key_record,
+    names::no_randomness, verifier::verifier_with, view::key_record,
 };
 use crate::{
     registry::{self, Changes, KeyEnd, KeyRow, NewEvent, TenantRow},
@@ -138,24 +138,10 @@ impl Control {
         let mut tx = self.registry.pool.begin().await?;
         let row = served(lock(&mut tx, tenant).await?)?;
         let before = lock_key(&mut tx, tenant, key).await?;
-        if before.status == "revoked" || before.expires_at.is_some_and(|time| time <= now) {
-            return Err(ControlError::Conflict(format!(
-                "key {key:?} is revoked or has expired; make a new one: pgusher key create {tenant}"
-            )));
-        }
+        still_opens(&before, now)?;
         let new = NewKey {
-            name: before.name.clone(),
-            scope: Some(before.scope.clone()),
-            permissions: before.permissions.clone(),
-            allow: before.allow.clone(),
-            rate_limit_per_hour: before.rate_limit_per_hour,
-            max_client_connections: before.max_client_connections,
-            max_concurrent_queries: before.max_concurrent_queries,
-            transactions_per_second: before.transactions_per_second,
-            bytes_per_second: before.bytes_per_second,
-            logins_per_second: before.logins_per_second,
             not_before: before.not_before.filter(|from| *from > now),
-            expires_at: before.expires_at,
+            ..NewKey::like(&before)
         };
         // The old one goes first: a tenant that has as many keys as it may can rotate them all.
         let until = now.checked_add(grace.try_into().unwrap_or(time::Duration::MAX));
@@ -215,7 +201,6 @@ impl Control {
 
 fn row(tenant: &TenantRow, new: &NewKey, minted: &super::Minted) -> Result<KeyRow, ControlError> {
     let text = minted.text.expose();
-    let networks = new.allow.iter().filter_map(|text| network(text));
     let now = OffsetDateTime::now_utc();
     Ok(KeyRow {
         id: minted.id.as_str().to_owned(),
@@ -225,11 +210,12 @@ fn row(tenant: &TenantRow, new: &NewKey, minted: &super::Minted) -> Result<KeyRo
         verifier: verifier_with(text, &tenant.scram_salt)?.to_string(),
         scope: new.scope().to_owned(),
         permissions: new.permissions.clone(),
-        allow: networks.map(|network| network.to_string()).collect(),
+        allow: new.networks(),
         rate_limit_per_hour: new.rate_limit_per_hour,
         max_client_connections: new.max_client_connections,
         max_concurrent_queries: new.max_concurrent_queries,
         transactions_per_second: new.transactions_per_second,
+        transactions_per_hour: new.transactions_per_hour,
         bytes_per_second: new.bytes_per_second,
         logins_per_second: new.logins_per_second,
         not_before: new.not_before.map(whole),
@@ -242,7 +228,7 @@ fn row(tenant: &TenantRow, new: &NewKey, minted: &super::Minted) -> Result<KeyRo
 }
 
 /// As PostgreSQL keeps it: whole microseconds. A record is compared with its events.
-fn whole(time: OffsetDateTime) -> OffsetDateTime {
+pub(super) fn whole(time: OffsetDateTime) -> OffsetDateTime {
     let microsecond = time.microsecond();
     time.replace_microsecond(microsecond)
         .unwrap_or(time)
@@ -293,16 +279,31 @@ pub(super) fn known(row: Option<TenantRow>, id: &str) -> Result<TenantRow, Contr
     })
 }
 
-async fn lock(db: &mut PgConnection, id: &str) -> Result<TenantRow, ControlError> {
+pub(super) async fn lock(db: &mut PgConnection, id: &str) -> Result<TenantRow, ControlError> {
     known(registry::lock_tenant(db, id).await?, id)
 }
 
-async fn lock_key(db: &mut PgConnection, tenant: &str, id: &str) -> Result<KeyRow, ControlError> {
+pub(super) async fn lock_key(
+    db: &mut PgConnection,
+    tenant: &str,
+    id: &str,
+) -> Result<KeyRow, ControlError> {
     let row = registry::lock_key(db, tenant, id).await?;
     row.ok_or_else(|| ControlError::NotFound {
         what: "key",
         id: id.to_owned(),
     })
+}
+
+/// That a key is neither revoked nor expired.
+pub(super) fn still_opens(key: &KeyRow, now: OffsetDateTime) -> Result<(), ControlError> {
+    if key.status != "revoked" && key.expires_at.is_none_or(|time| time > now) {
+        return Ok(());
+    }
+    Err(ControlError::Conflict(format!(
+        "key {:?} is revoked or has expired; make a new one: pgusher key create {}",
+        key.id, key.tenant
+    )))
 }
 
 /// A tenant that keys may be made for.

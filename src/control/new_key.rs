@@ -1,7 +1,10 @@
 //! A key to be made, and whether it can be.
 
 use super::ControlError;
-use crate::tenant::{Caps, Scope};
+use crate::{
+    registry::KeyRow,
+    tenant::{Caps, Scope},
+};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -34,6 +37,9 @@ pub struct NewKey {
     pub max_concurrent_queries: Option<i32>,
     /// Transactions of its clients in a second, in each proxy; more wait a little, then 53400.
     pub transactions_per_second: Option<i32>,
+    /// Transactions of its clients in an hour, in each proxy: at once as many, then one more each time that
+    /// this part of an hour has passed (53400). `rate_limit_per_hour` is of connections.
+    pub transactions_per_hour: Option<i32>,
     /// Bytes of its clients in a second, in both directions, in each proxy.
     pub bytes_per_second: Option<i64>,
     /// Logins with it in a second, in each proxy; more wait a little, then 53400.
@@ -53,6 +59,27 @@ impl NewKey {
             name: "read-only".to_owned(),
             scope: Some("read_only".to_owned()),
             ..Self::default()
+        }
+    }
+
+    /// One like this.
+    pub(super) fn like(row: &KeyRow) -> Self {
+        // 0 is no limit, as NULL is.
+        let limit = |limit: Option<i32>| limit.filter(|limit| *limit != 0);
+        Self {
+            name: row.name.clone(),
+            scope: Some(row.scope.clone()),
+            permissions: row.permissions.clone(),
+            allow: row.allow.clone(),
+            rate_limit_per_hour: row.rate_limit_per_hour,
+            max_client_connections: row.max_client_connections,
+            max_concurrent_queries: limit(row.max_concurrent_queries),
+            transactions_per_second: limit(row.transactions_per_second),
+            transactions_per_hour: limit(row.transactions_per_hour),
+            bytes_per_second: row.bytes_per_second.filter(|limit| *limit != 0),
+            logins_per_second: limit(row.logins_per_second),
+            not_before: row.not_before,
+            expires_at: row.expires_at,
         }
     }
 
@@ -125,6 +152,11 @@ impl NewKey {
                 self.transactions_per_second.map(i64::from),
                 count,
             ),
+            (
+                "transactions_per_hour",
+                self.transactions_per_hour.map(i64::from),
+                i64::from(Caps::HOUR_MAX),
+            ),
             ("bytes_per_second", self.bytes_per_second, most),
             (
                 "logins_per_second",
@@ -177,6 +209,12 @@ impl NewKey {
         }
     }
 
+    /// Its networks as they are written.
+    pub(super) fn networks(&self) -> Vec<String> {
+        let networks = self.allow.iter().filter_map(|text| network(text));
+        networks.map(|network| network.to_string()).collect()
+    }
+
     /// Permissions that are the business of the tenant's own applications.
     pub fn foreign_permissions(&self) -> impl Iterator<Item = &str> {
         let all = self.permissions.iter().map(String::as_str);
@@ -185,7 +223,7 @@ impl NewKey {
 }
 
 /// A network, or one address.
-pub(super) fn network(text: &str) -> Option<IpNet> {
+fn network(text: &str) -> Option<IpNet> {
     let one = || text.parse::<IpAddr>().ok().map(IpNet::from);
     text.parse().ok().or_else(one)
 }

@@ -203,6 +203,12 @@ fn rates(view: &TenantView, plan: Option<&Plan>) -> Vec<QuotaView> {
             }),
         ),
         (
+            "transactions_per_hour",
+            given(view.transactions_per_hour, plan, |plan| {
+                plan.transactions_per_hour
+            }),
+        ),
+        (
             "bytes_per_second",
             given(view.bytes_per_second, plan, |plan| plan.bytes_per_second),
         ),

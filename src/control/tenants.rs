@@ -262,9 +262,10 @@ fn kinds(changes: Changes, kind: Option<&str>) -> Vec<(&str, Changes)> {
 }
 
 /// Limits that are none where they are 0.
-const NONE_AT_0: [&str; 7] = [
+const NONE_AT_0: [&str; 8] = [
     "max_concurrent_queries",
     "transactions_per_second",
+    "transactions_per_hour",
     "bytes_per_second",
     "logins_per_second",
     "max_storage_bytes",

@@ -87,6 +87,7 @@ pub struct TenantView {
     pub max_concurrent_queries: Option<i32>,
     pub max_waiting: Option<i32>,
     pub transactions_per_second: Option<i32>,
+    pub transactions_per_hour: Option<i32>,
     pub bytes_per_second: Option<i64>,
     pub logins_per_second: Option<i32>,
     #[serde(default)]
@@ -104,6 +105,8 @@ pub struct TenantView {
     pub transaction_timeout: Option<i64>,
     pub idle_transaction_timeout: Option<i64>,
     pub client_idle_timeout: Option<i64>,
+    #[serde(default)]
+    pub client_write_timeout: Option<i64>,
     pub read_splitting: Option<bool>,
     pub consistency: Option<String>,
     pub failover_hold: Option<i64>,
@@ -161,6 +164,7 @@ impl From<&TenantRow> for TenantView {
             max_concurrent_queries: row.max_concurrent_queries,
             max_waiting: row.max_waiting,
             transactions_per_second: row.transactions_per_second,
+            transactions_per_hour: row.transactions_per_hour,
             bytes_per_second: row.bytes_per_second,
             logins_per_second: row.logins_per_second,
             max_storage_bytes: row.max_storage_bytes,
@@ -175,6 +179,7 @@ impl From<&TenantRow> for TenantView {
             transaction_timeout: row.transaction_timeout,
             idle_transaction_timeout: row.idle_transaction_timeout,
             client_idle_timeout: row.client_idle_timeout,
+            client_write_timeout: row.client_write_timeout,
             read_splitting: row.read_splitting,
             consistency: row.consistency,
             failover_hold: row.failover_hold,
@@ -211,6 +216,7 @@ pub struct KeyView {
     pub max_client_connections: Option<i32>,
     pub max_concurrent_queries: Option<i32>,
     pub transactions_per_second: Option<i32>,
+    pub transactions_per_hour: Option<i32>,
     pub bytes_per_second: Option<i64>,
     pub logins_per_second: Option<i32>,
     #[serde(with = "time::serde::rfc3339::option", default)]
@@ -241,6 +247,7 @@ impl From<&KeyRow> for KeyView {
             max_client_connections: row.max_client_connections,
             max_concurrent_queries: row.max_concurrent_queries,
             transactions_per_second: row.transactions_per_second,
+            transactions_per_hour: row.transactions_per_hour,
             bytes_per_second: row.bytes_per_second,
             logins_per_second: row.logins_per_second,
             not_before: row.not_before,

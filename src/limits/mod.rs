@@ -1,4 +1,4 @@
-//! What a tenant, and each of its keys, may do at the same time and in a second ([`Caps`]).
+//! What a tenant, and each of its keys, may do at the same time, in a second and in an hour ([`Caps`]).
 //!
 //! A transaction takes a place in two gates before it gets a server, its key's and its tenant's, in this
 //! order; where one is full it waits in a queue. Before that, rates have it wait a little, or refuse it.
@@ -9,6 +9,7 @@
 
 mod forgetful;
 mod gate;
+mod limiter;
 mod meter;
 mod quota;
 mod refusals;

@@ -1,13 +1,14 @@
-//! The gates and meters of a tenant and of its keys.
+//! What restrains the sessions of each key.
 
 use super::{
     forgetful::Forgetful,
-    gate::{Entry, Gate, Slot},
+    gate::{Entry, Slot},
+    limiter::{Limiter, TRANSACTIONS},
     meter::Meter,
     refusals::{self, Limit, Whose},
 };
 use crate::{
-    tenant::{Caps, KeyId, KeyName, Tenant, TenantId},
+    tenant::{KeyId, KeyName, Tenant, TenantId},
     wire::Refusal,
 };
 use parking_lot::Mutex;
@@ -21,36 +22,6 @@ use std::{
 
 /// A client that is early waits at most so long; one that would wait longer is refused.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// What one holder of limits does.
-#[derive(Debug, Default)]
-struct Limiter {
-    gate: Arc<Gate>,
-    transactions: Meter,
-    bytes: Meter,
-    logins: Meter,
-    /// Clients in the queues of a tenant and its keys; of a tenant.
-    waiting: AtomicU32,
-    max_waiting: AtomicU32,
-}
-
-impl Limiter {
-    fn follow(&self, caps: &Caps, now: Duration) {
-        self.gate.set(caps.max_concurrent_queries.map(u32::from));
-        let wide = |limit: Option<std::num::NonZeroU32>| limit.map(|limit| u64::from(limit.get()));
-        self.transactions
-            .set(wide(caps.transactions_per_second), now);
-        self.bytes
-            .set(caps.bytes_per_second.map(std::num::NonZeroU64::get), now);
-        self.logins.set(wide(caps.logins_per_second), now);
-    }
-
-    /// Whether forgetting it changes nothing.
-    fn is_idle(&self, now: Duration) -> bool {
-        let meters = [&self.transactions, &self.bytes, &self.logins];
-        self.gate.is_empty() && meters.iter().all(|meter| meter.is_paid(now))
-    }
-}
 
 /// What a session waits for.
 #[derive(Debug, Default)]
@@ -199,6 +170,20 @@ impl Restraints {
         Ok(longest)
     }
 
+    /// Takes a transaction of all its rates; the longest of the waits.
+    fn take_transaction(&self) -> Result<(Unused<'_>, Duration), Box<Refusal>> {
+        let mut unused = Unused {
+            restraints: self,
+            taken: 0,
+        };
+        let mut longest = Duration::ZERO;
+        for (limit, meter) in TRANSACTIONS {
+            longest = longest.max(self.take(limit, 1, meter)?);
+            unused.taken += 1;
+        }
+        Ok((unused, longest))
+    }
+
     /// Lets a transaction begin: waits until rates allow it, and until there are places for it; without a
     /// `wait_max` not for places: one that is beyond the limit has none.
     ///
@@ -215,8 +200,7 @@ impl Restraints {
     ) -> Result<Slots, Box<Refusal>> {
         // What was used before comes first: it takes nothing.
         let debt = self.take(Limit::Bytes, 0, |limiter| &limiter.bytes)?;
-        let early = self.take(Limit::Transactions, 1, |limiter| &limiter.transactions)?;
-        let unused = Unused(Some(self));
+        let (unused, early) = self.take_transaction()?;
         let wait = debt.max(early);
         if !wait.is_zero() {
             let _awaiting = awaited.await_for(Awaited::TIME);
@@ -274,11 +258,18 @@ impl Restraints {
         self.tenant.gate.running()
     }
 
+    /// Transactions that the tenant's hour has not got back yet; `None` where nobody counts them.
+    pub fn used_of_hour(&self) -> Option<u64> {
+        self.tenant.hourly.used(self.now())
+    }
+
     /// Charges what a transaction has used beyond what it took before.
     pub fn charge(&self, transactions: u64, bytes: u64) {
         let now = self.now();
         for (_, limiter) in self.limiters() {
-            limiter.transactions.charge(transactions, now);
+            for (_, meter) in TRANSACTIONS {
+                meter(limiter).charge(transactions, now);
+            }
             limiter.bytes.charge(bytes, now);
         }
     }
@@ -294,19 +285,24 @@ impl Restraints {
     }
 }
 
-/// One transaction of the rates, which is given back when this is dropped: it has not begun.
-struct Unused<'a>(Option<&'a Restraints>);
+/// One transaction of so many of its rates, which is given back when this is dropped: it has not begun.
+struct Unused<'a> {
+    restraints: &'a Restraints,
+    taken: usize,
+}
 
 impl Unused<'_> {
     fn begins(mut self) {
-        self.0 = None;
+        self.taken = 0;
     }
 }
 
 impl Drop for Unused<'_> {
     fn drop(&mut self) {
-        for (_, limiter) in self.0.iter().flat_map(|it| it.limiters()) {
-            limiter.transactions.give_back(1);
+        for (_, meter) in TRANSACTIONS.into_iter().take(self.taken) {
+            for (_, limiter) in self.restraints.limiters() {
+                meter(limiter).give_back(1);
+            }
         }
     }
 }
@@ -386,6 +382,7 @@ mod tests {
     async fn a_transaction_that_gets_no_place_is_not_counted_by_the_rate() {
         let restraints = restraints(|tenant| {
             tenant.transactions.set(Some(2), Duration::ZERO);
+            tenant.hourly.set(Some(2), Duration::ZERO);
             tenant.gate.set(Some(1));
         });
         let awaited = Awaited::default();
@@ -417,6 +414,24 @@ mod tests {
         assert!(!awaited.is_any());
     }
 
+    #[tokio::test]
+    async fn what_the_hour_refuses_takes_nothing_of_the_second() {
+        let restraints = restraints(|tenant| {
+            tenant.transactions.set(Some(2), Duration::ZERO);
+            tenant.hourly.set(Some(1), Duration::ZERO);
+        });
+        let awaited = Awaited::default();
+        drop(restraints.admit(None, &awaited).await.unwrap());
+        for _ in 0..10 {
+            let refused = restraints.admit(None, &awaited).await.unwrap_err();
+            let says = "transactions_per_hour of the tenant, 1,";
+            assert!(refused.message.contains(says), "{refused:?}");
+        }
+        restraints.tenant.hourly.set(None, Duration::ZERO);
+        let wait = restraints.take_transaction().unwrap().1;
+        assert_eq!(wait, Duration::ZERO);
+    }
+
     #[test]
     fn who_is_gone_is_forgotten_and_who_owes_is_not() {
         let limiters = Limiters::default();
@@ -426,6 +441,11 @@ mod tests {
         debtor.key.logins.set(Some(1), Duration::ZERO);
         debtor.key.logins.charge(100, Duration::from_secs(1));
         drop(debtor);
+        // Nor is who has used a part of its hour.
+        let user = limiters.find(&id(1000), &key);
+        user.tenant.hourly.set(Some(1000), Duration::ZERO);
+        user.tenant.hourly.charge(2, user.now());
+        drop(user);
         let held = limiters.find(&id(1), &key);
         for n in 2..1000 {
             limiters.find(&id(n), &key);
@@ -435,5 +455,7 @@ mod tests {
         assert!(Arc::ptr_eq(&held, &limiters.find(&id(1), &key)));
         let debtor = limiters.find(&id(0), &key);
         assert_eq!(debtor.key.logins.limit(), Some(1));
+        let user = limiters.find(&id(1000), &key);
+        assert_eq!(user.tenant.hourly.limit(), Some(1000));
     }
 }

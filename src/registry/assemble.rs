@@ -296,6 +296,9 @@ fn limits(row: &TenantRow, plan: Option<&Plan>) -> Result<Limits, RegistryError>
             transactions_per_second: count(planned.number(row.transactions_per_second, |plan| {
                 plan.transactions_per_second
             })),
+            transactions_per_hour: count(
+                planned.number(row.transactions_per_hour, |plan| plan.transactions_per_hour),
+            ),
             bytes_per_second: bytes(row.bytes_per_second.or_else(|| {
                 let planned = plan.and_then(|plan| plan.bytes_per_second);
                 planned.and_then(|value| i64::try_from(value).ok())
@@ -346,7 +349,7 @@ fn timeouts(row: &TenantRow) -> Timeouts {
         transaction: time(row.transaction_timeout, defaults.transaction),
         idle_transaction: time(row.idle_transaction_timeout, idle_transaction),
         client_idle: time(row.client_idle_timeout, defaults.client_idle),
-        client_write: defaults.client_write,
+        client_write: time(row.client_write_timeout, defaults.client_write),
     }
 }
 
@@ -415,6 +418,7 @@ fn api_key(row: &KeyRow) -> Result<ApiKey, RegistryError> {
         caps: Caps {
             max_concurrent_queries: count(row.max_concurrent_queries),
             transactions_per_second: count(row.transactions_per_second),
+            transactions_per_hour: count(row.transactions_per_hour),
             bytes_per_second: bytes(row.bytes_per_second),
             logins_per_second: count(row.logins_per_second),
         },

@@ -12,8 +12,10 @@ pub async fn insert_key(db: &mut PgConnection, key: &KeyRow) -> Result<(), Regis
     sqlx::query(
         "INSERT INTO pgusher.api_key (id, tenant, name, sha256, verifier, scope, permissions, allow,
              rate_limit_per_hour, max_client_connections, not_before, expires_at, status, created_at,
-             max_concurrent_queries, transactions_per_second, bytes_per_second, logins_per_second)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+             max_concurrent_queries, transactions_per_second, bytes_per_second, logins_per_second,
+             transactions_per_hour)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+             $19)",
     )
     .bind(&key.id)
     .bind(&key.tenant)
@@ -33,6 +35,7 @@ pub async fn insert_key(db: &mut PgConnection, key: &KeyRow) -> Result<(), Regis
     .bind(key.transactions_per_second)
     .bind(key.bytes_per_second)
     .bind(key.logins_per_second)
+    .bind(key.transactions_per_hour)
     .execute(db)
     .await?;
     Ok(())
@@ -83,6 +86,36 @@ pub async fn lock_key(
     let query =
         sqlx::query_as("SELECT * FROM pgusher.api_key WHERE tenant = $1 AND id = $2 FOR UPDATE");
     Ok(query.bind(tenant).bind(id).fetch_optional(db).await?)
+}
+
+/// Writes what may be changed of a key: its name, scope, networks, times and limits.
+///
+/// # Errors
+/// [`RegistryError::Database`].
+pub async fn change_key(db: &mut PgConnection, key: &KeyRow) -> Result<(), RegistryError> {
+    sqlx::query(
+        "UPDATE pgusher.api_key SET name = $2, scope = $3, allow = $4, rate_limit_per_hour = $5,
+             max_client_connections = $6, max_concurrent_queries = $7, transactions_per_second = $8,
+             transactions_per_hour = $9, bytes_per_second = $10, logins_per_second = $11,
+             not_before = $12, expires_at = $13
+         WHERE id = $1",
+    )
+    .bind(&key.id)
+    .bind(&key.name)
+    .bind(&key.scope)
+    .bind(&key.allow)
+    .bind(key.rate_limit_per_hour)
+    .bind(key.max_client_connections)
+    .bind(key.max_concurrent_queries)
+    .bind(key.transactions_per_second)
+    .bind(key.transactions_per_hour)
+    .bind(key.bytes_per_second)
+    .bind(key.logins_per_second)
+    .bind(key.not_before)
+    .bind(key.expires_at)
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// A key's last moment, or its end right now.

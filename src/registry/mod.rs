@@ -44,7 +44,7 @@ pub use directory::RegistryDirectory;
 pub use error::RegistryError;
 pub use event::{Changes, NewEvent, append};
 pub use events::{EventRow, begun_with_templates, last_event_at, newest_events, oldest_events};
-pub use keys::{KeyEnd, end_key, insert_key, keys, keys_after, lock_key};
+pub use keys::{KeyEnd, change_key, end_key, insert_key, keys, keys_after, lock_key};
 pub use plans::{lock_plan, plans, put_plan, remove_plan, tenants_with_plan};
 pub use rows::{ClusterRow, KeyRow, SlotKeyRow, TenantRow};
 pub use slot_keys::slot_key;

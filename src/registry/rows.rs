@@ -77,6 +77,8 @@ pub struct TenantRow {
     pub max_concurrent_queries: Option<i32>,
     pub max_waiting: Option<i32>,
     pub transactions_per_second: Option<i32>,
+    #[serde(default)]
+    pub transactions_per_hour: Option<i32>,
     pub bytes_per_second: Option<i64>,
     pub logins_per_second: Option<i32>,
     #[serde(default)]
@@ -94,6 +96,8 @@ pub struct TenantRow {
     pub transaction_timeout: Option<i64>,
     pub idle_transaction_timeout: Option<i64>,
     pub client_idle_timeout: Option<i64>,
+    #[serde(default)]
+    pub client_write_timeout: Option<i64>,
     pub read_splitting: Option<bool>,
     pub consistency: Option<String>,
     pub failover_hold: Option<i64>,
@@ -129,6 +133,8 @@ pub struct KeyRow {
     pub max_client_connections: Option<i32>,
     pub max_concurrent_queries: Option<i32>,
     pub transactions_per_second: Option<i32>,
+    #[serde(default)]
+    pub transactions_per_hour: Option<i32>,
     pub bytes_per_second: Option<i64>,
     pub logins_per_second: Option<i32>,
     pub not_before: Option<OffsetDateTime>,

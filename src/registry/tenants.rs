@@ -8,8 +8,8 @@ use sqlx::{AssertSqlSafe, PgConnection, types::Json};
 const CHANGEABLE: &str = "name, status, owner_email, pool_mode, pin, pool_size, min_pool_size, \
     guaranteed_servers, weight, max_client_connections, max_pinned_servers, max_prepared_statements, server_idle_timeout, \
     server_lifetime, server_check_delay, query_wait_timeout, query_timeout, transaction_timeout, \
-    idle_transaction_timeout, client_idle_timeout, read_splitting, consistency, failover_hold, \
-    max_concurrent_queries, max_waiting, transactions_per_second, bytes_per_second, \
+    idle_transaction_timeout, client_idle_timeout, client_write_timeout, read_splitting, consistency, failover_hold, \
+    max_concurrent_queries, max_waiting, transactions_per_second, transactions_per_hour, bytes_per_second, \
     logins_per_second, max_storage_bytes, queries_per_month, transactions_per_month, trial_ends_at, read_replicas, settings, forced, time_zone, tenant_setting, plan, auto_update, metadata, template_version, open_holes, remove_at";
 
 /// What is fixed when a tenant is made: who it is, where, and everything random.

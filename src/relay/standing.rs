@@ -74,6 +74,13 @@ pub(super) fn quota(handle: &SessionHandle) -> String {
             "transactions_per_second",
             (None, wide(caps.transactions_per_second)),
         ),
+        (
+            "transactions_per_hour",
+            (
+                handle.restraints.used_of_hour(),
+                wide(caps.transactions_per_hour),
+            ),
+        ),
         ("bytes_per_second", (None, bytes(caps.bytes_per_second))),
         ("logins_per_second", (None, wide(caps.logins_per_second))),
     ] {

@@ -67,14 +67,16 @@ impl Default for Limits {
     }
 }
 
-/// What a tenant, or one of its keys, may do at the same time and in a second, in each process. `None` is
-/// no limit. A second's worth goes at once.
+/// What a tenant, or one of its keys, may do at the same time, in a second and in an hour, in each process.
+/// `None` is no limit. A second's worth, or an hour's, goes at once and comes back evenly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Caps {
     /// Transactions that run at the same time; more wait, then 53300.
     pub max_concurrent_queries: Option<NonZeroU32>,
     /// Transactions that begin in a second; more wait for up to a second, then 53400.
     pub transactions_per_second: Option<NonZeroU32>,
+    /// Transactions that begin in an hour; one that would wait for more than a second gets 53400.
+    pub transactions_per_hour: Option<NonZeroU32>,
     /// Bytes in a second, in both directions together. What was too much has the next transactions wait,
     /// then 53400.
     pub bytes_per_second: Option<NonZeroU64>,
@@ -83,8 +85,10 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// The largest of the numbers.
+    /// The largest of the numbers, but for those below.
     pub const COUNT_MAX: u32 = 1_000_000;
+    /// The most transactions in an hour.
+    pub const HOUR_MAX: u32 = 1_000_000_000;
     /// The most bytes in a second.
     pub const BYTES_MAX: u64 = 1_000_000_000_000;
 
@@ -92,6 +96,7 @@ impl Caps {
     pub fn restrains_transactions(&self) -> bool {
         self.max_concurrent_queries.is_some()
             || self.transactions_per_second.is_some()
+            || self.transactions_per_hour.is_some()
             || self.bytes_per_second.is_some()
     }
 }

@@ -32,6 +32,8 @@ pub struct Plan {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transactions_per_second: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub transactions_per_hour: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logins_per_second: Option<u64>,
@@ -66,6 +68,7 @@ impl Plan {
             ("max_concurrent_queries", self.max_concurrent_queries),
             ("max_waiting", self.max_waiting),
             ("transactions_per_second", self.transactions_per_second),
+            ("transactions_per_hour", self.transactions_per_hour),
             ("bytes_per_second", self.bytes_per_second),
             ("logins_per_second", self.logins_per_second),
             ("queries_per_month", self.queries_per_month),
@@ -106,6 +109,7 @@ fn bounds(name: &str) -> (u64, u64) {
         "pool_size" => (1, 10_000),
         "weight" => (1, 1000),
         "guaranteed_servers" => (0, 10_000),
+        "transactions_per_hour" => (0, 1_000_000_000),
         "bytes_per_second" => (0, 1_000_000_000_000),
         "queries_per_month" | "transactions_per_month" | "storage_bytes" => (0, Plan::QUOTA_MAX),
         "trial_days" => (0, 3650),

@@ -7,7 +7,7 @@ use crate::{
 use serde_json::json;
 
 /// Everything that a tenant's token could try on another's tenant: method, path behind the tenant, body.
-const OF_A_TENANT: [(&str, &str, Option<&str>); 24] = [
+const OF_A_TENANT: [(&str, &str, Option<&str>); 25] = [
     ("GET", "", None),
     ("PUT", "", Some("{}")),
     ("DELETE", "?grace_seconds=0", None),
@@ -24,6 +24,7 @@ const OF_A_TENANT: [(&str, &str, Option<&str>); 24] = [
     ("GET", "/analytics", None),
     ("GET", "/api-keys", None),
     ("POST", "/api-keys", Some("{}")),
+    ("PATCH", "/api-keys/abc", Some("{}")),
     ("DELETE", "/api-keys/abc", None),
     ("GET", "/config", None),
     ("GET", "/config/colour", None),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// What the admin API promises.
-const PROMISED: [&str; 34] = [
+const PROMISED: [&str; 35] = [
     "GET /api/plans",
     "GET /api/plans/{name}",
     "PUT /api/plans/{name}",
@@ -26,6 +26,7 @@ const PROMISED: [&str; 34] = [
     "GET /api/costs",
     "GET /api/tenants/{id}/api-keys",
     "POST /api/tenants/{id}/api-keys",
+    "PATCH /api/tenants/{id}/api-keys/{key}",
     "DELETE /api/tenants/{id}/api-keys/{key}",
     "GET /api/tenants/{id}/config",
     "GET /api/tenants/{id}/config/{key}",

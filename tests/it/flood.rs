@@ -1,9 +1,12 @@
 //! Clients that stop reading, never stop sending, or never say anything.
 
 use crate::harness::{
-    Bystander, Mode, Request, Tenant, eventually,
+    Bystander, Mode, Request, Tenant,
+    estate::Estate,
+    eventually, eventually_some,
     proxy::{one_tenant, pooled},
 };
+use serde_json::Value;
 
 #[test]
 fn a_client_that_stops_reading_holds_up_nobody() {
@@ -52,6 +55,40 @@ fn who_takes_nothing_of_its_answer_gives_the_server_to_who_waits() {
         });
         stalled.raw_rest();
     }
+}
+
+#[test]
+fn a_tenant_of_the_registry_is_given_a_shorter_time_while_its_client_takes_nothing() {
+    let estate = Estate::new();
+    let made = estate.create("acme", "row");
+    let office = &estate.office;
+    let set = |change: &str| office.json(&["tenant", "set", "acme", change]);
+    assert_eq!(set("pool_size=1")["client_write_timeout"], Value::Null);
+    assert_eq!(set("client_write_timeout=0")["client_write_timeout"], 0);
+    let told = estate.fails(&["tenant", "set", "acme", "client_write_timeout=-1s"]);
+    assert!(told.contains("write a time such as"), "{told}");
+    let proxy = office.serve();
+    let key = made["key"]["key"].as_str().unwrap();
+    let connect = proxy.connect("acme").password(key);
+    let mut stalled = eventually_some("it is known", || connect.try_login().ok());
+    let (mut holder, mut waiting) = (connect.login(), connect.login());
+    stalled.send(&Request::new().query(LARGE));
+    assert_eq!(stalled.byte(), Some('T'), "it has the server");
+    set("client_write_timeout=300ms");
+    // The changed tenant's own server is not the one that is kept.
+    holder.exec("begin");
+    waiting.send(&Request::new().query("select 1"));
+    eventually("the log says why", || {
+        proxy.log().contains("answer not taken")
+    });
+    holder.exec("commit");
+    waiting.until_ready();
+    stalled.raw_rest();
+    let shown = office.json(&["tenant", "show", "acme"]);
+    assert_eq!(shown["client_write_timeout"], 300);
+    let shown = set("client_write_timeout=default");
+    assert_eq!(shown["client_write_timeout"], Value::Null);
+    office.run(&["audit", "verify"]).succeeded();
 }
 
 #[test]

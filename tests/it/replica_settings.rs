@@ -473,9 +473,10 @@ fn a_registry_made_before_is_brought_up_to_date_with_all_that_is_in_it() {
              drop read_replicas, drop guaranteed_servers, drop weight, \
              drop max_concurrent_queries, drop max_waiting, drop transactions_per_second, \
              drop bytes_per_second, drop logins_per_second, drop max_storage_bytes, \
-             drop queries_per_month, drop transactions_per_month, drop trial_ends_at; \
+             drop queries_per_month, drop transactions_per_month, drop trial_ends_at, \
+             drop transactions_per_hour, drop client_write_timeout; \
          alter table pgusher.api_key drop max_concurrent_queries, drop transactions_per_second, \
-             drop bytes_per_second, drop logins_per_second; \
+             drop bytes_per_second, drop logins_per_second, drop transactions_per_hour; \
          drop table pgusher.usage_hourly, pgusher.usage_error, pgusher.usage_batch, \
              pgusher.usage_storage, pgusher.usage_monthly, pgusher.storage, pgusher.plan, \
              pgusher.quota_reached; \
