@@ -5,7 +5,7 @@ use crate::{
     auth::Authenticated,
     limits::{Forgetful, Limiters, Restraints},
     net::Peer,
-    tenant::{KeyId, KeyUses, TenantId, TooOften},
+    tenant::{KeyId, KeyUses, Tenant, TenantId, TooOften},
     wire::{Refusal, SqlState},
 };
 use arc_swap::ArcSwap;
@@ -154,8 +154,8 @@ impl Admission {
     }
 
     /// What restrains who has proved itself.
-    pub fn restraints(&self, client: &Authenticated) -> Arc<Restraints> {
-        self.limiters.of(client.tenant(), &client.key().id)
+    pub fn restraints(&self, tenant: &Tenant, key: &KeyId) -> Arc<Restraints> {
+        self.limiters.of(tenant, key)
     }
 
     /// Who trespasses again is barred, each time for twice as long.

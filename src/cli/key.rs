@@ -25,7 +25,7 @@ Examples:
   pgusher key create acme                              another key for a tenant of the registry
   pgusher key create acme --name reports --scope read_only --allow 10.0.0.0/8 --expires 90d
   pgusher key create acme --permission read --permission orders.list --rate-limit-per-hour 1000
-  pgusher key create acme --transactions-per-hour 500  requests in an hour; 1000 without a number
+  pgusher key create acme --transactions-per-hour 500  requests in an hour; 1000 if nothing stands behind it
   pgusher key create                                   without a registry: the line for proxy.toml
   pgusher key create --like 'SCRAM-SHA-256$4096:…'      another key of the same tenant, for proxy.toml
 

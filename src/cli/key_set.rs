@@ -88,11 +88,11 @@ pub(super) struct SetArgs {
     json: bool,
 }
 
-fn networks(given: Vec<String>) -> Option<Vec<String>> {
+fn networks(given: Vec<String>) -> Patch<Vec<String>> {
     match given.as_slice() {
         [] => None,
-        [none] if none == "none" => Some(Vec::new()),
-        _ => Some(given),
+        [none] if none == "none" => Some(None),
+        _ => Some(Some(given)),
     }
 }
 

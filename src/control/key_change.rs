@@ -12,17 +12,20 @@ use serde_json::json;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-/// A change of a key: absent fields stay, a limit or time that is `null` is none. What a field means is said of
+/// A change of a key: absent fields stay, a limit, a list or a time that is `null` is none. What a field means is said of
 /// a new key.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 #[expect(missing_docs, reason = "a field is named as a new key's")]
 pub struct KeyChange {
+    #[serde(deserialize_with = "some")]
     pub name: Option<String>,
     /// `read_write` or `read_only`. Sessions that are open keep theirs.
+    #[serde(deserialize_with = "some")]
     pub scope: Option<String>,
     /// Replaces all of them; empty: everywhere. It is asked at a login.
-    pub allow: Option<Vec<String>>,
+    #[serde(deserialize_with = "given")]
+    pub allow: Patch<Vec<String>>,
     #[serde(deserialize_with = "given")]
     pub rate_limit_per_hour: Patch<i32>,
     #[serde(deserialize_with = "given")]
@@ -42,6 +45,11 @@ pub struct KeyChange {
     /// Sessions that are open end then, too.
     #[serde(deserialize_with = "given_time")]
     pub expires_at: Patch<OffsetDateTime>,
+}
+
+/// What is given is something.
+fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(deserializer).map(Some)
 }
 
 fn given_time<'de, D: Deserializer<'de>>(
@@ -65,7 +73,7 @@ impl KeyChange {
         let mut new = NewKey::like(before);
         new.name = self.name.unwrap_or(new.name);
         new.scope = self.scope.or(new.scope);
-        new.allow = self.allow.unwrap_or(new.allow);
+        new.allow = self.allow.map_or(new.allow, Option::unwrap_or_default);
         put(&mut new.rate_limit_per_hour, self.rate_limit_per_hour);
         put(&mut new.max_client_connections, self.max_client_connections);
         put(&mut new.max_concurrent_queries, self.max_concurrent_queries);

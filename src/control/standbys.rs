@@ -143,6 +143,12 @@ impl Control {
         let mut tx = self.registry.pool.begin().await?;
         let before = locked(&mut tx, name).await?;
         let after = registry::change_standbys(&mut tx, name, change.columns()).await?;
+        if let (Some(least), Some(most)) =
+            (after.min_running_statements, after.max_running_statements)
+            && most > 0
+        {
+            number("min_running_statements", Some(Some(least)), &(1..=most))?;
+        }
         let changes = Changes::between(&cluster_record(&before), &cluster_record(&after));
         if changes.0.is_empty() {
             return Ok(ClusterView::from(&before));

@@ -169,7 +169,10 @@ async fn admit(
         .map_err(|error| Rejected::new(error.refusal(), "parameters"))?;
     let on_trial = admission::trial::goes_on(&tenant);
     on_trial.map_err(|refusal| Rejected::new(refusal, "too_many"))?;
-    let turn = frontend.admission.restraints(&authenticated).login();
+    let restraints = frontend
+        .admission
+        .restraints(authenticated.tenant(), &authenticated.key().id);
+    let turn = restraints.login();
     let wait = turn.map_err(|refusal| Rejected::new(refusal.into_fatal(), "too_many"))?;
     if !wait.is_zero() {
         tokio::time::sleep(wait).await;

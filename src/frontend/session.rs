@@ -104,10 +104,16 @@ pub(super) async fn begin(frontend: Arc<Frontend>, arrival: Box<Arrival>) {
 async fn enter(frontend: &Frontend, arrival: &Arrival) -> Arc<SessionHandle> {
     let authenticated = arrival.admitted.authenticated();
     let (tenant, key) = (authenticated.tenant(), authenticated.key());
+    // Limits that are older than those of its other sessions are not to hold again.
+    let now = frontend.directory.tenant(tenant.id.as_str()).await;
+    let now = now.ok().flatten();
+    let now = now.filter(|now| tenant.keeps_session(now, &key.id));
+    let restraints = frontend
+        .admission
+        .restraints(now.as_ref().unwrap_or(tenant), &key.id);
     let handle = frontend.sessions.enter(arrival.minor, |cancel_key| {
         let opened_by = (key.id.clone(), key.scope);
         let clock = frontend.sessions.clock();
-        let restraints = frontend.admission.restraints(authenticated);
         SessionHandle::new(
             cancel_key,
             Arc::clone(tenant),
@@ -164,11 +170,17 @@ impl Session {
             loop {
                 let (checkout, reading) = match self.checkout(course).await {
                     Ok(lent) => lent,
-                    Err(absent) => return self.end_absent(&absent),
+                    Err(absent) => {
+                        self.gives_pass_back();
+                        return self.end_absent(&absent);
+                    }
                 };
                 let done = match checkout {
                     Ok(checkout) => self.transact(checkout, reading).await,
-                    Err(error) => self.not_served(&error),
+                    Err(error) => {
+                        self.gives_pass_back();
+                        self.not_served(&error)
+                    }
                 };
                 match done {
                     Done::Next => {
@@ -181,6 +193,21 @@ impl Session {
                     Done::Ended(reason) => return reason,
                 }
             }
+        }
+    }
+
+    /// Its server could not be prepared: the client's statement is for another.
+    fn tries_another(&mut self) -> Done {
+        self.settings_failures += 1;
+        self.client.to_client.drop_unscanned();
+        self.gives_pass_back();
+        Done::Next
+    }
+
+    /// Nothing has begun: it counts for no rate.
+    fn gives_pass_back(&mut self) {
+        if let Some(pass) = self.client.pass.take() {
+            pass.is_unbegun();
         }
     }
 
@@ -257,9 +284,7 @@ impl Session {
                         && pin.is_none()
                         && !self.client.begun.was_asked_more() =>
                 {
-                    self.settings_failures += 1;
-                    self.client.to_client.drop_unscanned();
-                    return Done::Next;
+                    return self.tries_another();
                 }
                 ended => {
                     let parted =

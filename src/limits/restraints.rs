@@ -274,6 +274,14 @@ impl Restraints {
         }
     }
 
+    /// Gives back a transaction that was let in and has not begun.
+    pub fn give_back(&self) {
+        drop(Unused {
+            restraints: self,
+            taken: TRANSACTIONS.len(),
+        });
+    }
+
     /// What to tell a client that waits for that; `None` when it does not wait for others.
     pub fn explain(&self, awaited: &Awaited) -> Option<String> {
         let (whose, limiter): (_, &Limiter) = match awaited.0.load(Relaxed) {

@@ -35,7 +35,7 @@ pub use lanes::{Lane, Lanes};
 pub use pools::Pools;
 pub use replicas::{Choice, Kept, ReplicaPool, Replicas};
 pub use rota::Rota;
-pub use running::{Granted, Load, Refused, Run, Running};
+pub use running::{Bound, Granted, Load, Refused, Run, Running};
 pub use split::{Split, Why};
 pub use tenant_pool::{Occupancy, TenantPool};
 pub use topologies::Lost;

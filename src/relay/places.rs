@@ -8,7 +8,7 @@
 use super::{Client, LongWait, Relay, Rest};
 use crate::{
     net::SMALL_BYTES,
-    pool::{Granted, Refused},
+    pool::{Bound, Granted, Refused},
     sessions::{Activity, Order},
     tenant::PoolMode,
     upstream::{Change, Suspicion, TxStatus},
@@ -112,11 +112,14 @@ impl Relay<'_> {
             Some(run) if is_of_statement => {
                 if !run.is_in() {
                     self.enter(header)
-                } else if run.is_wanted() && self.is_next_of_pipeline() {
+                } else if !self.is_next_of_pipeline() {
+                    Passage::Go
+                } else if run.is_wanted() {
                     // Who sends without end waits for its next turn as others do.
                     self.yields = true;
                     Passage::Wait
                 } else {
+                    run.goes_on();
                     Passage::Go
                 }
             }
@@ -222,13 +225,13 @@ impl Relay<'_> {
             Poll::Ready(Ok(granted)) => Ok(granted),
             Poll::Ready(Err(Refused)) => {
                 count("refused");
-                Err(no_place(run.limit(), queued.at_most))
+                Err(no_place(run.bound(), queued.at_most))
             }
             Poll::Pending if self.client.handle.order() == Some(Order::CancelWait) => {
                 Err(Order::CancelWait.refusal())
             }
             Poll::Pending => {
-                let what = |_: &Client| Some(still_waiting(run.limit()));
+                let what = |_: &Client| Some(still_waiting(run.bound()));
                 queued.wait.poll(self.client, cx, what);
                 self.queued = Some(queued);
                 return false;
@@ -322,7 +325,7 @@ fn count(result: &'static str) {
 }
 
 /// No place became free in time (53300).
-fn no_place(limit: u32, waited: Duration) -> Refusal {
+fn no_place(limit: Bound, waited: Duration) -> Refusal {
     let waited = humantime::format_duration(Duration::from_millis(waited.as_millis() as u64));
     Refusal::error(
         SqlState::TOO_MANY,
@@ -335,7 +338,7 @@ fn no_place(limit: u32, waited: Duration) -> Refusal {
 }
 
 /// What a client is told that waits long (a NOTICE).
-fn still_waiting(limit: u32) -> String {
+fn still_waiting(limit: Bound) -> String {
     format!(
         "still waiting: max_running_statements of the tenant's cluster, {limit}, is reached; other statements must end first"
     )

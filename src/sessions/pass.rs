@@ -75,7 +75,10 @@ impl Pass {
         let news = match session.month().filter(|_| is_of_month) {
             Some(month) => month
                 .take(&session.counters, SystemTime::now())
-                .map_err(|full| Box::new(limits::used_up(&full)))?,
+                .map_err(|full| {
+                    session.restraints.give_back();
+                    Box::new(limits::used_up(&full))
+                })?,
             None => [None; 2],
         };
         Ok(Self {
@@ -92,6 +95,13 @@ impl Pass {
     /// Whether a transaction has ended since it was taken.
     pub fn is_used(&self) -> bool {
         self.session.counters.transactions.load(Relaxed) != self.transactions
+    }
+
+    /// Gives it back: nothing has begun with it, unless a transaction has ended meanwhile.
+    pub fn is_unbegun(self) {
+        if !self.is_used() {
+            self.session.restraints.give_back();
+        }
     }
 
     /// What the client is to be told before its transaction, once.

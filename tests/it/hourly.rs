@@ -138,6 +138,25 @@ fn an_hour_is_raised_lowered_and_taken_away_while_a_transaction_runs() {
 }
 
 #[test]
+fn who_gets_no_server_has_used_nothing() {
+    let proxy = acme(|tenant| {
+        let tenant = tenant.set(NAME, 3).pool_size(1);
+        tenant.set("query_wait_timeout", "100ms")
+    });
+    let mut holder = proxy.connect("acme").login();
+    let mut other = proxy.connect("acme").login();
+    holder.exec("begin");
+    for _ in 0..5 {
+        let refused = error(&other.query("select 1")).unwrap();
+        assert_eq!(refused.code(), "53300", "{refused:?}");
+    }
+    holder.exec("commit");
+    let (served, refused) = run(&mut other, 5);
+    assert_eq!(served, 2);
+    assert_says(&refused.unwrap(), "the tenant", 3);
+}
+
+#[test]
 fn it_is_set_in_the_registry_and_holds_there_for_tenant_key_and_plan() {
     let estate = Estate::new();
     let office = &estate.office;

@@ -10,14 +10,18 @@ use crate::report::Report;
 use crate::stage::Stage;
 
 const TENANT: &str = "max_concurrent_queries = 10000\ntransactions_per_second = 1000000\n\
-                      bytes_per_second = 1000000000000\nlogins_per_second = 1000000\n";
+                      transactions_per_hour = 1000000000\nbytes_per_second = 1000000000000\n\
+                      logins_per_second = 1000000\n";
 
 pub(super) fn run(stage: &Stage, report: &mut Report) {
     if !stage.args.proxies.contains(&Kind::Pgusher) {
         return;
     }
     let (off, on) = (
-        Setup::plain(),
+        Setup {
+            cluster_lines: "max_running_statements = 0\n".into(),
+            ..Setup::plain()
+        },
         Setup {
             cluster_lines: format!("{}\n", stage.args.cluster),
             ..Setup::plain().tell("bench", TENANT)

@@ -1,7 +1,7 @@
 //! Has the limit of a server found: does what [`Search`] says, and shows it what is done meanwhile.
 //!
-//! Nothing is noted on the way of a statement for it: how many have begun is read off the numbers that
-//! server connections give their entries, some times in a window.
+//! Nothing is noted on the way of a statement for it: how many have begun is read off what server
+//! connections count anyway, some times in a window.
 
 use super::{
     Running,
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::tenant::RunningLimit;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -18,8 +18,9 @@ use std::{
 /// How often it is looked in a window.
 const LOOKS: u32 = 8;
 
-/// Between two looks it takes at least so long.
+/// Between two looks it takes at least so long, and so many times as long as a look.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(5);
+const LOOK_PART: u32 = 20;
 
 /// So long it is looked at nothing while nothing runs.
 const SLEEP: Duration = Duration::from_secs(1);
@@ -85,8 +86,15 @@ impl Running {
         let runtime = tokio::runtime::Handle::try_current();
         if let (Some(bounds), Ok(runtime)) = (bounds, runtime) {
             finding.is_sought = true;
+            // A runtime that ends drops the task here.
+            drop(finding);
             runtime.spawn(seek(Seeking(Arc::downgrade(self)), bounds));
         }
+    }
+
+    /// Whether the limit is found.
+    pub(super) fn is_found(&self) -> bool {
+        self.finding.lock().bounds().is_some()
     }
 
     /// Lets so many run as is tried, unless the limit is given meanwhile: then nobody looks any more.
@@ -121,6 +129,11 @@ async fn seek(mut seeking: Seeking, bounds: Bounds) {
         drop(running);
         if is_idle {
             tokio::time::sleep(SLEEP).await;
+            search.takes(&Seen {
+                length: SLEEP,
+                ..Seen::default()
+            });
+            continue;
         }
         tokio::time::sleep(step.settle).await;
         let Some(seen) = watch(&seeking.0, step.window).await else {
@@ -143,9 +156,12 @@ async fn watch(running: &Weak<Running>, window: Duration) -> Option<Seen> {
     watched.look(&*running.upgrade()?);
     watched.forget();
     let pause = (window / LOOKS).max(LOOK_INTERVAL_MIN);
+    let mut took = Duration::ZERO;
     while began.elapsed() < window {
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause.max(took * LOOK_PART)).await;
+        let at = Instant::now();
         watched.look(&*running.upgrade()?);
+        took = at.elapsed();
     }
     Some(watched.seen(began.elapsed()))
 }
@@ -154,8 +170,10 @@ async fn watch(running: &Weak<Running>, window: Duration) -> Option<Seen> {
 #[derive(Debug, Default)]
 struct Watched {
     looks: u32,
-    /// The last entry of each server connection, as it was seen.
-    entries: HashMap<usize, u64>,
+    /// In so many of them somebody waited.
+    waits: u32,
+    /// What had begun on each server connection, as it was seen last.
+    begun: HashMap<usize, u64>,
     tallies: HashMap<u64, Tally>,
 }
 
@@ -165,29 +183,33 @@ struct Tally {
     starts: u64,
     /// Sums over all looks.
     busy: u32,
-    waits: u32,
+    /// One of its clients waited.
+    waits: bool,
 }
 
 impl Watched {
     fn look(&mut self, running: &Running) {
         self.looks += 1;
         for runner in running.runners() {
-            let (entry, kind) = runner.state();
+            let (_, kind) = runner.state();
+            let begun = runner.begun();
             let at = Arc::as_ptr(&runner) as usize;
-            let before = self.entries.insert(at, entry).unwrap_or_default();
+            let before = self.begun.insert(at, begun).unwrap_or_default();
             let tally = self.tallies.entry(runner.account().party().id).or_default();
             // Where another connection was, it begins anew.
-            tally.starts += entry.checked_sub(before).unwrap_or(entry);
+            tally.starts += begun.checked_sub(before).unwrap_or(begun);
             tally.busy += u32::from(kind != Kind::Out);
         }
-        for id in running.waiting() {
-            self.tallies.entry(id).or_default().waits += 1;
+        let waiting = running.waiting();
+        self.waits += u32::from(!waiting.is_empty());
+        for id in waiting {
+            self.tallies.entry(id).or_default().waits = true;
         }
     }
 
     /// What was before the window.
     fn forget(&mut self) {
-        self.looks = 0;
+        (self.looks, self.waits) = (0, 0);
         self.tallies.clear();
     }
 
@@ -197,11 +219,12 @@ impl Watched {
         let part = |tally: &Tally| Part {
             starts: tally.starts as f64,
             busy: f64::from(tally.busy) / f64::from(looks),
-            waits: 2 * tally.waits > looks,
+            waits: tally.waits,
         };
         let parts = self.tallies.iter().map(|(id, tally)| (*id, part(tally)));
         Seen {
             length,
+            waits: 2 * self.waits > looks,
             parts: parts.collect(),
         }
     }
@@ -215,7 +238,7 @@ impl Running {
     }
 
     /// The tenants that wait.
-    fn waiting(&self) -> HashSet<u64> {
+    fn waiting(&self) -> Vec<u64> {
         self.ledger.lock().turns.waiting_ids().collect()
     }
 }

@@ -18,7 +18,7 @@ mod waiting;
 
 pub(super) use self::runner::Runner;
 pub use self::{
-    runner::Run,
+    runner::{Bound, Run},
     waiting::{Granted, Refused},
 };
 

@@ -48,6 +48,8 @@ pub(in crate::pool) struct Runner {
     /// How often it began and ended that a statement waits for its client: to be given data, or to be rid
     /// of rows. While it is odd, one does.
     client_waits: AtomicU32,
+    /// How often something began behind the first of an entry.
+    more: AtomicU64,
     account: Mutex<Arc<Account>>,
     /// Of which entry; that of others is not known.
     began: Mutex<(u64, Began)>,
@@ -70,6 +72,7 @@ impl Runner {
             running: Arc::clone(running),
             state: AtomicU64::new(0),
             client_waits: AtomicU32::new(0),
+            more: AtomicU64::new(0),
             account: Mutex::new(Arc::clone(account)),
             began: Mutex::default(),
             seen: Mutex::new(Seen {
@@ -92,6 +95,11 @@ impl Runner {
     /// The number of the entry, and how it counts.
     pub(super) fn state(&self) -> (u64, Kind) {
         split(self.state.load(SeqCst))
+    }
+
+    /// How many statements have begun, each of a pipeline for itself.
+    pub(super) fn begun(&self) -> u64 {
+        self.state().0 + self.more.load(Relaxed)
     }
 
     pub(super) fn is_excused(&self) -> bool {
@@ -186,6 +194,26 @@ const OUT: u64 = 0;
 
 /// In [`Run`]: something runs without a place, as there was no limit.
 const FREE: u64 = u64::MAX;
+
+/// How many statements may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// So many; 0 is no limit.
+    pub limit: u32,
+    /// Nobody has set it.
+    pub is_found: bool,
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let limit = self.limit;
+        if self.is_found {
+            write!(f, "{limit} (found by adaptive_running_statements)")
+        } else {
+            write!(f, "{limit}")
+        }
+    }
+}
 
 /// A session's statements on the server that it is lent. What runs when this is dropped has left.
 #[derive(Debug)]
@@ -287,6 +315,14 @@ impl Run {
         self.runner.running.used.load(Relaxed) & super::SCARCE != 0
     }
 
+    /// The next of a pipeline begins.
+    #[inline]
+    pub fn goes_on(&self) {
+        // Nobody else writes it.
+        let more = &self.runner.more;
+        more.store(more.load(Relaxed) + 1, Relaxed);
+    }
+
     /// Notes whether the statement waits for its client: that is no running.
     #[inline]
     pub fn note_client(&self, is_waited_for: bool) {
@@ -305,9 +341,13 @@ impl Run {
         }
     }
 
-    /// How many may run on its server.
-    pub fn limit(&self) -> u32 {
-        self.runner.running.limit()
+    /// How many may run on its server, and where that comes from.
+    pub fn bound(&self) -> Bound {
+        let running = &self.runner.running;
+        Bound {
+            limit: running.limit(),
+            is_found: running.is_found(),
+        }
     }
 }
 

@@ -25,11 +25,10 @@ impl Stage {
 #[test]
 fn statements_that_wait_for_a_clock_are_soon_not_held_back() {
     let stage = adaptive(&[]);
-    stage.client("acme").exec("select 1");
-    assert!(stage.limit() < 20.0, "it begins low: {}", stage.limit());
     let flood = Flood::of(&stage, "acme", 40, || {
         Request::new().query("select pg_sleep(0.2)")
     });
+    flood.goes_on(200);
     eventually("all of them run", || stage.limit() >= 40.0);
     flood.end();
     stage.is_at_rest();
@@ -52,6 +51,25 @@ fn what_is_found_is_between_its_bounds() {
     assert!(stage.counted("waited") > 0.0);
     drop(clients);
     stage.is_at_rest();
+}
+
+#[test]
+fn who_waits_too_long_is_told_where_the_limit_comes_from() {
+    let stage = Stage::with(
+        ["acme"],
+        |tenant| tenant.set("query_wait_timeout", "700ms"),
+        |proxy| {
+            let proxy = proxy.cluster("adaptive_running_statements", true);
+            let proxy = proxy.cluster("max_running_statements", 1);
+            proxy.cluster("min_running_statements", 1)
+        },
+    );
+    let mut waiter = stage.client("acme");
+    let _lock = stage.lock();
+    let _stuck = stage.stuck("acme");
+    let refused = waiter.fails("select 1");
+    let says = ["is reached", "1 (found by adaptive_running_statements)"];
+    assert_says(&refused, "53300", &says);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What pairs of windows say about two limits.
 
-use super::Seen;
+use super::{Part, Seen};
+use std::collections::HashSet;
 
 /// The higher limit is worth it when so much more is done, as a logarithm: 4 %.
 const WORTH: f64 = 0.04;
@@ -11,6 +12,9 @@ const NOTHING: f64 = 0.02;
 /// How far two windows of the same limit are from each other, at least.
 const SPREAD_MIN: f64 = 0.04;
 
+/// What runs at the same time as more is held back only if it takes so much longer for that, as a logarithm.
+const SLOWER: f64 = 0.1;
+
 /// So many times the error of the mean is taken for sure.
 const SURE: f64 = 2.0;
 
@@ -18,7 +22,10 @@ const SURE: f64 = 2.0;
 const UNCLEAR: f64 = 0.1;
 
 /// Even then it comes to an end.
-const PAIRS_MAX: u32 = 16;
+const PAIRS_MAX: u32 = 10;
+
+/// And nothing is said when they are so far apart.
+const BLURRED: f64 = 0.25;
 
 /// At first sight it is worth it when so much more is done.
 const MUCH: f64 = 0.15;
@@ -27,7 +34,7 @@ const MUCH: f64 = 0.15;
 pub(super) const QUICK: u32 = 3;
 
 /// Fewer statements than that in a pair say nothing.
-const STARTS_MIN: f64 = 8.0;
+pub(super) const STARTS_MIN: f64 = 8.0;
 
 /// In so many pairs.
 const UNKNOWN_MAX: u32 = 2;
@@ -49,6 +56,20 @@ pub(in crate::pool::running) enum Verdict {
     Unknown,
 }
 
+/// Statements under one limit: how many, and how long they ran together, in seconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Side {
+    starts: f64,
+    ran: f64,
+}
+
+impl Side {
+    fn takes(&mut self, part: &Part, seen: &Seen) {
+        self.starts += part.starts;
+        self.ran += part.busy * seen.length.as_secs_f64();
+    }
+}
+
 /// What pairs have said until now.
 #[derive(Debug)]
 pub(super) struct Evidence {
@@ -56,6 +77,8 @@ pub(super) struct Evidence {
     pairs: u32,
     sum: f64,
     squares: f64,
+    /// Statements under the lower and the higher limit.
+    sides: [Side; 2],
     loose: u32,
     unknown: u32,
 }
@@ -67,6 +90,7 @@ impl Evidence {
             pairs: 0,
             sum: 0.0,
             squares: 0.0,
+            sides: [Side::default(); 2],
             loose: 0,
             unknown: 0,
         }
@@ -74,15 +98,29 @@ impl Evidence {
 
     /// Takes a pair in.
     pub(super) fn takes(&mut self, low: &Seen, high: &Seen) {
-        if !low.waits() {
+        if !low.waits {
             self.loose += 1;
-        } else if let Some(gain) = gain(low, high) {
-            self.pairs += 1;
-            self.sum += gain;
-            self.squares += gain * gain;
-        } else {
-            self.unknown += 1;
+            return;
         }
+        let compared = compared(low, high);
+        let Some(gain) = gain(&compared, [low, high]) else {
+            self.unknown += 1;
+            return;
+        };
+        self.pairs += 1;
+        self.sum += gain;
+        self.squares += gain * gain;
+        let [under, over] = &mut self.sides;
+        for [less, more] in &compared {
+            under.takes(less, low);
+            over.takes(more, high);
+        }
+    }
+
+    /// Whether statements take longer when more run.
+    fn is_slower(&self) -> bool {
+        let [low, high] = self.sides.map(|side| side.ran / side.starts.max(1.0));
+        high > low * SLOWER.exp()
     }
 
     /// How much more is done under the higher limit, and how far off that may be.
@@ -94,6 +132,14 @@ impl Evidence {
     }
 
     pub(super) fn verdict(&self) -> Verdict {
+        match self.by_gain() {
+            // More would get done only if more came.
+            Verdict::Idle if !self.is_slower() => Verdict::Worth,
+            verdict => verdict,
+        }
+    }
+
+    fn by_gain(&self) -> Verdict {
         if self.unknown >= UNKNOWN_MAX {
             return Verdict::Unknown;
         }
@@ -124,6 +170,8 @@ impl Evidence {
             Verdict::Idle
         } else if self.pairs < self.pairs_max || error > UNCLEAR && self.pairs < PAIRS_MAX {
             Verdict::Open
+        } else if error > BLURRED {
+            Verdict::Unclear
         } else if mean > worth {
             Verdict::Worth
         } else if mean < WORTH {
@@ -134,19 +182,40 @@ impl Evidence {
     }
 }
 
+/// What tenants did of which one waited, under the lower and the higher limit. Those of which little was seen are
+/// taken together.
+fn compared(low: &Seen, high: &Seen) -> Vec<[Part; 2]> {
+    let all: HashSet<_> = low.parts.keys().chain(high.parts.keys()).collect();
+    let mut compared = Vec::new();
+    let mut rest = [Part::default(); 2];
+    for id in all {
+        let both = [low, high].map(|seen| seen.parts.get(id).copied().unwrap_or_default());
+        if !both.iter().any(|part| part.waits) {
+            continue;
+        }
+        if both.iter().map(|part| part.starts).sum::<f64>() < STARTS_MIN {
+            let ([a, b], [c, d]) = (&rest, &both);
+            rest = [a.with(c), b.with(d)];
+        } else {
+            compared.push(both);
+        }
+    }
+    compared.push(rest);
+    compared
+}
+
 /// How much more is done under the higher limit, as a logarithm; `None`: too little to say.
-fn gain(low: &Seen, high: &Seen) -> Option<f64> {
+fn gain(compared: &[[Part; 2]], seen: [&Seen; 2]) -> Option<f64> {
+    let [short, long] = seen.map(|seen| seen.length.as_secs_f64().max(1e-6));
     let (mut less, mut more, mut starts) = (0.0, 0.0, 0.0);
-    let (short, long) = (low.length.as_secs_f64(), high.length.as_secs_f64());
-    for (id, under) in low.parts.iter().filter(|(_, part)| part.waits) {
-        let over = high.parts.get(id).copied().unwrap_or_default();
+    for [under, over] in compared {
         let both = under.starts + over.starts;
         // What one of its statements takes: the same for both.
-        let takes = (under.busy * short + over.busy * long) / f64::max(both, 1.0);
-        let takes = takes.max(1e-6);
-        less += (under.starts + 0.5) / short.max(1e-6) * takes;
-        more += (over.starts + 0.5) / long.max(1e-6) * takes;
+        let ran = under.busy * short + over.busy * long;
+        let takes = (ran / f64::max(both, 1.0)).max(1e-6);
+        less += (under.starts + 0.5) / short * takes;
+        more += (over.starts + 0.5) / long * takes;
         starts += both;
     }
-    (starts >= STARTS_MIN).then(|| (more / less).ln())
+    (starts >= STARTS_MIN).then(|| f64::ln(more / less))
 }

@@ -9,11 +9,11 @@
 //! it: the statements wait for something that is not the server's processors (a lock, a clock, a disk), or
 //! there are processors left. If not, the lower one keeps the queue here, where it is fair.
 //!
-//! It begins low, as a try takes the time that some statements take, and goes up by doubling; then it
-//! looks for less in smaller steps. When both directions bring nothing it rests, longer each time, and
-//! looks again at once when the work changes. While nobody waits and few
-//! run, nothing is tried. Statements of which too
-//! few end to be counted are not held back at all.
+//! Only what gets slower when more run is held back. It begins without holding anything back, tries a quarter
+//! less while nobody waits, and halves where some do; a higher limit that is worth it is gone to by doubling.
+//! When both directions bring nothing it rests, longer each time, and looks again at once when the work changes.
+//! While nobody waits and few run, nothing is tried, and what was found for others holds no more. Statements of
+//! which too few end to be counted are not held back at all, nor are those that are over in a moment.
 //!
 //! This is arithmetic: it knows no clock, no sockets and no tasks. See `finding` for those.
 
@@ -25,15 +25,15 @@ use self::evidence::Evidence;
 pub(super) use self::evidence::Verdict;
 use std::{collections::HashMap, time::Duration};
 
-/// Where it begins.
-const FIRST: u32 = 8;
+/// So few are no flood: nothing is tried while nobody waits.
+const FEW: u32 = 8;
 
 /// A window while nothing is tried.
 const REST_WINDOW: Duration = Duration::from_millis(250);
 
 /// A window of a trial takes at least and at most so long.
 const WINDOW_MIN: Duration = Duration::from_millis(100);
-const WINDOW_MAX: Duration = Duration::from_secs(2);
+const WINDOW_MAX: Duration = Duration::from_secs(4);
 
 /// A window takes so many times as long as a statement.
 const STATEMENTS_PER_WINDOW: f64 = 4.0;
@@ -45,10 +45,14 @@ const STARTS_PER_WINDOW: f64 = 40.0;
 const LOOSE: Duration = Duration::from_secs(10);
 
 /// While nobody waits, it looks anew at most so often.
-const CALM: Duration = Duration::from_secs(30);
+const CALM: Duration = Duration::from_secs(10);
 
-/// Seconds. What takes longer is not held back, and not tried with less.
+/// Seconds. What would take longer among a few is not held back, and not tried with less.
 const LONG: f64 = 2.0;
+
+/// Likewise what takes less: a queue of such statements keeps nobody waiting for long, wherever it is, and to
+/// queue here costs as much as they do.
+const SHORT: f64 = 0.002;
 
 /// What ran before a window is to be over.
 const SETTLE_MIN: Duration = Duration::from_millis(5);
@@ -91,14 +95,27 @@ pub(super) struct Part {
     pub(super) starts: f64,
     /// How many ran, on average.
     pub(super) busy: f64,
-    /// Whether its clients waited for places.
+    /// Whether one of its clients waited for a place.
     pub(super) waits: bool,
+}
+
+impl Part {
+    /// Both together.
+    fn with(self, other: &Self) -> Self {
+        Self {
+            starts: self.starts + other.starts,
+            busy: self.busy + other.busy,
+            waits: self.waits || other.waits,
+        }
+    }
 }
 
 /// What was seen in a window.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
     pub(super) length: Duration,
+    /// Whether somebody waited for a place, most of the time.
+    pub(super) waits: bool,
     /// By tenant.
     pub(super) parts: HashMap<u64, Part>,
 }
@@ -112,16 +129,21 @@ impl Seen {
         self.parts.values().map(|part| part.busy).sum()
     }
 
-    fn waits(&self) -> bool {
-        self.parts.values().any(|part| part.waits)
-    }
-
-    /// What a statement takes of the tenant with the slowest, in seconds: of those that wait, if any do.
-    fn slowest(&self) -> f64 {
-        let (length, is_bound) = (self.length.as_secs_f64(), self.waits());
-        let parts = self.parts.values().filter(|part| part.waits || !is_bound);
-        let takes = parts.map(|part| part.busy * length / part.starts.max(1.0));
-        takes.fold(0.0, f64::max)
+    /// What a statement takes of the tenant with the slowest, in seconds: of those that wait, if any do. Tenants
+    /// of which little was seen are taken together. `None`: none began.
+    fn slowest(&self) -> Option<f64> {
+        let length = self.length.as_secs_f64();
+        let takes = |part: &Part| part.busy * length / part.starts;
+        let is_looked_at = |part: &&Part| part.waits || !self.waits;
+        let (many, few): (Vec<_>, Vec<_>) = self
+            .parts
+            .values()
+            .filter(is_looked_at)
+            .copied()
+            .partition(|part| part.starts >= evidence::STARTS_MIN);
+        let rest = few.iter().fold(Part::default(), Part::with);
+        let rest = (rest.starts >= 1.0).then_some(rest);
+        many.iter().chain(&rest).map(takes).reduce(f64::max)
     }
 
     /// Statements that began in a second.
@@ -239,8 +261,9 @@ pub(super) struct Search {
     busy: f64,
     /// What a statement takes, in seconds.
     takes: f64,
-    /// The rate that the pauses are for.
+    /// The rate that the pauses are for, and what a statement took.
     known_rate: f64,
+    known_takes: f64,
     /// Nobody has waited for so long.
     loose: Duration,
     /// It was not looked anew for so long.
@@ -255,7 +278,7 @@ impl Search {
     pub(super) fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
-            limit: bounds.hold(FIRST),
+            limit: bounds.ceiling,
             trial: None,
             down: Pause::NONE,
             up: Pause::NONE,
@@ -266,6 +289,7 @@ impl Search {
             busy: 0.0,
             takes: 0.0,
             known_rate: 0.0,
+            known_takes: 0.0,
             loose: Duration::ZERO,
             calm: Duration::ZERO,
             settle: None,
@@ -335,11 +359,11 @@ impl Search {
 
     fn rests(&mut self, seen: &Seen) {
         self.settle = None;
-        let is_bound = seen.waits();
+        let is_bound = seen.waits;
         self.notes(seen, is_bound);
         if is_bound {
             self.loose = Duration::ZERO;
-        } else if self.is_loose(seen.length) || self.busy <= f64::from(FIRST) {
+        } else if self.is_loose(seen.length) || self.busy <= f64::from(FEW) {
             return;
         }
         for pause in [&mut self.up, &mut self.down] {
@@ -354,39 +378,45 @@ impl Search {
         } else {
             limit.min(whole(self.busy))
         };
-        let less = bounds.hold(self.less(from));
+        let less = bounds.hold(self.less(from, is_bound));
         let may_rise = is_bound && limit < bounds.ceiling;
-        let is_long = self.takes > LONG;
-        if may_rise && is_long {
+        let alone = self.takes_among_few();
+        let may_fall = less < from && self.takes >= SHORT && alone <= LONG;
+        if may_rise && (alone > LONG || self.takes < SHORT / 2.0) {
             self.moves_to(more.1, None);
         } else if may_rise && self.up.left.is_zero() {
             self.begins(Way::Up, more);
         } else if may_rise && self.glance.is_zero() {
             self.begins(Way::Glance, more);
-        } else if less < from && self.down.left.is_zero() && !is_long {
+        } else if may_fall && self.down.left.is_zero() {
             self.begins(Way::Down, (less, limit));
         }
     }
 
-    /// Nobody has waited, for so long. Whether the limit is another for that: who comes next is not to wait
-    /// because of what was found for others, and is to be looked at when it is a flood.
+    /// What a statement would take if few ran and all of them computed, in seconds.
+    fn takes_among_few(&self) -> f64 {
+        let few = f64::from(FEW);
+        self.takes * few / self.busy.max(few)
+    }
+
+    /// Nobody has waited, for so long. Whether there is no limit any more for that: who comes next is not to
+    /// wait because of what was found for others.
     fn is_loose(&mut self, time: Duration) -> bool {
         self.loose += time;
-        let to = self.bounds.hold(FIRST.max(whole(2.0 * self.busy)));
-        let moves = self.loose >= LOOSE && (self.limit < FIRST || self.limit > to);
+        let moves = self.loose >= LOOSE && self.limit < self.bounds.ceiling;
         if moves {
             self.loose = Duration::ZERO;
-            self.moves_to(to, None);
+            self.moves_to(self.bounds.ceiling, None);
         }
         moves
     }
 
-    /// What to try below so many.
-    fn less(&self, from: u32) -> u32 {
-        match self.is_fine {
+    /// What to try below so many. Where nobody waits it is a small step: they may be no flood.
+    fn less(&self, from: u32, is_bound: bool) -> u32 {
+        match self.is_fine || !is_bound {
             true => from * 3 / 4,
             // Far from where most limits are, a big step is a small risk.
-            false if !self.is_careful && from > 2 * FIRST => (from / 4).max(FIRST),
+            false if !self.is_careful && from > 2 * FEW => (from / 4).max(FEW),
             false => from / 2,
         }
     }
@@ -394,10 +424,9 @@ impl Search {
     /// Keeps in mind how much there is to do, and looks again when that is another work.
     fn notes(&mut self, seen: &Seen, is_bound: bool) {
         self.calm += seen.length;
-        let rate = seen.rate();
         if self.rate == 0.0 {
-            (self.rate, self.busy, self.takes) = (rate, seen.busy(), seen.slowest());
-            self.known_rate = rate;
+            self.is_now(seen);
+            (self.known_rate, self.known_takes) = (self.rate, self.takes);
         }
         self.smooths(seen);
         let length = seen.length.as_secs_f64();
@@ -406,25 +435,30 @@ impl Search {
         let is_other = starts.max(known) > CHANGE * starts.min(known)
             && apart > CHANCE * starts.max(known).sqrt();
         self.changes = if is_other { self.changes + 1 } else { 0 };
-        if self.changes >= 2 {
-            (self.rate, self.busy, self.takes) = (rate, seen.busy(), seen.slowest());
-            self.known_rate = rate;
-            self.changes = 0;
-            // What comes and goes is always another work, and is not to be looked at all the time.
-            if is_bound || self.calm >= CALM {
-                self.looks_anew();
-            }
+        // What comes and goes is always another work; while nobody waits it is looked at if it got slower.
+        let is_slower = self.takes > CHANGE * self.known_takes && self.calm >= CALM;
+        if self.changes >= 2 && is_bound || is_slower && !is_bound {
+            self.is_now(seen);
+            self.looks_anew();
         }
+    }
+
+    fn is_now(&mut self, seen: &Seen) {
+        (self.rate, self.busy) = (seen.rate(), seen.busy());
+        self.takes = seen.slowest().unwrap_or(self.takes);
     }
 
     fn smooths(&mut self, seen: &Seen) {
         self.rate += 0.3 * (seen.rate() - self.rate);
         self.busy += 0.3 * (seen.busy() - self.busy);
-        self.takes += 0.3 * (seen.slowest() - self.takes);
+        let takes = seen.slowest().unwrap_or(self.takes);
+        self.takes += 0.3 * (takes - self.takes);
     }
 
     fn looks_anew(&mut self) {
         self.calm = Duration::ZERO;
+        self.changes = 0;
+        (self.known_rate, self.known_takes) = (self.rate, self.takes);
         (self.up, self.down) = (Pause::NONE, Pause::NONE);
         (self.is_fine, self.is_careful) = (false, false);
     }
@@ -483,9 +517,9 @@ impl Search {
     }
 
     fn ends(&mut self, trial: &Trial, verdict: Verdict) {
-        self.known_rate = self.rate;
+        (self.known_rate, self.known_takes) = (self.rate, self.takes);
         let to = match (verdict, trial.way) {
-            // What is so long that nothing can be said is not held back.
+            // That of which nothing can be said is not held back.
             (Verdict::Worth | Verdict::Unknown, Way::Up) => trial.high,
             (Verdict::Idle, Way::Down) => trial.low,
             _ => self.limit,
