@@ -139,18 +139,20 @@ impl Authenticator {
         result
     }
 
-    /// What is known of them by now, as the client took its time; as they were, where the key is gone: that is
-    /// told to its sessions.
-    async fn as_of_now(&self, tenant: Arc<Tenant>, key: Arc<ApiKey>) -> (Arc<Tenant>, Arc<ApiKey>) {
-        let now = self.directory.tenant(tenant.id.as_str()).await;
-        let Ok(Some(now)) = now else {
-            return (tenant, key);
+    /// What is known of them by now, as the client took its time; as they were, where that can't be asked.
+    async fn as_of_now(
+        &self,
+        tenant: Arc<Tenant>,
+        key: Arc<ApiKey>,
+    ) -> Result<(Arc<Tenant>, Arc<ApiKey>), AuthError> {
+        let Ok(now) = self.directory.tenant(tenant.id.as_str()).await else {
+            return Ok((tenant, key));
         };
+        let gone = || AuthError::BadKey("the key is gone");
+        let now = now.ok_or_else(gone)?;
         let is_same = |other: &&Arc<ApiKey>| other.id == key.id && other.verifier == key.verifier;
-        match now.keys.iter().find(is_same).cloned() {
-            Some(key) => (now, key),
-            None => (tenant, key),
-        }
+        let key = now.keys.iter().find(is_same).cloned().ok_or_else(gone)?;
+        Ok((now, key))
     }
 
     async fn prove(
@@ -177,7 +179,7 @@ impl Authenticator {
         let (Some(tenant), Some(key)) = (found, key) else {
             return Err(AuthError::BadKey("no such tenant"));
         };
-        let (tenant, key) = self.as_of_now(tenant, key).await;
+        let (tenant, key) = self.as_of_now(tenant, key).await?;
         key.admits(SystemTime::now(), claim.peer.ip())
             .map_err(|refusal| {
                 AuthError::BadKey(match refusal {

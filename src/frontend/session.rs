@@ -107,7 +107,6 @@ async fn enter(frontend: &Frontend, arrival: &Arrival) -> Arc<SessionHandle> {
     // Limits that are older than those of its other sessions are not to hold again.
     let now = frontend.directory.tenant(tenant.id.as_str()).await;
     let now = now.ok().flatten();
-    let now = now.filter(|now| tenant.keeps_session(now, &key.id));
     let restraints = frontend
         .admission
         .restraints(now.as_ref().unwrap_or(tenant), &key.id);

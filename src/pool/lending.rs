@@ -5,6 +5,7 @@ use super::{
     Checkout, CheckoutError, TenantPool,
     dialer::{Dialer, Route},
     inside::Inside,
+    tenant_pool::has_waiters,
 };
 use crate::{sessions::SessionHandle, upstream::UpstreamError};
 use deadpool::managed::{PoolError, Timeouts};
@@ -98,7 +99,11 @@ impl TenantPool {
             };
             object
         });
+        let route = &inside.route;
+        let is_crowded = has_waiters(&inside.servers) || route.budget.is_scarce();
+        let awaits = is_crowded.then(|| route.budget.running().awaits());
         let object = waiting.await;
+        drop(awaits);
         let waited = waited.elapsed();
         session.counters.waited(waited);
         let Some(object) = object? else {

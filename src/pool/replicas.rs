@@ -282,6 +282,9 @@ impl ReplicaPool {
             Poll::Ready(answer) => answer,
             Poll::Pending => {
                 let waited = Instant::now();
+                let budget = &self.route.budget;
+                let is_crowded = has_waiters(&self.servers) || budget.is_scarce();
+                let _awaits = is_crowded.then(|| budget.running().awaits());
                 let waiting = async {
                     loop {
                         match tokio::time::timeout(LOOK_INTERVAL, get.as_mut()).await {

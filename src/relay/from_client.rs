@@ -108,7 +108,7 @@ impl Relay<'_> {
             match self.client_message(header)? {
                 Step::Done => {
                     self.has_begun = true;
-                    self.course.sent();
+                    self.note_sent();
                     self.has_read_only |= self.server.reads_only;
                 }
                 Step::NeedsMore => return Ok(true),

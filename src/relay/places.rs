@@ -56,6 +56,8 @@ pub(super) struct Course {
     /// Nothing of the kind had run before.
     was_fresh: bool,
     is_fresh: bool,
+    /// What comes next stands in a pipeline, behind something that ends before it.
+    is_next: bool,
 }
 
 impl Course {
@@ -69,7 +71,7 @@ impl Course {
     }
 
     #[inline]
-    pub(super) fn sent(&mut self) {
+    fn sent(&mut self) {
         self.messages = self.messages.saturating_add(1);
     }
 
@@ -119,7 +121,7 @@ impl Relay<'_> {
                     self.yields = true;
                     Passage::Wait
                 } else {
-                    run.goes_on();
+                    self.course.is_next = true;
                     Passage::Go
                 }
             }
@@ -142,6 +144,17 @@ impl Relay<'_> {
     pub(super) fn must_yield(&mut self) -> bool {
         self.yields &= self.server.replies.owes_ready() && !self.server.replies.is_copy_in();
         self.yields
+    }
+
+    /// A message has gone to the server.
+    #[inline]
+    pub(super) fn note_sent(&mut self) {
+        self.course.sent();
+        if std::mem::take(&mut self.course.is_next)
+            && let Some(run) = self.run
+        {
+            run.goes_on();
+        }
     }
 
     fn enter(&mut self, header: Header) -> Passage {

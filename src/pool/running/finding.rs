@@ -11,7 +11,7 @@ use super::{
 use crate::tenant::RunningLimit;
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -117,6 +117,7 @@ impl Running {
 /// Cancel safe: the limit that was tried last stays.
 async fn seek(mut seeking: Seeking, bounds: Bounds) {
     let mut search = Search::new(bounds);
+    let mut is_empty = false;
     loop {
         let Some(running) = seeking.0.upgrade() else {
             return;
@@ -125,7 +126,8 @@ async fn seek(mut seeking: Seeking, bounds: Bounds) {
             seeking.is_told();
             return;
         };
-        let is_idle = running.used() == 0;
+        // A moment in which nothing runs says little.
+        let is_idle = is_empty && search.is_resting() && running.used() == 0;
         drop(running);
         if is_idle {
             tokio::time::sleep(SLEEP).await;
@@ -139,6 +141,7 @@ async fn seek(mut seeking: Seeking, bounds: Bounds) {
         let Some(seen) = watch(&seeking.0, step.window).await else {
             return;
         };
+        is_empty = seen.is_empty();
         if let Some(outcome) = search.takes(&seen) {
             let limit = search.limit();
             tracing::debug!(limit, ?outcome, "running statements compared");
@@ -170,8 +173,9 @@ async fn watch(running: &Weak<Running>, window: Duration) -> Option<Seen> {
 #[derive(Debug, Default)]
 struct Watched {
     looks: u32,
-    /// In so many of them somebody waited.
+    /// In so many of them somebody waited: for a place, and for anything.
     waits: u32,
+    crowds: u32,
     /// What had begun on each server connection, as it was seen last.
     begun: HashMap<usize, u64>,
     tallies: HashMap<u64, Tally>,
@@ -201,7 +205,9 @@ impl Watched {
             tally.busy += u32::from(kind != Kind::Out);
         }
         let waiting = running.waiting();
+        let is_crowded = !waiting.is_empty() || running.awaited.load(Relaxed) > 0;
         self.waits += u32::from(!waiting.is_empty());
+        self.crowds += u32::from(is_crowded);
         for id in waiting {
             self.tallies.entry(id).or_default().waits = true;
         }
@@ -209,7 +215,7 @@ impl Watched {
 
     /// What was before the window.
     fn forget(&mut self) {
-        (self.looks, self.waits) = (0, 0);
+        (self.looks, self.waits, self.crowds) = (0, 0, 0);
         self.tallies.clear();
     }
 
@@ -225,6 +231,7 @@ impl Watched {
         Seen {
             length,
             waits: 2 * self.waits > looks,
+            is_crowded: 2 * self.crowds > looks,
             parts: parts.collect(),
         }
     }

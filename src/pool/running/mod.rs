@@ -49,6 +49,18 @@ pub struct Running {
     ledger: Mutex<Ledger>,
     runners: Mutex<Vec<Weak<Runner>>>,
     finding: Mutex<Finding>,
+    /// Clients that wait for a server of it.
+    awaited: AtomicU32,
+}
+
+/// A client waits for a server, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Awaits(Arc<Running>);
+
+impl Drop for Awaits {
+    fn drop(&mut self) {
+        self.0.awaited.fetch_sub(1, Relaxed);
+    }
 }
 
 /// What is only looked at while places are scarce.
@@ -111,6 +123,7 @@ impl Default for Running {
             }),
             runners: Mutex::default(),
             finding: Mutex::default(),
+            awaited: AtomicU32::new(0),
         }
     }
 }
@@ -142,6 +155,12 @@ impl Running {
             excused: u32::try_from(excused).unwrap_or(u32::MAX),
             waiting: ledger.turns.waiting(),
         }
+    }
+
+    /// A client waits for a server, as others have all that its tenant may have.
+    pub(super) fn awaits(self: &Arc<Self>) -> Awaits {
+        self.awaited.fetch_add(1, Relaxed);
+        Awaits(Arc::clone(self))
     }
 
     /// A server connection of a tenant, on which statements will run.

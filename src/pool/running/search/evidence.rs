@@ -74,6 +74,8 @@ impl Side {
 #[derive(Debug)]
 pub(super) struct Evidence {
     pairs_max: u32,
+    /// What is tried is the lower limit: if that is far too low, it is not tried again.
+    is_fall: bool,
     pairs: u32,
     sum: f64,
     squares: f64,
@@ -84,9 +86,10 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    pub(super) fn new(pairs_max: u32) -> Self {
+    pub(super) fn new(pairs_max: u32, is_fall: bool) -> Self {
         Self {
             pairs_max,
+            is_fall,
             pairs: 0,
             sum: 0.0,
             squares: 0.0,
@@ -152,6 +155,9 @@ impl Evidence {
             } else {
                 Verdict::Idle
             };
+        }
+        if self.is_fall && self.pairs == 1 && self.sum > MUCH {
+            return Verdict::Worth;
         }
         if self.pairs < 2 {
             return Verdict::Open;

@@ -9,11 +9,11 @@
 //! it: the statements wait for something that is not the server's processors (a lock, a clock, a disk), or
 //! there are processors left. If not, the lower one keeps the queue here, where it is fair.
 //!
-//! Only what gets slower when more run is held back. It begins without holding anything back, tries a quarter
-//! less while nobody waits, and halves where some do; a higher limit that is worth it is gone to by doubling.
-//! When both directions bring nothing it rests, longer each time, and looks again at once when the work changes.
-//! While nobody waits and few run, nothing is tried, and what was found for others holds no more. Statements of
-//! which too few end to be counted are not held back at all, nor are those that are over in a moment.
+//! Only what gets slower when more run is held back. It begins without holding anything back, halves, and
+//! goes to a higher limit that is worth it by doubling. When both directions bring nothing it rests, longer each
+//! time, and looks again at once when the work changes. While nobody waits, for a place or for a server, there
+//! is no flood: nothing is tried, and soon there is no limit any more. Statements of which too few end to be
+//! counted are not held back at all, nor are those that are over in a moment.
 //!
 //! This is arithmetic: it knows no clock, no sockets and no tasks. See `finding` for those.
 
@@ -25,7 +25,7 @@ use self::evidence::Evidence;
 pub(super) use self::evidence::Verdict;
 use std::{collections::HashMap, time::Duration};
 
-/// So few are no flood: nothing is tried while nobody waits.
+/// Few, as statements go.
 const FEW: u32 = 8;
 
 /// A window while nothing is tried.
@@ -33,7 +33,7 @@ const REST_WINDOW: Duration = Duration::from_millis(250);
 
 /// A window of a trial takes at least and at most so long.
 const WINDOW_MIN: Duration = Duration::from_millis(100);
-const WINDOW_MAX: Duration = Duration::from_secs(4);
+const WINDOW_MAX: Duration = Duration::from_secs(2);
 
 /// A window takes so many times as long as a statement.
 const STATEMENTS_PER_WINDOW: f64 = 4.0;
@@ -43,9 +43,6 @@ const STARTS_PER_WINDOW: f64 = 40.0;
 
 /// When nobody has waited for so long, what was found holds no more.
 const LOOSE: Duration = Duration::from_secs(10);
-
-/// While nobody waits, it looks anew at most so often.
-const CALM: Duration = Duration::from_secs(10);
 
 /// Seconds. What would take longer among a few is not held back, and not tried with less.
 const LONG: f64 = 2.0;
@@ -116,6 +113,8 @@ pub(super) struct Seen {
     pub(super) length: Duration,
     /// Whether somebody waited for a place, most of the time.
     pub(super) waits: bool,
+    /// Whether somebody waited for a place or for a server, most of the time.
+    pub(super) is_crowded: bool,
     /// By tenant.
     pub(super) parts: HashMap<u64, Part>,
 }
@@ -144,6 +143,11 @@ impl Seen {
         let rest = few.iter().fold(Part::default(), Part::with);
         let rest = (rest.starts >= 1.0).then_some(rest);
         many.iter().chain(&rest).map(takes).reduce(f64::max)
+    }
+
+    /// Whether nothing began, nor ran.
+    pub(super) fn is_empty(&self) -> bool {
+        self.starts() == 0.0 && self.busy() == 0.0
     }
 
     /// Statements that began in a second.
@@ -261,13 +265,10 @@ pub(super) struct Search {
     busy: f64,
     /// What a statement takes, in seconds.
     takes: f64,
-    /// The rate that the pauses are for, and what a statement took.
+    /// The rate that the pauses are for.
     known_rate: f64,
-    known_takes: f64,
     /// Nobody has waited for so long.
     loose: Duration,
-    /// It was not looked anew for so long.
-    calm: Duration,
     /// The limit has changed: until what ran before is over.
     settle: Option<Duration>,
     /// Windows in a row in which the work was another.
@@ -289,9 +290,7 @@ impl Search {
             busy: 0.0,
             takes: 0.0,
             known_rate: 0.0,
-            known_takes: 0.0,
             loose: Duration::ZERO,
-            calm: Duration::ZERO,
             settle: None,
             changes: 0,
         }
@@ -359,13 +358,11 @@ impl Search {
 
     fn rests(&mut self, seen: &Seen) {
         self.settle = None;
-        let is_bound = seen.waits;
-        self.notes(seen, is_bound);
-        if is_bound {
-            self.loose = Duration::ZERO;
-        } else if self.is_loose(seen.length) || self.busy <= f64::from(FEW) {
-            return;
+        self.notes(seen);
+        if !seen.is_crowded {
+            return self.is_loose(seen.length);
         }
+        self.loose = Duration::ZERO;
         for pause in [&mut self.up, &mut self.down] {
             pause.passes(seen.length);
         }
@@ -373,13 +370,13 @@ impl Search {
         let (limit, bounds) = (self.limit, self.bounds);
         let more = (limit, bounds.hold(limit.saturating_mul(2)));
         // What is not reached is no limit.
-        let from = if is_bound {
+        let from = if seen.waits {
             limit
         } else {
             limit.min(whole(self.busy))
         };
-        let less = bounds.hold(self.less(from, is_bound));
-        let may_rise = is_bound && limit < bounds.ceiling;
+        let less = bounds.hold(self.less(from));
+        let may_rise = seen.waits && limit < bounds.ceiling;
         let alone = self.takes_among_few();
         let may_fall = less < from && self.takes >= SHORT && alone <= LONG;
         if may_rise && (alone > LONG || self.takes < SHORT / 2.0) {
@@ -393,27 +390,29 @@ impl Search {
         }
     }
 
+    /// Whether nothing is tried.
+    pub(super) fn is_resting(&self) -> bool {
+        self.trial.is_none()
+    }
+
     /// What a statement would take if few ran and all of them computed, in seconds.
     fn takes_among_few(&self) -> f64 {
         let few = f64::from(FEW);
         self.takes * few / self.busy.max(few)
     }
 
-    /// Nobody has waited, for so long. Whether there is no limit any more for that: who comes next is not to
-    /// wait because of what was found for others.
-    fn is_loose(&mut self, time: Duration) -> bool {
+    /// Nobody has waited, for so long: who comes next is not to wait because of what was found for others.
+    fn is_loose(&mut self, time: Duration) {
         self.loose += time;
-        let moves = self.loose >= LOOSE && self.limit < self.bounds.ceiling;
-        if moves {
+        if self.loose >= LOOSE && self.limit < self.bounds.ceiling {
             self.loose = Duration::ZERO;
             self.moves_to(self.bounds.ceiling, None);
         }
-        moves
     }
 
-    /// What to try below so many. Where nobody waits it is a small step: they may be no flood.
-    fn less(&self, from: u32, is_bound: bool) -> u32 {
-        match self.is_fine || !is_bound {
+    /// What to try below so many.
+    fn less(&self, from: u32) -> u32 {
+        match self.is_fine {
             true => from * 3 / 4,
             // Far from where most limits are, a big step is a small risk.
             false if !self.is_careful && from > 2 * FEW => (from / 4).max(FEW),
@@ -422,11 +421,10 @@ impl Search {
     }
 
     /// Keeps in mind how much there is to do, and looks again when that is another work.
-    fn notes(&mut self, seen: &Seen, is_bound: bool) {
-        self.calm += seen.length;
+    fn notes(&mut self, seen: &Seen) {
         if self.rate == 0.0 {
             self.is_now(seen);
-            (self.known_rate, self.known_takes) = (self.rate, self.takes);
+            self.known_rate = self.rate;
         }
         self.smooths(seen);
         let length = seen.length.as_secs_f64();
@@ -435,9 +433,7 @@ impl Search {
         let is_other = starts.max(known) > CHANGE * starts.min(known)
             && apart > CHANCE * starts.max(known).sqrt();
         self.changes = if is_other { self.changes + 1 } else { 0 };
-        // What comes and goes is always another work; while nobody waits it is looked at if it got slower.
-        let is_slower = self.takes > CHANGE * self.known_takes && self.calm >= CALM;
-        if self.changes >= 2 && is_bound || is_slower && !is_bound {
+        if self.changes >= 2 && seen.is_crowded {
             self.is_now(seen);
             self.looks_anew();
         }
@@ -456,9 +452,8 @@ impl Search {
     }
 
     fn looks_anew(&mut self) {
-        self.calm = Duration::ZERO;
         self.changes = 0;
-        (self.known_rate, self.known_takes) = (self.rate, self.takes);
+        self.known_rate = self.rate;
         (self.up, self.down) = (Pause::NONE, Pause::NONE);
         (self.is_fine, self.is_careful) = (false, false);
     }
@@ -474,7 +469,7 @@ impl Search {
             way,
             low,
             high,
-            evidence: Evidence::new(pairs),
+            evidence: Evidence::new(pairs, way == Way::Down),
             first: None,
             windows: 0,
             took: Duration::ZERO,
@@ -517,7 +512,7 @@ impl Search {
     }
 
     fn ends(&mut self, trial: &Trial, verdict: Verdict) {
-        (self.known_rate, self.known_takes) = (self.rate, self.takes);
+        self.known_rate = self.rate;
         let to = match (verdict, trial.way) {
             // That of which nothing can be said is not held back.
             (Verdict::Worth | Verdict::Unknown, Way::Up) => trial.high,

@@ -216,7 +216,9 @@ impl Server {
         };
         Seen {
             length: step.window,
-            waits: self.somebody_waited > window / 2.0,
+            // There are as many servers as may run: what waits then waits for those.
+            waits: self.somebody_waited > window / 2.0 && self.limit < BOUNDS.ceiling,
+            is_crowded: self.somebody_waited > window / 2.0,
             parts: (0..self.loads.len())
                 .map(|tenant| (tenant as u64, part(tenant)))
                 .collect(),
@@ -281,14 +283,14 @@ fn found(cores: f64, loads: &[Load], below: u32) -> (f64, f64, u32) {
 #[test]
 fn statements_that_compute_run_as_many_as_there_are_cores_or_some_more() {
     for (cores, most) in [(1.0, 4), (2.0, 4), (4.0, 8), (16.0, 32)] {
-        let (ratio, share, limit) = found(cores, &[Load::flood(64, 20.0, 0.0)], most);
-        assert!(ratio > 0.95 && share > 0.95, "{cores}: {limit}");
+        let (ratio, share, limit) = found(cores, &[Load::flood(100, 20.0, 0.0)], most);
+        assert!(ratio > 0.95 && share > 0.9, "{cores}: {limit}");
     }
 }
 
 #[test]
 fn short_statements_run_as_many_as_there_are_cores_or_some_more() {
-    let (ratio, share, limit) = found(2.0, &[Load::flood(32, 1.0, 0.0)], 6);
+    let (ratio, share, limit) = found(2.0, &[Load::flood(100, 1.0, 0.0)], 6);
     assert!(ratio > 0.95 && share > 0.95, "{limit}");
 }
 
@@ -308,7 +310,7 @@ fn statements_that_are_over_in_a_moment_do_not_queue() {
 #[test]
 fn statements_that_wait_for_a_clock_are_not_held_back() {
     for sleeps in [20.0, 300.0, 5000.0] {
-        let (ratio, ..) = found(2.0, &[Load::flood(60, 0.01, sleeps)], 64);
+        let (ratio, ..) = found(2.0, &[Load::flood(100, 0.01, sleeps)], 64);
         assert!(ratio > 0.9, "{sleeps} ms: {ratio}");
     }
 }
@@ -316,25 +318,25 @@ fn statements_that_wait_for_a_clock_are_not_held_back() {
 #[test]
 fn statements_that_compute_and_wait_for_disks_run_as_many_as_keep_the_cores_busy() {
     // Two cores are busy with eight of them, if each comes at the right time.
-    let (ratio, share, limit) = found(2.0, &[Load::flood(60, 5.0, 15.0)], 32);
+    let (ratio, share, limit) = found(2.0, &[Load::flood(100, 5.0, 15.0)], 32);
     assert!(ratio > 0.95 && share > 0.9, "{limit}");
 }
 
 #[test]
 fn a_tenant_that_waits_for_a_clock_is_not_held_back_for_one_that_computes() {
-    let loads = [Load::flood(30, 0.01, 20.0), Load::flood(30, 20.0, 0.0)];
+    let loads = [Load::flood(60, 0.01, 20.0), Load::flood(60, 20.0, 0.0)];
     let free = Server::new(2.0, &loads).fixed(64, 60.0);
     let mut server = Server::new(2.0, &loads);
     let mut search = Search::new(BOUNDS);
     server.searched(&mut search, 20.0);
     let (rates, _) = server.searched(&mut search, 120.0);
-    assert!(rates[0] > 0.9 * free[0], "{rates:?} of {free:?}");
+    assert!(rates[0] > 0.8 * free[0], "{rates:?} of {free:?}");
 }
 
 #[test]
 fn it_follows_when_the_work_is_another() {
-    let computes = [Load::flood(60, 20.0, 0.0)];
-    let sleeps = [Load::flood(60, 0.01, 20.0)];
+    let computes = [Load::flood(100, 20.0, 0.0)];
+    let sleeps = [Load::flood(100, 0.01, 20.0)];
     let mut server = Server::new(2.0, &computes);
     let mut search = Search::new(BOUNDS);
     for _ in 0..3 {
@@ -366,7 +368,7 @@ fn who_does_little_does_as_much_as_without_it() {
 
 #[test]
 fn what_was_found_for_a_flood_does_not_hold_others_back() {
-    let mut server = Server::new(2.0, &[Load::flood(60, 20.0, 0.0)]);
+    let mut server = Server::new(2.0, &[Load::flood(100, 20.0, 0.0)]);
     let mut search = Search::new(BOUNDS);
     server.searched(&mut search, 60.0);
     assert!(search.limit() <= 4);
@@ -385,7 +387,7 @@ fn it_stays_within_its_bounds() {
         floor: 3,
         ceiling: 5,
     };
-    for load in [Load::flood(60, 20.0, 0.0), Load::flood(60, 0.01, 20.0)] {
+    for load in [Load::flood(100, 20.0, 0.0), Load::flood(100, 0.01, 20.0)] {
         let mut server = Server::new(1.0, &[load]);
         let mut search = Search::new(bounds);
         let (_, held) = server.searched(&mut search, 60.0);
@@ -409,7 +411,7 @@ fn floods_of_many_tenants_are_one_flood() {
 #[test]
 fn statements_that_are_slow_among_others_are_held_back_all_the_same() {
     // Alone they take 60 ms; all together, two seconds.
-    let (ratio, share, limit) = found(2.0, &[Load::flood(60, 60.0, 0.0)], 12);
+    let (ratio, share, limit) = found(2.0, &[Load::flood(100, 60.0, 0.0)], 12);
     assert!(ratio > 0.9 && share > 0.5, "{limit}");
 }
 
@@ -420,6 +422,6 @@ fn a_server_with_much_to_do_and_cores_left_is_let_alone() {
         thinks: 100.0,
         ..Load::flood(60, 100.0, 0.0)
     };
-    let (ratio, share, limit) = found(64.0, &[load], 30);
-    assert!(ratio > 0.97 && share < 0.02, "{limit}: {ratio}, {share}");
+    let (ratio, share, limit) = found(64.0, &[load], 63);
+    assert!(ratio > 0.97 && share == 0.0, "{limit}: {ratio}, {share}");
 }
