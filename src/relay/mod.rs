@@ -202,6 +202,8 @@ pub struct Relay<'a> {
     course: places::Course,
     /// The client's next message waits for the end of what it has sent before: others wait, too.
     yields: bool,
+    /// What comes next stands in a pipeline, behind something that ends before it.
+    pipelines: bool,
     /// A message has gone to the server since its transactions were made to read only.
     has_read_only: bool,
     /// Channels on which the server has told the client's own notifications that the hub brings.
@@ -313,6 +315,7 @@ impl<'a> Relay<'a> {
             queued: None,
             course: places::Course::default(),
             yields: false,
+            pipelines: false,
             has_read_only: false,
             told: Vec::new(),
         }

@@ -56,8 +56,6 @@ pub(super) struct Course {
     /// Nothing of the kind had run before.
     was_fresh: bool,
     is_fresh: bool,
-    /// What comes next stands in a pipeline, behind something that ends before it.
-    is_next: bool,
 }
 
 impl Course {
@@ -121,7 +119,7 @@ impl Relay<'_> {
                     self.yields = true;
                     Passage::Wait
                 } else {
-                    self.course.is_next = true;
+                    self.pipelines = true;
                     Passage::Go
                 }
             }
@@ -150,7 +148,7 @@ impl Relay<'_> {
     #[inline]
     pub(super) fn note_sent(&mut self) {
         self.course.sent();
-        if std::mem::take(&mut self.course.is_next)
+        if std::mem::take(&mut self.pipelines)
             && let Some(run) = self.run
         {
             run.goes_on();
@@ -276,6 +274,7 @@ impl Relay<'_> {
     }
 
     fn begin_course(&mut self) {
+        self.pipelines = false;
         // A batch that waits for its Sync may have locks.
         let is_idle = self.server.status == TxStatus::Idle && !self.server.replies.needs_sync();
         self.course.begin(is_idle);
