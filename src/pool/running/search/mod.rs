@@ -49,7 +49,7 @@ const LONG: f64 = 2.0;
 
 /// Likewise what takes less: a queue of such statements keeps nobody waiting for long, wherever it is, and to
 /// queue here costs as much as they do.
-const SHORT: f64 = 0.002;
+const SHORT: f64 = 0.005;
 
 /// What ran before a window is to be over.
 const SETTLE_MIN: Duration = Duration::from_millis(5);

@@ -290,7 +290,7 @@ fn statements_that_compute_run_as_many_as_there_are_cores_or_some_more() {
 
 #[test]
 fn short_statements_run_as_many_as_there_are_cores_or_some_more() {
-    let (ratio, share, limit) = found(2.0, &[Load::flood(100, 1.0, 0.0)], 6);
+    let (ratio, share, limit) = found(2.0, &[Load::flood(100, 1.0, 0.0)], 16);
     assert!(ratio > 0.95 && share > 0.95, "{limit}");
 }
 
