@@ -170,14 +170,14 @@ impl Session {
                 let (checkout, reading) = match self.checkout(course).await {
                     Ok(lent) => lent,
                     Err(absent) => {
-                        self.gives_pass_back();
+                        self.give_pass_back();
                         return self.end_absent(&absent);
                     }
                 };
                 let done = match checkout {
                     Ok(checkout) => self.transact(checkout, reading).await,
                     Err(error) => {
-                        self.gives_pass_back();
+                        self.give_pass_back();
                         self.not_served(&error)
                     }
                 };
@@ -196,17 +196,17 @@ impl Session {
     }
 
     /// Its server could not be prepared: the client's statement is for another.
-    fn tries_another(&mut self) -> Done {
+    fn try_another(&mut self) -> Done {
         self.settings_failures += 1;
         self.client.to_client.drop_unscanned();
-        self.gives_pass_back();
+        self.give_pass_back();
         Done::Next
     }
 
     /// Nothing has begun: it counts for no rate.
-    fn gives_pass_back(&mut self) {
+    fn give_pass_back(&mut self) {
         if let Some(pass) = self.client.pass.take() {
-            pass.is_unbegun();
+            pass.give_back();
         }
     }
 
@@ -283,7 +283,7 @@ impl Session {
                         && pin.is_none()
                         && !self.client.begun.was_asked_more() =>
                 {
-                    return self.tries_another();
+                    return self.try_another();
                 }
                 ended => {
                     let parted =

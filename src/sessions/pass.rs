@@ -98,7 +98,7 @@ impl Pass {
     }
 
     /// Gives it back: nothing has begun with it, unless a transaction has ended meanwhile.
-    pub fn is_unbegun(self) {
+    pub fn give_back(self) {
         if !self.is_used() {
             self.session.restraints.give_back();
         }

@@ -131,7 +131,7 @@ async fn seek(mut seeking: Seeking, bounds: Bounds) {
         drop(running);
         if is_idle {
             tokio::time::sleep(SLEEP).await;
-            search.takes(&Seen {
+            search.learn(&Seen {
                 length: SLEEP,
                 ..Seen::default()
             });
@@ -142,7 +142,7 @@ async fn seek(mut seeking: Seeking, bounds: Bounds) {
             return;
         };
         is_empty = seen.is_empty();
-        if let Some(outcome) = search.takes(&seen) {
+        if let Some(outcome) = search.learn(&seen) {
             let limit = search.limit();
             tracing::debug!(limit, ?outcome, "running statements compared");
         }

@@ -47,7 +47,7 @@ pub(in crate::pool::running) enum Verdict {
     /// More is done under the higher limit.
     Worth,
     /// As much is done under the lower one.
-    Idle,
+    Enough,
     /// Nobody waited under the lower one.
     Loose,
     /// Windows of the same limit are too far from each other.
@@ -64,7 +64,7 @@ struct Side {
 }
 
 impl Side {
-    fn takes(&mut self, part: &Part, seen: &Seen) {
+    fn add(&mut self, part: &Part, seen: &Seen) {
         self.starts += part.starts;
         self.ran += part.busy * seen.length.as_secs_f64();
     }
@@ -100,7 +100,7 @@ impl Evidence {
     }
 
     /// Takes a pair in.
-    pub(super) fn takes(&mut self, low: &Seen, high: &Seen) {
+    pub(super) fn add(&mut self, low: &Seen, high: &Seen) {
         if !low.waits {
             self.loose += 1;
             return;
@@ -115,8 +115,8 @@ impl Evidence {
         self.squares += gain * gain;
         let [under, over] = &mut self.sides;
         for [less, more] in &compared {
-            under.takes(less, low);
-            over.takes(more, high);
+            under.add(less, low);
+            over.add(more, high);
         }
     }
 
@@ -137,7 +137,7 @@ impl Evidence {
     pub(super) fn verdict(&self) -> Verdict {
         match self.by_gain() {
             // More would get done only if more came.
-            Verdict::Idle if !self.is_slower() => Verdict::Worth,
+            Verdict::Enough if !self.is_slower() => Verdict::Worth,
             verdict => verdict,
         }
     }
@@ -153,7 +153,7 @@ impl Evidence {
             return if self.sum > MUCH {
                 Verdict::Worth
             } else {
-                Verdict::Idle
+                Verdict::Enough
             };
         }
         if self.is_fall && self.pairs == 1 && self.sum > MUCH {
@@ -173,7 +173,7 @@ impl Evidence {
             Verdict::Worth
         } else if mean + error < NOTHING || is_quick && mean < WORTH && error < MUCH {
             // A first look is corrected by the next.
-            Verdict::Idle
+            Verdict::Enough
         } else if self.pairs < self.pairs_max || error > UNCLEAR && self.pairs < PAIRS_MAX {
             Verdict::Open
         } else if error > BLURRED {
@@ -181,7 +181,7 @@ impl Evidence {
         } else if mean > worth {
             Verdict::Worth
         } else if mean < WORTH {
-            Verdict::Idle
+            Verdict::Enough
         } else {
             Verdict::Unclear
         }

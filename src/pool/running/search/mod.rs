@@ -5,7 +5,7 @@
 //! limits are compared by what is done under each, in short windows that take turns: *pairs* of a lower
 //! and a higher limit, in the order A B B A, so that what changes slowly changes both alike. What is done
 //! is counted in work: the statements that began, each worth what its tenant's take on average, of those
-//! tenants only whose clients waited under the lower limit. If the higher one gets more done, it is worth
+//! tenants only whose clients waited. If the higher one gets more done, it is worth
 //! it: the statements wait for something that is not the server's processors (a lock, a clock, a disk), or
 //! there are processors left. If not, the lower one keeps the queue here, where it is fair.
 //!
@@ -237,13 +237,13 @@ pub(super) struct Outcome {
     pub(super) error: f64,
 }
 
-/// As many as that, and no part.
+/// A count, rounded up.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "it is cut off at both ends"
+    reason = "what does not fit becomes the nearest that does"
 )]
-fn whole(count: f64) -> u32 {
+fn rounded_up(count: f64) -> u32 {
     count.ceil() as u32
 }
 
@@ -263,14 +263,14 @@ pub(super) struct Search {
     /// What began in a second, and how many ran, lately.
     rate: f64,
     busy: f64,
-    /// What a statement takes, in seconds.
-    takes: f64,
+    /// What a statement takes.
+    statement_seconds: f64,
     /// The rate that the pauses are for.
     known_rate: f64,
     /// Nobody has waited for so long.
     loose: Duration,
     /// The limit has changed: until what ran before is over.
-    settle: Option<Duration>,
+    settle: Duration,
     /// Windows in a row in which the work was another.
     changes: u32,
 }
@@ -288,10 +288,10 @@ impl Search {
             is_careful: false,
             rate: 0.0,
             busy: 0.0,
-            takes: 0.0,
+            statement_seconds: 0.0,
             known_rate: 0.0,
             loose: Duration::ZERO,
-            settle: None,
+            settle: Duration::ZERO,
             changes: 0,
         }
     }
@@ -315,7 +315,7 @@ impl Search {
         let Some(trial) = &self.trial else {
             return Step {
                 limit: self.limit,
-                settle: self.settle.unwrap_or_default(),
+                settle: self.settle,
                 window: REST_WINDOW,
             };
         };
@@ -334,7 +334,7 @@ impl Search {
     }
 
     /// Takes in what was seen while the step was done. `Some`: two limits have been compared.
-    pub(super) fn takes(&mut self, seen: &Seen) -> Option<Outcome> {
+    pub(super) fn learn(&mut self, seen: &Seen) -> Option<Outcome> {
         if let Some(trial) = self.trial.take() {
             return self.tries(trial, seen);
         }
@@ -346,21 +346,21 @@ impl Search {
     fn settle_for(&self, high: u32) -> Duration {
         // The more run, the longer each may take.
         let more = f64::from(high) / f64::from(self.limit);
-        let takes = self.takes * more.max(1.0);
+        let takes = self.statement_seconds * more.max(1.0);
         Duration::from_secs_f64((1.5 * takes).min(10.0)).clamp(SETTLE_MIN, SETTLE_MAX)
     }
 
     fn window(&self) -> Duration {
         let enough = STARTS_PER_WINDOW / self.rate.max(1e-3);
-        let window = (STATEMENTS_PER_WINDOW * self.takes).max(enough);
+        let window = (STATEMENTS_PER_WINDOW * self.statement_seconds).max(enough);
         Duration::from_secs_f64(window.min(10.0)).clamp(WINDOW_MIN, WINDOW_MAX)
     }
 
     fn rests(&mut self, seen: &Seen) {
-        self.settle = None;
+        self.settle = Duration::ZERO;
         self.notes(seen);
         if !seen.is_crowded {
-            return self.is_loose(seen.length);
+            return self.loosen(seen.length);
         }
         self.loose = Duration::ZERO;
         for pause in [&mut self.up, &mut self.down] {
@@ -373,13 +373,13 @@ impl Search {
         let from = if seen.waits {
             limit
         } else {
-            limit.min(whole(self.busy))
+            limit.min(rounded_up(self.busy))
         };
         let less = bounds.hold(self.less(from));
         let may_rise = seen.waits && limit < bounds.ceiling;
         let alone = self.takes_among_few();
-        let may_fall = less < from && self.takes >= SHORT && alone <= LONG;
-        if may_rise && (alone > LONG || self.takes < SHORT / 2.0) {
+        let may_fall = less < from && self.statement_seconds >= SHORT && alone <= LONG;
+        if may_rise && (alone > LONG || self.statement_seconds < SHORT / 2.0) {
             self.moves_to(more.1, None);
         } else if may_rise && self.up.left.is_zero() {
             self.begins(Way::Up, more);
@@ -398,11 +398,11 @@ impl Search {
     /// What a statement would take if few ran and all of them computed, in seconds.
     fn takes_among_few(&self) -> f64 {
         let few = f64::from(FEW);
-        self.takes * few / self.busy.max(few)
+        self.statement_seconds * few / self.busy.max(few)
     }
 
     /// Nobody has waited, for so long: who comes next is not to wait because of what was found for others.
-    fn is_loose(&mut self, time: Duration) {
+    fn loosen(&mut self, time: Duration) {
         self.loose += time;
         if self.loose >= LOOSE && self.limit < self.bounds.ceiling {
             self.loose = Duration::ZERO;
@@ -423,7 +423,7 @@ impl Search {
     /// Keeps in mind how much there is to do, and looks again when that is another work.
     fn notes(&mut self, seen: &Seen) {
         if self.rate == 0.0 {
-            self.is_now(seen);
+            self.start_from(seen);
             self.known_rate = self.rate;
         }
         self.smooths(seen);
@@ -434,21 +434,21 @@ impl Search {
             && apart > CHANCE * starts.max(known).sqrt();
         self.changes = if is_other { self.changes + 1 } else { 0 };
         if self.changes >= 2 && seen.is_crowded {
-            self.is_now(seen);
+            self.start_from(seen);
             self.looks_anew();
         }
     }
 
-    fn is_now(&mut self, seen: &Seen) {
+    fn start_from(&mut self, seen: &Seen) {
         (self.rate, self.busy) = (seen.rate(), seen.busy());
-        self.takes = seen.slowest().unwrap_or(self.takes);
+        self.statement_seconds = seen.slowest().unwrap_or(self.statement_seconds);
     }
 
     fn smooths(&mut self, seen: &Seen) {
         self.rate += 0.3 * (seen.rate() - self.rate);
         self.busy += 0.3 * (seen.busy() - self.busy);
-        let takes = seen.slowest().unwrap_or(self.takes);
-        self.takes += 0.3 * (takes - self.takes);
+        let takes = seen.slowest().unwrap_or(self.statement_seconds);
+        self.statement_seconds += 0.3 * (takes - self.statement_seconds);
     }
 
     fn looks_anew(&mut self) {
@@ -493,7 +493,7 @@ impl Search {
         } else {
             (&first, seen)
         };
-        trial.evidence.takes(low, high);
+        trial.evidence.add(low, high);
         let verdict = trial.evidence.verdict();
         if verdict == Verdict::Open {
             self.trial = Some(trial);
@@ -516,7 +516,7 @@ impl Search {
         let to = match (verdict, trial.way) {
             // That of which nothing can be said is not held back.
             (Verdict::Worth | Verdict::Unknown, Way::Up) => trial.high,
-            (Verdict::Idle, Way::Down) => trial.low,
+            (Verdict::Enough, Way::Down) => trial.low,
             _ => self.limit,
         };
         if to != self.limit {
@@ -535,7 +535,7 @@ impl Search {
     }
 
     fn moves_to(&mut self, limit: u32, trial: Option<&Trial>) {
-        self.settle = Some(self.settle_for(limit));
+        self.settle = self.settle_for(limit);
         self.limit = limit;
         (self.up, self.down) = (Pause::NONE, Pause::NONE);
         // Half of it is what it came from.

@@ -248,7 +248,7 @@ impl Server {
             let began = self.now;
             let step = search.step();
             let seen = self.does(step);
-            search.takes(&seen);
+            search.learn(&seen);
             held.push((step.limit, self.now - began));
         }
         (self.rates(seconds), held)
