@@ -138,6 +138,7 @@ fn every_default_of_the_reference_is_the_default() {
         "tenant_setting",
         "settings",
         "forced",
+        "max_running_statements",
         "currency",
         "per_million_queries",
         "per_million_transactions",
