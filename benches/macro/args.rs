@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use crate::cases::floods::Name;
 use crate::pgbench::Mode;
 use crate::proxy::Kind;
 
@@ -46,6 +47,9 @@ pub(crate) struct Args {
     /// Client counts of the throughput and syscalls cases
     #[arg(long, value_delimiter = ',', default_value = "1,16,64")]
     pub(crate) clients: Vec<u32>,
+    /// Floods of the neighbour case [default: all]
+    #[arg(long, value_enum, value_delimiter = ',', num_args = 1..)]
+    pub(crate) floods: Vec<Name>,
     /// Lines for pgusher's cluster in the neighbour and fair cases, such as "max_running_statements = 4"
     #[arg(long, default_value = "")]
     pub(crate) cluster: String,

@@ -21,6 +21,8 @@ pub(crate) enum Kind {
     Pgbouncer,
     /// The subject
     Pgusher,
+    /// The subject without a limit of running statements
+    Unlimited,
     /// No proxy: what PostgreSQL and the load itself take
     Direct,
 }
@@ -30,6 +32,7 @@ impl Kind {
         match self {
             Self::Pgbouncer => "PgBouncer",
             Self::Pgusher => "pgusher",
+            Self::Unlimited => "no limit",
             Self::Direct => "direct",
         }
     }
@@ -90,6 +93,12 @@ impl Setup {
         }
     }
 
+    /// No limit of running statements.
+    pub(crate) fn unlimited(mut self) -> Self {
+        self.cluster_lines = "max_running_statements = 0\n".into();
+        self
+    }
+
     /// Adds lines for pgusher's configuration of a tenant.
     pub(crate) fn tell(mut self, tenant: &str, lines: &str) -> Self {
         let mut tenants = self.tenants.iter_mut();
@@ -122,6 +131,7 @@ impl Proxy {
             Kind::Direct => None,
             Kind::Pgbouncer => Some(pgbouncer::launch(setup, stage)?),
             Kind::Pgusher => Some(pgusher::launch(setup, stage)?),
+            Kind::Unlimited => Some(pgusher::launch(&setup.clone().unlimited(), stage)?),
         };
         let (port, process) = process.unzip();
         let port = port.unwrap_or_else(|| stage.postgres.port());

@@ -34,7 +34,9 @@ impl Stage {
         let pgbouncer = wants_pgbouncer
             .then(pgbouncer::Found::by_script)
             .transpose()?;
-        if args.proxies.contains(&Kind::Pgusher) && !pgusher::binary(&args).is_file() {
+        let wants_pgusher =
+            [Kind::Pgusher, Kind::Unlimited].map(|kind| args.proxies.contains(&kind));
+        if wants_pgusher.contains(&true) && !pgusher::binary(&args).is_file() {
             bail!("no pgusher at {}", pgusher::binary(&args).display());
         }
         let folder = tempfile::Builder::new()

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use clap::ValueEnum;
 
 use crate::pgbench::{Load, Mode, Running, Script};
 use crate::process::{self, pause};
@@ -24,6 +25,40 @@ const COPY_CLIENTS: usize = 4;
 const IDLE_CLIENTS: usize = 1000;
 /// Rows of a kilobyte each.
 const ROWS: u64 = 250_000;
+
+/// What a flood is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Name {
+    /// 64 clients with queries that burn 20 ms of CPU
+    Queries,
+    /// 64 clients with point selects
+    Selects,
+    /// 64 clients with `pg_sleep(0.02)`
+    Sleeps,
+    /// Four threads that log in and out
+    Logins,
+    /// Four clients that COPY 250 MB out
+    Copies,
+    /// 1,000 clients that begin a transaction and stay
+    Idle,
+    /// 64 clients that ask for 250 MB and don't read
+    Deaf,
+}
+
+impl Name {
+    /// As the report has it.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Queries => "20 ms queries",
+            Self::Selects => "point selects",
+            Self::Sleeps => "20 ms sleeps",
+            Self::Logins => "a login storm",
+            Self::Copies => "COPYs of 250 MB",
+            Self::Idle => "idle transactions",
+            Self::Deaf => "clients that don't read",
+        }
+    }
+}
 
 /// A way to flood.
 #[derive(Clone, Debug)]
@@ -56,6 +91,19 @@ pub(super) struct Threads {
 }
 
 impl Flood {
+    /// The one of this name; `slow` is a query that burns 20 ms of CPU.
+    pub(super) fn named(name: Name, slow: &str) -> Self {
+        match name {
+            Name::Queries => Self::Queries(Script::Sql(slow.into())),
+            Name::Selects => Self::Queries(Script::PointSelect),
+            Name::Sleeps => Self::Queries(Script::Sql("SELECT pg_sleep(0.02);".into())),
+            Name::Logins => Self::Logins,
+            Name::Copies => Self::Copies,
+            Name::Idle => Self::IdleTransactions,
+            Name::Deaf => Self::Deaf,
+        }
+    }
+
     /// Starts it as this tenant, and waits until it is under way; it lasts at least so long.
     pub(super) fn start(
         &self,

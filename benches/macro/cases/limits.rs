@@ -18,10 +18,7 @@ pub(super) fn run(stage: &Stage, report: &mut Report) {
         return;
     }
     let (off, on) = (
-        Setup {
-            cluster_lines: "max_running_statements = 0\n".into(),
-            ..Setup::plain()
-        },
+        Setup::plain().unlimited(),
         Setup {
             cluster_lines: format!("{}\n", stage.args.cluster),
             ..Setup::plain().tell("bench", TENANT)

@@ -3,7 +3,7 @@
 mod bulk;
 mod crowd;
 mod fair;
-mod floods;
+pub(crate) mod floods;
 mod idle;
 mod limits;
 mod login;

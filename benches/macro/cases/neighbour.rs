@@ -5,8 +5,9 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
+use clap::ValueEnum as _;
 
-use super::floods::Flood;
+use super::floods::{Flood, Name};
 use crate::args::Case;
 use crate::figure::Sample;
 use crate::lineup::Lineup;
@@ -34,18 +35,12 @@ pub(super) fn run(stage: &Stage, report: &mut Report) {
         Err(error) => return report.fail("Neighbour, slow query", &error),
     };
     println!("  a slow query is: {slow}");
-    let floods = [
-        ("20 ms queries", Flood::Queries(Script::Sql(slow))),
-        ("point selects", Flood::Queries(Script::PointSelect)),
-        (
-            "20 ms sleeps",
-            Flood::Queries(Script::Sql("SELECT pg_sleep(0.02);".into())),
-        ),
-        ("a login storm", Flood::Logins),
-        ("COPYs of 250 MB", Flood::Copies),
-        ("idle transactions", Flood::IdleTransactions),
-        ("clients that don't read", Flood::Deaf),
-    ];
+    let asked = &stage.args.floods;
+    let floods: Vec<_> = Name::value_variants()
+        .iter()
+        .filter(|name| asked.is_empty() || asked.contains(name))
+        .map(|name| (name.label(), Flood::named(*name, &slow)))
+        .collect();
     let setup = Setup {
         pgbouncer_pool_size: Some(SERVERS / 2),
         server_budget: SERVERS,
