@@ -9,6 +9,9 @@
 //! it: the statements wait for something that is not the server's processors (a lock, a clock, a disk), or
 //! there are processors left. If not, the lower one keeps the queue here, where it is fair.
 //!
+//! What was found is let run and a quarter more: to hand a place on takes a moment, in which a core would have
+//! nothing to do. Whoever tries less compares it with that, so many small steps don't add up to a big one.
+//!
 //! Only what gets slower when more run is held back. It begins without holding anything back, halves, and
 //! goes to a higher limit that is worth it by doubling. When both directions bring nothing it rests, longer each
 //! time, and looks again at once when the work changes. While nobody waits, for a place or for a server, there
@@ -47,9 +50,9 @@ const LOOSE: Duration = Duration::from_secs(10);
 /// Seconds. What would take longer among a few is not held back, and not tried with less.
 const LONG: f64 = 2.0;
 
-/// Likewise what takes less: a queue of such statements keeps nobody waiting for long, wherever it is, and to
-/// queue here costs as much as they do.
-const SHORT: f64 = 0.005;
+/// Likewise what would take less, if all of it computed: a queue of such statements keeps nobody waiting for long,
+/// wherever it is, and to queue here costs as much as they do.
+const SHORT: f64 = 0.0025;
 
 /// What ran before a window is to be over.
 const SETTLE_MIN: Duration = Duration::from_millis(5);
@@ -82,6 +85,11 @@ pub(super) struct Bounds {
 impl Bounds {
     fn hold(self, limit: u32) -> u32 {
         limit.min(self.ceiling).max(self.floor).max(1)
+    }
+
+    /// So many and a quarter more.
+    fn roomy(self, limit: u32) -> u32 {
+        self.hold(limit.saturating_add(limit.div_ceil(4)))
     }
 }
 
@@ -197,10 +205,12 @@ impl Pause {
     }
 }
 
-/// Two limits that are compared.
+/// Two limits that are compared: what is let run now, and another.
 #[derive(Debug)]
 struct Trial {
     way: Way,
+    /// What is found if the other is the better one.
+    to: u32,
     low: u32,
     high: u32,
     evidence: Evidence,
@@ -251,6 +261,7 @@ fn rounded_up(count: f64) -> u32 {
 #[derive(Debug)]
 pub(super) struct Search {
     bounds: Bounds,
+    /// What was found.
     limit: u32,
     trial: Option<Trial>,
     down: Pause,
@@ -296,9 +307,9 @@ impl Search {
         }
     }
 
-    /// What was found.
+    /// What is let run while nothing is tried.
     pub(super) fn limit(&self) -> u32 {
-        self.limit
+        self.bounds.roomy(self.limit)
     }
 
     /// It may be elsewhere.
@@ -314,14 +325,14 @@ impl Search {
     pub(super) fn step(&self) -> Step {
         let Some(trial) = &self.trial else {
             return Step {
-                limit: self.limit,
+                limit: self.limit(),
                 settle: self.settle,
                 window: REST_WINDOW,
             };
         };
         let limit = trial.limit_of(trial.windows);
         let was = trial.windows.checked_sub(1).map(|it| trial.limit_of(it));
-        let settle = if was.unwrap_or(self.limit) == limit {
+        let settle = if was.unwrap_or(self.limit()) == limit {
             Duration::ZERO
         } else {
             self.settle_for(trial.high)
@@ -345,7 +356,7 @@ impl Search {
     /// So that what ran before is over, mostly.
     fn settle_for(&self, high: u32) -> Duration {
         // The more run, the longer each may take.
-        let more = f64::from(high) / f64::from(self.limit);
+        let more = f64::from(high) / f64::from(self.limit());
         let takes = self.statement_seconds * more.max(1.0);
         Duration::from_secs_f64((1.5 * takes).min(10.0)).clamp(SETTLE_MIN, SETTLE_MAX)
     }
@@ -368,7 +379,7 @@ impl Search {
         }
         self.glance = self.glance.saturating_sub(seen.length);
         let (limit, bounds) = (self.limit, self.bounds);
-        let more = (limit, bounds.hold(limit.saturating_mul(2)));
+        let more = bounds.hold(limit.saturating_mul(2));
         // What is not reached is no limit.
         let from = if seen.waits {
             limit
@@ -376,17 +387,18 @@ impl Search {
             limit.min(rounded_up(self.busy))
         };
         let less = bounds.hold(self.less(from));
-        let may_rise = seen.waits && limit < bounds.ceiling;
+        let may_rise = seen.waits && self.limit() < bounds.ceiling;
         let alone = self.takes_among_few();
-        let may_fall = less < from && self.statement_seconds >= SHORT && alone <= LONG;
-        if may_rise && (alone > LONG || self.statement_seconds < SHORT / 2.0) {
-            self.moves_to(more.1, None);
+        let computes = self.seconds_of_computing();
+        let may_fall = less < from && computes >= SHORT && alone <= LONG;
+        if may_rise && (alone > LONG || computes < SHORT / 2.0) {
+            self.moves_to(more, None);
         } else if may_rise && self.up.left.is_zero() {
             self.begins(Way::Up, more);
         } else if may_rise && self.glance.is_zero() {
             self.begins(Way::Glance, more);
         } else if may_fall && self.down.left.is_zero() {
-            self.begins(Way::Down, (less, limit));
+            self.begins(Way::Down, less);
         }
     }
 
@@ -399,6 +411,11 @@ impl Search {
     fn takes_among_few(&self) -> f64 {
         let few = f64::from(FEW);
         self.statement_seconds * few / self.busy.max(few)
+    }
+
+    /// The same, of what computes: however many run now, if those are at least as many as there are cores.
+    fn seconds_of_computing(&self) -> f64 {
+        self.statement_seconds * f64::from(FEW) / self.busy.max(1.0)
     }
 
     /// Nobody has waited, for so long: who comes next is not to wait because of what was found for others.
@@ -458,7 +475,11 @@ impl Search {
         (self.is_fine, self.is_careful) = (false, false);
     }
 
-    fn begins(&mut self, way: Way, (low, high): (u32, u32)) {
+    fn begins(&mut self, way: Way, to: u32) {
+        let (low, high) = match way {
+            Way::Down => (to, self.limit()),
+            Way::Up | Way::Glance => (self.limit(), self.bounds.roomy(to)),
+        };
         let pairs = match way {
             Way::Glance => 1,
             _ if self.is_careful => PAIRS_CAREFUL,
@@ -467,6 +488,7 @@ impl Search {
         self.glance = GLANCE_INTERVAL;
         self.trial = Some(Trial {
             way,
+            to,
             low,
             high,
             evidence: Evidence::new(pairs, way == Way::Down),
@@ -480,7 +502,7 @@ impl Search {
         let window = trial.windows;
         trial.windows += 1;
         trial.took += seen.length;
-        if trial.limit_of(window) == self.limit {
+        if trial.limit_of(window) == self.limit() {
             self.smooths(seen);
         }
         let Some(first) = trial.first.take() else {
@@ -515,8 +537,7 @@ impl Search {
         self.known_rate = self.rate;
         let to = match (verdict, trial.way) {
             // That of which nothing can be said is not held back.
-            (Verdict::Worth | Verdict::Unknown, Way::Up) => trial.high,
-            (Verdict::Enough, Way::Down) => trial.low,
+            (Verdict::Worth | Verdict::Unknown, Way::Up) | (Verdict::Enough, Way::Down) => trial.to,
             _ => self.limit,
         };
         if to != self.limit {
@@ -526,7 +547,7 @@ impl Search {
             Way::Up => self.up.grows(trial.took),
             Way::Glance if verdict == Verdict::Worth => self.looks_anew(),
             Way::Glance => {}
-            Way::Down if self.is_fine || trial.low == self.bounds.hold(self.limit * 3 / 4) => {
+            Way::Down if self.is_fine || trial.to == self.bounds.hold(self.limit * 3 / 4) => {
                 self.is_careful = true;
                 self.down.grows(trial.took);
             }
