@@ -173,7 +173,7 @@ pub enum RunningLimit {
 }
 
 impl Cluster {
-    /// The fewest statements that run where their number is found, unless that is set.
+    /// The fewest statements that are found to be enough, unless that is set; a quarter more run, rounded up.
     pub const MIN_RUNNING_STATEMENTS: u32 = 2;
 
     /// How many statements run on each server at the same time.

@@ -9,7 +9,7 @@
 //! it: the statements wait for something that is not the server's processors (a lock, a clock, a disk), or
 //! there are processors left. If not, the lower one keeps the queue here, where it is fair.
 //!
-//! What was found is let run and a quarter more: to hand a place on takes a moment, in which a core would have
+//! What was found is let run and a quarter more, rounded up: to hand a place on takes a moment, in which a core would have
 //! nothing to do. Whoever tries less compares it with that, so many small steps don't add up to a big one.
 //!
 //! Only what gets slower when more run is held back. It begins without holding anything back, halves, and
@@ -50,9 +50,13 @@ const LOOSE: Duration = Duration::from_secs(10);
 /// Seconds. What would take longer among a few is not held back, and not tried with less.
 const LONG: f64 = 2.0;
 
-/// Likewise what would take less, if all of it computed: a queue of such statements keeps nobody waiting for long,
-/// wherever it is, and to queue here costs as much as they do.
+/// Seconds. What would take less among a few is not held back either, if all of it computed: a queue of such
+/// statements keeps nobody waiting for long, wherever it is, and to queue here costs as much as they do. The cores
+/// are not known, so this is only how many get done: 3,200 in a second.
 const SHORT: f64 = 0.0025;
+
+/// Seconds. But what takes so long now does queue.
+const SLOW: f64 = 0.02;
 
 /// What ran before a window is to be over.
 const SETTLE_MIN: Duration = Duration::from_millis(5);
@@ -87,7 +91,7 @@ impl Bounds {
         limit.min(self.ceiling).max(self.floor).max(1)
     }
 
-    /// So many and a quarter more.
+    /// So many and a quarter more, rounded up.
     fn roomy(self, limit: u32) -> u32 {
         self.hold(limit.saturating_add(limit.div_ceil(4)))
     }
@@ -205,7 +209,7 @@ impl Pause {
     }
 }
 
-/// Two limits that are compared: what is let run now, and another.
+/// Two limits that are compared: what is let run now, or is found where that is too near, and another.
 #[derive(Debug)]
 struct Trial {
     way: Way,
@@ -388,11 +392,11 @@ impl Search {
         };
         let less = bounds.hold(self.less(from));
         let may_rise = seen.waits && self.limit() < bounds.ceiling;
-        let alone = self.takes_among_few();
-        let computes = self.seconds_of_computing();
-        let may_fall = less < from && computes >= SHORT && alone <= LONG;
-        if may_rise && (alone > LONG || computes < SHORT / 2.0) {
+        let may_fall = bounds.roomy(less) < self.limit() && less < from && self.is_worth_a_queue();
+        if may_rise && self.is_worth_no_queue() {
             self.moves_to(more, None);
+            // What is seen without it may say otherwise.
+            self.down.left = GLANCE_INTERVAL;
         } else if may_rise && self.up.left.is_zero() {
             self.begins(Way::Up, more);
         } else if may_rise && self.glance.is_zero() {
@@ -413,9 +417,22 @@ impl Search {
         self.statement_seconds * few / self.busy.max(few)
     }
 
-    /// The same, of what computes: however many run now, if those are at least as many as there are cores.
-    fn seconds_of_computing(&self) -> f64 {
+    /// The same, in seconds, if what is fewer became as many: of what computes, however many run now.
+    fn takes_among_a_few_computing(&self) -> f64 {
         self.statement_seconds * f64::from(FEW) / self.busy.max(1.0)
+    }
+
+    fn is_worth_a_queue(&self) -> bool {
+        let alone = self.takes_among_few();
+        let is_short = alone < SHORT / 2.0 || self.takes_among_a_few_computing() < SHORT;
+        alone <= LONG && (!is_short || self.statement_seconds >= SLOW)
+    }
+
+    /// A limit that was found does not hold.
+    fn is_worth_no_queue(&self) -> bool {
+        let is_short = self.statement_seconds < SHORT;
+        self.takes_among_few() > LONG
+            || is_short && self.takes_among_a_few_computing() < SHORT / 2.0
     }
 
     /// Nobody has waited, for so long: who comes next is not to wait because of what was found for others.
@@ -478,7 +495,7 @@ impl Search {
     fn begins(&mut self, way: Way, to: u32) {
         let (low, high) = match way {
             Way::Down => (to, self.limit()),
-            Way::Up | Way::Glance => (self.limit(), self.bounds.roomy(to)),
+            Way::Up | Way::Glance => self.upwards(to),
         };
         let pairs = match way {
             Way::Glance => 1,
@@ -496,6 +513,14 @@ impl Search {
             windows: 0,
             took: Duration::ZERO,
         });
+    }
+
+    /// What to compare to look up.
+    fn upwards(&self, to: u32) -> (u32, u32) {
+        let (now, high) = (self.limit(), self.bounds.roomy(to));
+        // Of two that are near each other neither is slower.
+        let is_near = high < now.saturating_add(now.div_ceil(4));
+        (if is_near { self.limit } else { now }, high)
     }
 
     fn tries(&mut self, mut trial: Trial, seen: &Seen) -> Option<Outcome> {
@@ -556,7 +581,7 @@ impl Search {
     }
 
     fn moves_to(&mut self, limit: u32, trial: Option<&Trial>) {
-        self.settle = self.settle_for(limit);
+        self.settle = self.settle_for(self.bounds.roomy(limit));
         self.limit = limit;
         (self.up, self.down) = (Pause::NONE, Pause::NONE);
         // Half of it is what it came from.

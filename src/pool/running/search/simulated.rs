@@ -452,3 +452,17 @@ fn a_server_with_much_to_do_and_cores_left_is_let_alone() {
     let (ratio, share, limit) = found(64.0, &[load], 63);
     assert!(ratio > 0.97 && share == 0.0, "{limit}: {ratio}, {share}");
 }
+
+#[test]
+fn near_the_ceiling_it_comes_to_rest() {
+    // As much gets done with three quarters of the ceiling, and no less will do.
+    for sleeps in [70.0, 80.0] {
+        let mut server = Server::new(2.0, &[Load::flood(150, 4.0, sleeps)]);
+        let mut search = Search::new(BOUNDS);
+        server.searched(&mut search, 120.0);
+        let (_, held) = server.searched(&mut search, 240.0);
+        let at_rest = held.iter().filter(|(limit, _)| *limit == search.limit());
+        let [at_rest, all] = [at_rest.map(|(_, time)| time).sum(), 240e3_f64];
+        assert!(at_rest > 0.8 * all, "{at_rest}: {held:?}");
+    }
+}
