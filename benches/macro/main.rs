@@ -32,6 +32,7 @@ mod credential;
 mod figure;
 mod limits;
 mod lineup;
+mod metronome;
 mod pgbench;
 mod pgbouncer;
 mod pgusher;

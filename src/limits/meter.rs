@@ -14,6 +14,7 @@ const DEBT_MAX: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub(super) struct Meter {
     period: Duration,
+    period_nanos: u64,
     state: Mutex<State>,
 }
 
@@ -39,6 +40,7 @@ impl Meter {
     fn of(period: Duration) -> Self {
         Self {
             period,
+            period_nanos: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX),
             state: Mutex::default(),
         }
     }
@@ -46,10 +48,18 @@ impl Meter {
     /// How long so much takes at the limit. Rounded down: up to a million in an hour are exact, of a thousand
     /// million there may be three in ten thousand more.
     fn cost(&self, limit: Option<u64>, amount: u64) -> Duration {
-        let nanos = limit.map_or(0, |limit| {
-            u128::from(amount) * self.period.as_nanos() / u128::from(limit.max(1))
-        });
-        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let Some(limit) = limit.map(|limit| limit.max(1)) else {
+            return Duration::ZERO;
+        };
+        // What fits is divided in a fraction of the time.
+        let nanos = match amount.checked_mul(self.period_nanos) {
+            Some(product) => product / limit,
+            None => {
+                let product = u128::from(amount) * u128::from(self.period_nanos);
+                u64::try_from(product / u128::from(limit)).unwrap_or(u64::MAX)
+            }
+        };
+        let cost = Duration::from_nanos(nanos);
         cost.min(self.period + DEBT_MAX)
     }
 

@@ -267,8 +267,10 @@ impl Restraints {
     pub fn charge(&self, transactions: u64, bytes: u64) {
         let now = self.now();
         for (_, limiter) in self.limiters() {
-            for (_, meter) in TRANSACTIONS {
-                meter(limiter).charge(transactions, now);
+            if transactions > 0 {
+                for (_, meter) in TRANSACTIONS {
+                    meter(limiter).charge(transactions, now);
+                }
             }
             limiter.bytes.charge(bytes, now);
         }

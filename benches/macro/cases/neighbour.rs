@@ -11,7 +11,8 @@ use super::floods::{Flood, Name};
 use crate::args::Case;
 use crate::figure::Sample;
 use crate::lineup::Lineup;
-use crate::pgbench::{Load, Mode, Script};
+use crate::metronome::Metronome;
+use crate::pgbench::{Load, Mode, Running, Script};
 use crate::process::pause;
 use crate::proxy::{Proxy, Setup};
 use crate::report::Report;
@@ -85,15 +86,16 @@ fn measure(proxy: &Proxy, stage: &Stage, floods: &[(&str, Flood)]) -> Result<Vec
     Ok(samples)
 }
 
-fn named(label: &str, [p50, p99]: [f64; 2]) -> Vec<Sample> {
+fn named(label: &str, [p50, p99, gap]: [f64; 3]) -> Vec<Sample> {
     vec![
         Sample::new(format!("{label}: p50"), "ms", p50),
         Sample::new(format!("{label}: p99"), "ms", p99),
+        Sample::new(format!("{label}: machine's longest gap"), "ms", gap),
     ]
 }
 
-/// p50 and p99 in milliseconds, from the moment a query was due.
-fn quiet(proxy: &Proxy, stage: &Stage) -> Result<[f64; 2]> {
+/// p50 and p99 in milliseconds, from the moment a query was due; and how long the machine stood still.
+fn quiet(proxy: &Proxy, stage: &Stage) -> Result<[f64; 3]> {
     let load = Load {
         script: Script::PointSelect,
         mode: Mode::Prepared,
@@ -101,8 +103,15 @@ fn quiet(proxy: &Proxy, stage: &Stage) -> Result<[f64; 2]> {
         rate: Some(QUIET_RATE),
         seconds: stage.sizes.quiet_seconds,
     };
-    let latencies = load.start(proxy, "quiet", stage)?.finish()?.all()?;
-    Ok([latencies.percentile(0.50)?, latencies.percentile(0.99)?])
+    let metronome = Metronome::start();
+    let latencies = load.start(proxy, "quiet", stage).and_then(Running::finish);
+    let gap = metronome.end()?;
+    let latencies = latencies?.all()?;
+    Ok([
+        latencies.percentile(0.50)?,
+        latencies.percentile(0.99)?,
+        gap,
+    ])
 }
 
 /// A query that keeps a core busy for [`SLOW_QUERY_MS`].

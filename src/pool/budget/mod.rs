@@ -245,8 +245,11 @@ impl Budget {
                 return Verdict::Keep;
             };
             let waits = ledger.turns.is_waiting(own);
-            let goes_on = is_promised || !is_first_short && ledger.turns.may_go_on(own);
-            if waits && (first == own || goes_on) {
+            let heir = match ledger.turns.heir(own, |id| ledger.holds(id)) {
+                _ if is_first_short || !waits => Some(first),
+                heir => heir,
+            };
+            if waits && (is_promised || heir.is_none_or(|heir| heir == own)) {
                 match ledger.turns.pop(own) {
                     Some((waiter, _)) if waiter.has_left() => continue,
                     Some((waiter, expected)) => {
@@ -268,7 +271,7 @@ impl Budget {
                 // There may be one that is idle for longer.
                 return Verdict::Keep;
             }
-            match ledger.turns.pop(first) {
+            match ledger.turns.pop(heir.unwrap_or(first)) {
                 Some((waiter, _)) if waiter.has_left() => {}
                 Some((waiter, expected)) => {
                     place.goes_to(&waiter.account, expected);

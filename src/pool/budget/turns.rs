@@ -14,9 +14,13 @@ use std::{
 /// Server time of a tenant of weight 1 counts so many units a microsecond.
 const SCALE: u64 = 1000;
 
-/// A tenant whose server comes back goes on with it until it is so far ahead of who waits longest, times
+/// A tenant whose server comes back goes on with it until it is so far ahead of one that waits and has none, times
 /// its weight: to make a server for another costs some milliseconds.
 pub(in crate::pool) const QUANTUM: Duration = Duration::from_millis(25);
+
+/// Likewise of one that has a server: what its turns under way take beyond what they were taken for is not paid
+/// yet, so it only seems to be behind.
+const HOLDERS_QUANTUM: Duration = Duration::from_millis(250);
 
 /// A tenant owes at most so much, times its weight.
 const DEBT_MAX: Duration = Duration::from_secs(10);
@@ -126,11 +130,15 @@ impl<W> Turns<W> {
         self.order.iter().map(|(_, _, id)| *id)
     }
 
-    /// Whether a waiting tenant may go on although another is first.
-    pub(in crate::pool) fn may_go_on(&self, id: u64) -> bool {
+    /// To whom a waiting tenant's server goes when it comes back, by who of them has servers; `None`: it goes on.
+    /// Looked at are at most as many as have one, and one.
+    pub(in crate::pool) fn heir(&self, id: u64, holds: impl Fn(u64) -> bool) -> Option<u64> {
         let used = self.entries.get(&id).map_or(0, |entry| entry.used);
-        let first = self.order.first().map_or(u64::MAX, |(used, ..)| *used);
-        used <= first.saturating_add(units(QUANTUM, 1))
+        let is_behind = |by: u64, quantum| by.saturating_add(units(quantum, 1)) < used;
+        let behind = self.order.iter();
+        let mut behind = behind.take_while(|(other, ..)| is_behind(*other, QUANTUM));
+        let heir = behind.find(|(other, _, id)| is_behind(*other, HOLDERS_QUANTUM) || !holds(*id));
+        heir.map(|(_, _, id)| *id)
     }
 
     /// Takes the first waiter of a tenant out, and what its turn is taken for.
@@ -240,6 +248,8 @@ mod tests {
     struct Load {
         clients: usize,
         takes_ms: u64,
+        /// Up to so much longer.
+        varies_ms: u64,
         pause_ms: u64,
         weight: u32,
         guaranteed: usize,
@@ -248,6 +258,7 @@ mod tests {
     const BUSY: Load = Load {
         clients: 10,
         takes_ms: 5,
+        varies_ms: 0,
         pause_ms: 0,
         weight: 1,
         guaranteed: 0,
@@ -260,6 +271,8 @@ mod tests {
         server_ms: u64,
         longest_wait_ms: u64,
         least_held: Option<usize>,
+        /// Servers of others that were closed for it.
+        moved: u64,
     }
 
     /// Runs the loads over so many servers for so long, as a budget does: who has its server back and
@@ -278,6 +291,7 @@ mod tests {
             (0..load.clients).for_each(|_| events.push(Reverse((0, id, 0, Duration::ZERO))));
         }
         let mut free = servers;
+        let mut seed = 7_u64;
         while let Some(Reverse((now, id, began, expected))) = events.pop() {
             if now > until_ms {
                 break;
@@ -310,15 +324,22 @@ mod tests {
                     break;
                 };
                 let own = returned.take().map_or(u64::MAX, |id| id as u64);
-                let goes_on = turns.is_waiting(own) && !is_promised && turns.may_go_on(own);
-                let next = if goes_on { own } else { first };
+                let holds = |id: u64| seen[usize::try_from(id).unwrap()].held > 0;
+                let next = match turns.heir(own, holds) {
+                    _ if is_promised || !turns.is_waiting(own) => first,
+                    heir => heir.unwrap_or(own),
+                };
+                let is_moved = own != u64::MAX && next != own;
                 let (asked, expected) = turns.pop(next).unwrap();
                 let next = usize::try_from(next).unwrap();
+                seen[next].moved += u64::from(is_moved);
                 let it = &mut seen[next];
                 it.held += 1;
                 it.longest_wait_ms = it.longest_wait_ms.max(now - asked);
                 free -= 1;
-                let over = now + loads[next].takes_ms;
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let more = (seed >> 33) % (loads[next].varies_ms + 1);
+                let over = now + loads[next].takes_ms + more;
                 events.push(Reverse((over, next, now + 1, expected)));
             }
             if now > until_ms / 10 {
@@ -353,6 +374,26 @@ mod tests {
         assert!(index >= 0.99, "{index}");
         let all: u64 = seen.iter().map(|it| it.server_ms).sum();
         assert!(all > 5 * 59_000, "servers stood idle: {all}");
+    }
+
+    #[test]
+    fn as_many_servers_as_tenants_stay_where_they_are() {
+        let varied = Load {
+            varies_ms: 90,
+            ..BUSY
+        };
+        let seen = simulate(&[varied; 10], 10, 60_000);
+        assert!(jain(seen.iter().map(|it| it.server_ms)) >= 0.99);
+        let moved: u64 = seen.iter().map(|it| it.moved).sum();
+        assert!(moved <= 40, "{moved}");
+    }
+
+    #[test]
+    fn a_server_too_many_goes_round_slowly() {
+        let seen = simulate(&[BUSY; 3], 4, 60_000);
+        assert!(jain(seen.iter().map(|it| it.server_ms)) >= 0.99);
+        let moved: u64 = seen.iter().map(|it| it.moved).sum();
+        assert!(moved <= 60 * 4, "{moved}");
     }
 
     #[test]

@@ -89,6 +89,12 @@ impl Ledger {
         let first = self.turns.first_of(id);
         first.is_some_and(|it: &Waiter| it.account.is_short())
     }
+
+    /// Whether a tenant that waits has a place.
+    pub(super) fn holds(&self, id: u64) -> bool {
+        let first = self.turns.first_of(id);
+        first.is_some_and(|it| it.account.held() > 0)
+    }
 }
 
 impl Budget {
