@@ -38,7 +38,7 @@ impl Metronome {
     pub(crate) fn end(self) -> Result<f64> {
         self.is_over.store(true, Ordering::Relaxed);
         let longest = self.thread.join();
-        let longest = longest.map_err(|_| anyhow!("the metronome has panicked"))?;
+        let longest = longest.map_err(|_panic| anyhow!("the metronome has panicked"))?;
         Ok(longest.as_secs_f64() * 1e3)
     }
 }

@@ -52,12 +52,11 @@ impl Meter {
             return Duration::ZERO;
         };
         // What fits is divided in a fraction of the time.
-        let nanos = match amount.checked_mul(self.period_nanos) {
-            Some(product) => product / limit,
-            None => {
-                let product = u128::from(amount) * u128::from(self.period_nanos);
-                u64::try_from(product / u128::from(limit)).unwrap_or(u64::MAX)
-            }
+        let nanos = if let Some(product) = amount.checked_mul(self.period_nanos) {
+            product / limit
+        } else {
+            let product = u128::from(amount) * u128::from(self.period_nanos);
+            u64::try_from(product / u128::from(limit)).unwrap_or(u64::MAX)
         };
         let cost = Duration::from_nanos(nanos);
         cost.min(self.period + DEBT_MAX)

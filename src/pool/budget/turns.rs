@@ -255,6 +255,14 @@ mod tests {
         guaranteed: usize,
     }
 
+    impl Load {
+        fn takes(&self, chance: &mut u64) -> u64 {
+            *chance = chance.wrapping_mul(6_364_136_223_846_793_005);
+            *chance = chance.wrapping_add(1);
+            self.takes_ms + (*chance >> 33) % (self.varies_ms + 1)
+        }
+    }
+
     const BUSY: Load = Load {
         clients: 10,
         takes_ms: 5,
@@ -291,7 +299,7 @@ mod tests {
             (0..load.clients).for_each(|_| events.push(Reverse((0, id, 0, Duration::ZERO))));
         }
         let mut free = servers;
-        let mut seed = 7_u64;
+        let mut chance = 7_u64;
         while let Some(Reverse((now, id, began, expected))) = events.pop() {
             if now > until_ms {
                 break;
@@ -337,9 +345,7 @@ mod tests {
                 it.held += 1;
                 it.longest_wait_ms = it.longest_wait_ms.max(now - asked);
                 free -= 1;
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                let more = (seed >> 33) % (loads[next].varies_ms + 1);
-                let over = now + loads[next].takes_ms + more;
+                let over = now + loads[next].takes(&mut chance);
                 events.push(Reverse((over, next, now + 1, expected)));
             }
             if now > until_ms / 10 {
