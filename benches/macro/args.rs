@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use crate::cases::floods::Name;
+use crate::cases::floods::FloodName;
 use crate::pgbench::Mode;
 use crate::proxy::Kind;
 
@@ -49,7 +49,7 @@ pub(crate) struct Args {
     pub(crate) clients: Vec<u32>,
     /// Floods of the neighbour case [default: all]
     #[arg(long, value_enum, value_delimiter = ',', num_args = 1..)]
-    pub(crate) floods: Vec<Name>,
+    pub(crate) floods: Vec<FloodName>,
     /// Lines for pgusher's cluster in the neighbour and fair cases, such as "max_running_statements = 4"
     #[arg(long, default_value = "")]
     pub(crate) cluster: String,
@@ -116,6 +116,12 @@ pub(crate) struct Sizes {
 }
 
 impl Args {
+    /// Whether pgusher is among them, however it is set up.
+    pub(crate) fn wants_pgusher(&self) -> bool {
+        let is_pgusher = |kind: &Kind| matches!(kind, Kind::Pgusher | Kind::Unlimited);
+        self.proxies.iter().any(is_pgusher)
+    }
+
     /// The cases asked for, in order.
     pub(crate) fn cases(&self) -> Vec<Case> {
         let all = Case::value_variants().iter().copied();

@@ -1,4 +1,5 @@
 //! How long the machine stood still: what a virtual machine is not given looks like a slow answer.
+//! On a busy one it waits for a core, too, some milliseconds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

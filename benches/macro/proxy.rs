@@ -93,9 +93,12 @@ impl Setup {
         }
     }
 
-    /// No limit of running statements.
+    /// No limit of running statements, whatever the cluster's lines say of it.
     pub(crate) fn unlimited(mut self) -> Self {
-        self.cluster_lines = "max_running_statements = 0\n".into();
+        let lines = self.cluster_lines.lines();
+        let others = lines.filter(|line| !line.contains("running_statements"));
+        let lines: Vec<_> = others.chain(["max_running_statements = 0\n"]).collect();
+        self.cluster_lines = lines.join("\n");
         self
     }
 

@@ -34,9 +34,7 @@ impl Stage {
         let pgbouncer = wants_pgbouncer
             .then(pgbouncer::Found::by_script)
             .transpose()?;
-        let wants_pgusher =
-            [Kind::Pgusher, Kind::Unlimited].map(|kind| args.proxies.contains(&kind));
-        if wants_pgusher.contains(&true) && !pgusher::binary(&args).is_file() {
+        if args.wants_pgusher() && !pgusher::binary(&args).is_file() {
             bail!("no pgusher at {}", pgusher::binary(&args).display());
         }
         let folder = tempfile::Builder::new()
@@ -98,7 +96,7 @@ impl Stage {
         if let Some(found) = &self.pgbouncer {
             lines.push(("PgBouncer".into(), found.version.clone()));
         }
-        if self.args.proxies.contains(&Kind::Pgusher) {
+        if self.args.wants_pgusher() {
             let version = pgusher::version(&self.args).unwrap_or_else(|error| error.to_string());
             lines.push(("pgusher".into(), version));
         }

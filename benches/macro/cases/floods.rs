@@ -28,7 +28,7 @@ const ROWS: u64 = 250_000;
 
 /// What a flood is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Name {
+pub(crate) enum FloodName {
     /// 64 clients with queries that burn 20 ms of CPU
     Queries,
     /// 64 clients with point selects
@@ -45,7 +45,7 @@ pub(crate) enum Name {
     Deaf,
 }
 
-impl Name {
+impl FloodName {
     /// As the report has it.
     pub(super) fn label(self) -> &'static str {
         match self {
@@ -92,15 +92,15 @@ pub(super) struct Threads {
 
 impl Flood {
     /// The one of this name; `slow` is a query that burns 20 ms of CPU.
-    pub(super) fn named(name: Name, slow: &str) -> Self {
+    pub(super) fn named(name: FloodName, slow: &str) -> Self {
         match name {
-            Name::Queries => Self::Queries(Script::Sql(slow.into())),
-            Name::Selects => Self::Queries(Script::PointSelect),
-            Name::Sleeps => Self::Queries(Script::Sql("SELECT pg_sleep(0.02);".into())),
-            Name::Logins => Self::Logins,
-            Name::Copies => Self::Copies,
-            Name::Idle => Self::IdleTransactions,
-            Name::Deaf => Self::Deaf,
+            FloodName::Queries => Self::Queries(Script::Sql(slow.into())),
+            FloodName::Selects => Self::Queries(Script::PointSelect),
+            FloodName::Sleeps => Self::Queries(Script::Sql("SELECT pg_sleep(0.02);".into())),
+            FloodName::Logins => Self::Logins,
+            FloodName::Copies => Self::Copies,
+            FloodName::Idle => Self::IdleTransactions,
+            FloodName::Deaf => Self::Deaf,
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Result;
 use clap::ValueEnum as _;
 
-use super::floods::{Flood, Name};
+use super::floods::{Flood, FloodName};
 use crate::args::Case;
 use crate::figure::Sample;
 use crate::lineup::Lineup;
@@ -37,7 +37,7 @@ pub(super) fn run(stage: &Stage, report: &mut Report) {
     };
     println!("  a slow query is: {slow}");
     let asked = &stage.args.floods;
-    let floods: Vec<_> = Name::value_variants()
+    let floods: Vec<_> = FloodName::value_variants()
         .iter()
         .filter(|name| asked.is_empty() || asked.contains(name))
         .map(|name| (name.label(), Flood::named(*name, &slow)))

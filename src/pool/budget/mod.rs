@@ -245,9 +245,10 @@ impl Budget {
                 return Verdict::Keep;
             };
             let waits = ledger.turns.is_waiting(own);
-            let heir = match ledger.turns.heir(own, |id| ledger.holds(id)) {
-                _ if is_first_short || !waits => Some(first),
-                heir => heir,
+            let heir = if is_first_short || !waits {
+                Some(first)
+            } else {
+                ledger.turns.heir(own, |id| ledger.holds(id))
             };
             if waits && (is_promised || heir.is_none_or(|heir| heir == own)) {
                 match ledger.turns.pop(own) {

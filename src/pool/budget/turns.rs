@@ -16,7 +16,7 @@ const SCALE: u64 = 1000;
 
 /// A tenant whose server comes back goes on with it until it is so far ahead of one that waits and has none, times
 /// its weight: to make a server for another costs some milliseconds.
-pub(in crate::pool) const QUANTUM: Duration = Duration::from_millis(25);
+const QUANTUM: Duration = Duration::from_millis(25);
 
 /// Likewise of one that has a server: what its turns under way take beyond what they were taken for is not paid
 /// yet, so it only seems to be behind.
@@ -284,7 +284,7 @@ mod tests {
     }
 
     /// Runs the loads over so many servers for so long, as a budget does: who has its server back and
-    /// may go on goes on, else the first gets it.
+    /// no heir goes on, else that one gets it.
     fn simulate(loads: &[Load], servers: usize, until_ms: u64) -> Vec<Seen> {
         let mut turns = Turns::default();
         let mut seen = vec![Seen::default(); loads.len()];

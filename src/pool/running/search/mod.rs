@@ -417,22 +417,23 @@ impl Search {
         self.statement_seconds * few / self.busy.max(few)
     }
 
-    /// The same, in seconds, if what is fewer became as many: of what computes, however many run now.
-    fn takes_among_a_few_computing(&self) -> f64 {
+    /// The same, in seconds, also where fewer run: what computes takes so long however many run now.
+    fn takes_if_computing(&self) -> f64 {
         self.statement_seconds * f64::from(FEW) / self.busy.max(1.0)
     }
 
+    /// A lower limit may be tried: what waits here is neither over in a moment nor too long to be seen.
     fn is_worth_a_queue(&self) -> bool {
         let alone = self.takes_among_few();
-        let is_short = alone < SHORT / 2.0 || self.takes_among_a_few_computing() < SHORT;
+        let is_short = alone < SHORT / 2.0 || self.takes_if_computing() < SHORT;
         alone <= LONG && (!is_short || self.statement_seconds >= SLOW)
     }
 
-    /// A limit that was found does not hold.
+    /// A limit that was found is given up. Less is asked for than by [`Self::is_worth_a_queue`], so that the two
+    /// don't take turns.
     fn is_worth_no_queue(&self) -> bool {
         let is_short = self.statement_seconds < SHORT;
-        self.takes_among_few() > LONG
-            || is_short && self.takes_among_a_few_computing() < SHORT / 2.0
+        self.takes_among_few() > LONG || is_short && self.takes_if_computing() < SHORT / 2.0
     }
 
     /// Nobody has waited, for so long: who comes next is not to wait because of what was found for others.
