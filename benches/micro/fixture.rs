@@ -3,7 +3,7 @@
 use pgusher::{
     limits::Limiters,
     net::{BufferPool, Peer},
-    pool::{Pools, TenantPool},
+    pool::{Lane, Lanes, Pools, TenantPool},
     sessions::SessionHandle,
     tenant::{
         Address, ApiKey, Caps, Cluster, ClusterName, KeyId, Limits, Login, Placement, PoolMode,
@@ -13,6 +13,7 @@ use pgusher::{
     wire::CancelKey,
 };
 use std::{sync::Arc, time::Duration};
+use tokio::runtime::Runtime;
 
 /// A tenant with its own database and these keys.
 pub fn tenant(verifiers: Vec<ScramVerifier>) -> Arc<Tenant> {
@@ -59,7 +60,7 @@ pub fn tenant(verifiers: Vec<ScramVerifier>) -> Arc<Tenant> {
 }
 
 /// A pool of the tenant's servers on this port.
-pub fn pool(tenant: &Arc<Tenant>, port: u16) -> Arc<TenantPool> {
+pub fn pool(tenant: &Arc<Tenant>, port: u16, runtime: &Runtime) -> Arc<TenantPool> {
     let cluster = Arc::new(Cluster {
         name: ClusterName::new("c").unwrap(),
         primary: Address::Tcp {
@@ -81,7 +82,10 @@ pub fn pool(tenant: &Arc<Tenant>, port: u16) -> Arc<TenantPool> {
         client_certificate: None,
     });
     let pools = Arc::new(Pools::default());
-    pools.pool(tenant, &cluster, Scope::ReadWrite).unwrap()
+    let lane = Lane::new(runtime.handle().clone(), Arc::default());
+    let home = Lanes::new(lane, Vec::new()).home(&tenant.id);
+    let pool = pools.pool(tenant, &cluster, Scope::ReadWrite, &home);
+    pool.unwrap()
 }
 
 /// A session of the tenant.
@@ -110,7 +114,7 @@ pub fn buffers() -> BufferPool {
 }
 
 /// A runtime on this thread, where allocations are counted.
-pub fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().build().unwrap()
 }

@@ -60,11 +60,12 @@ impl Lane {
         );
         let server = Server::new(near_server, identity);
         drop(guard);
+        let pool = fixture::pool(&tenant, 1, &runtime);
         Self {
             runtime,
             client,
             server,
-            pool: fixture::pool(&tenant, 1),
+            pool,
             far_client,
             far_server,
             scratch: vec![0; SOCKET_BYTES],

@@ -7,9 +7,9 @@ use divan::Bencher;
 #[divan::bench]
 fn checkout_and_release(bencher: Bencher<'_, '_>) {
     let tenant = fixture::tenant(Vec::new());
-    let pool = fixture::pool(&tenant, postgres::start().unwrap().port());
-    let session = fixture::session(&tenant);
     let runtime = fixture::runtime();
+    let pool = fixture::pool(&tenant, postgres::start().unwrap().port(), &runtime);
+    let session = fixture::session(&tenant);
     bencher.bench_local(|| {
         runtime.block_on(async { pool.checkout(&session).await.unwrap().release(&pool) });
     });

@@ -267,10 +267,8 @@ impl App {
         let restarts = Restarts::new(restarts, &self)?;
         let sessions = Arc::clone(&self.frontend.sessions);
         self.relay.spawn(watchdog::run(sessions));
-        self.relay.spawn(pool::janitor(
-            Arc::clone(&self.frontend.pools),
-            self.frontend.lanes.clone(),
-        ));
+        let pools = Arc::clone(&self.frontend.pools);
+        self.relay.spawn(pool::janitor(pools));
         let listeners = std::mem::take(&mut self.listeners);
         let addresses = listeners.iter().map(|(_, bound)| bound.address());
         let listen = addresses.collect();

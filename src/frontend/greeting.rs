@@ -84,7 +84,7 @@ async fn greet(
         })?;
     let pool = frontend
         .pools
-        .pool(&tenant, &cluster, handle.scope)
+        .pool(&tenant, &cluster, handle.scope, &arrival.home)
         .map_err(|error: UpstreamError| error.refusal())?;
     // Of two with one name the client's counts: where it may not, it was refused.
     let usual = tenant.settings_of_sessions().iter().cloned();

@@ -93,10 +93,12 @@ async fn start(
     let rejected = match tokio::time::timeout_at(deadline, admitted).await {
         Ok(Ok((admitted, wishes))) => {
             let Conversation { stream, inbox, .. } = conversation;
+            let home = frontend.lanes.home(&admitted.authenticated().tenant().id);
             let arrival = Box::new(Arrival {
                 stream,
                 to_server: Flow::starting_with(inbox),
                 admitted,
+                home,
                 wishes,
                 minor: packet.minor,
                 peer,
@@ -208,8 +210,8 @@ fn move_to_lane(frontend: &Arc<Frontend>, mut arrival: Box<Arrival>) {
     };
     count("ok");
     let tenant = arrival.admitted.authenticated().tenant().id.clone();
-    let lane = frontend.lanes.of(&tenant).clone();
-    let turns = Arc::clone(lane.turns());
+    let home = Arc::clone(&arrival.home);
+    let lane = home.lane().handle().clone();
     let frontend = Arc::clone(frontend);
     let tasks = frontend.tasks.clone();
     let task = async move {
@@ -224,6 +226,6 @@ fn move_to_lane(frontend: &Arc<Frontend>, mut arrival: Box<Arrival>) {
     };
     // Held once, not in each of the futures around it.
     let task = Box::pin(task);
-    let task = async move { turns.take_turns(tenant, task).await };
-    tasks.spawn_on(task, lane.handle());
+    let task = async move { home.lane().turns().take_turns(tenant, task).await };
+    tasks.spawn_on(task, &lane);
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     admission::Admitted,
     net::{Flow, Peer, Stream},
-    pool::{Checkout, CheckoutError, Run, TenantPool},
+    pool::{Checkout, CheckoutError, Home, Run, TenantPool},
     relay::{Client, End, Farewell, Moved, Reading, Relay, RelayError, suspects},
     sessions::{Activity, Order, SessionHandle},
     tenant::{PoolMode, ReadTarget},
@@ -39,6 +39,7 @@ pub(super) struct Arrival {
     pub(super) stream: Stream,
     pub(super) to_server: Flow,
     pub(super) admitted: Admitted,
+    pub(super) home: Arc<Home>,
     pub(super) wishes: Wishes,
     pub(super) minor: u16,
     pub(super) peer: Peer,

@@ -54,15 +54,16 @@ impl Idle {
         self.expires.is_some_and(|at| Instant::now() >= at)
     }
 
-    /// Moves it to this thread and looks whether it may be lent.
+    /// Looks whether it may be lent, and moves it to this thread.
     ///
     /// # Cancel safety
     /// Cancel safe: it stays what it was.
     pub(super) async fn is_usable(&mut self) -> bool {
-        if !self.server.is_clean() || self.is_old() || self.attach().is_err() {
+        if !self.server.is_clean() || self.is_old() {
             return false;
         }
-        !has_something_to_say(&mut self.server).await
+        // Before it is moved: where it was, what came is known without a system call; here nothing is yet.
+        !has_something_to_say(&mut self.server).await && self.attach().is_ok()
     }
 
     fn attach(&mut self) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! Looks after idle servers, beside the clients' path.
 
-use super::{Lanes, Pools};
+use super::Pools;
 use std::{sync::Arc, time::Duration};
 
 /// How often.
@@ -10,7 +10,7 @@ const ROUND_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # Cancel safety
 /// Cancel safe.
-pub async fn run(pools: Arc<Pools>, lanes: Lanes) {
+pub async fn run(pools: Arc<Pools>) {
     let mut interval = tokio::time::interval(ROUND_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -20,7 +20,7 @@ pub async fn run(pools: Arc<Pools>, lanes: Lanes) {
             pool.close_stale(idle_max);
             if idle_max.is_none() && pool.config().limits.min_pool_size > 0 {
                 // One slow upstream must not hold up the round for the others.
-                let lane = lanes.of(pool.tenant()).handle().clone();
+                let lane = pool.home().lane().handle().clone();
                 lane.spawn(async move { pool.fill().await });
             }
         }

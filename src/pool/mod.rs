@@ -31,7 +31,7 @@ pub use budget::Budget;
 pub use checkout::{Checkout, CheckoutError};
 pub use janitor::run as janitor;
 pub use known::PinPlace;
-pub use lanes::{Lane, Lanes};
+pub use lanes::{Home, Lane, Lanes};
 pub use pools::Pools;
 pub use replicas::{Choice, Kept, ReplicaPool, Replicas};
 pub use rota::Rota;

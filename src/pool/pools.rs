@@ -1,7 +1,7 @@
 //! All pools, made at first use.
 
 use super::{
-    Budget, Load, Lost, TenantPool,
+    Budget, Home, Load, Lost, TenantPool,
     inside::{Fleet, Source},
     slots::SlotPool,
     split::KnownBuiltins,
@@ -44,7 +44,8 @@ pub struct Pools {
 }
 
 impl Pools {
-    /// The pool of a tenant and scope, made when there is none.
+    /// The pool of a tenant and scope, made when there is none: then the tenant lives in this home for as
+    /// long as the pool is there.
     ///
     /// # Errors
     /// When the cluster's TLS files can't be used.
@@ -53,17 +54,22 @@ impl Pools {
         tenant: &Arc<Tenant>,
         cluster: &Arc<Cluster>,
         scope: Scope,
+        home: &Arc<Home>,
     ) -> Result<Arc<TenantPool>, UpstreamError> {
         let (cluster, source) = self.source(tenant, cluster)?;
         let cluster = &cluster;
         let mut pools = self.by_tenant.lock();
         let key = (tenant.id.clone(), scope);
         if let Some(pool) = pools.get(&key) {
+            debug_assert!(
+                Arc::ptr_eq(pool.home(), home),
+                "a session lives elsewhere than its pool"
+            );
             pool.reconfigure(tenant, cluster, &source)?;
             return Ok(Arc::clone(pool));
         }
         let builtins = self.builtins.clone();
-        let pool = TenantPool::new(tenant, cluster, &source, (scope, builtins))?;
+        let pool = TenantPool::new(tenant, cluster, &source, (scope, builtins), home)?;
         pools.insert(key, Arc::clone(&pool));
         Ok(pool)
     }

@@ -1,6 +1,7 @@
 //! The servers of one tenant and scope.
 
 use super::{
+    Home,
     budget::{Account, Spare},
     dialer::Dialer,
     inside::{Confirmed, Inside, Source},
@@ -43,6 +44,7 @@ pub struct TenantPool {
     tenant: TenantId,
     scope: Scope,
     uses_slots: bool,
+    home: Arc<Home>,
     pub(super) inside: ArcSwap<Inside>,
     /// Told when `inside` is another.
     pub(super) replaced: Notify,
@@ -73,6 +75,7 @@ impl TenantPool {
         cluster: &Arc<Cluster>,
         source: &Source,
         (scope, builtins): (Scope, KnownBuiltins),
+        home: &Arc<Home>,
     ) -> Result<Arc<Self>, UpstreamError> {
         let slots = source.slots.as_ref();
         let surveyed = slots.map(|slots| slots.common(scope).surveyed.clone());
@@ -80,6 +83,7 @@ impl TenantPool {
             tenant: tenant.id.clone(),
             scope,
             uses_slots: slots.is_some(),
+            home: Arc::clone(home),
             inside: ArcSwap::from_pointee(Inside::new(tenant, cluster, source, scope)?),
             replaced: Notify::new(),
             statements: Statements::default(),
@@ -99,6 +103,11 @@ impl TenantPool {
     /// Whose servers these are.
     pub fn tenant(&self) -> &TenantId {
         &self.tenant
+    }
+
+    /// Where its sessions and servers live.
+    pub(super) fn home(&self) -> &Arc<Home> {
+        &self.home
     }
 
     /// With which privileges they are logged in.

@@ -74,6 +74,29 @@ fn a_slot_that_is_ended_is_replaced() {
 }
 
 #[test]
+fn a_slot_that_ended_while_nobody_used_it_is_seen_from_another_thread() {
+    let ids = ids(3);
+    let stage = Stage::of(&ids, 2, |_| ());
+    let rows = Rows::shared();
+    let mut other = stage.client(&ids[1]);
+    other.exec("select 1");
+    let mut client = stage.client(&ids[0]);
+    let pid = client.server_pid();
+    drop((client, other));
+    eventually("both live nowhere any more", || {
+        stage.pools.all().is_empty()
+    });
+    // They log in without a slot, one on each of two threads. The tenant was the second to come, so it lived on
+    // the second's; now it is the third and will live on the first's.
+    let _others = [stage.client(&ids[1]), stage.client(&ids[2])];
+    rows.admin()
+        .exec(&format!("select pg_terminate_backend({pid})"));
+    eventually("the slot is gone", || !rows.slots().contains(&pid));
+    let mut again = stage.client(&ids[0]);
+    assert_eq!(again.value("select ctl.tenant()"), token(&ids[0]));
+}
+
+#[test]
 fn slots_come_back_after_a_crash_of_the_server() {
     let mut rows = Rows::start();
     let ids = ids(2);

@@ -322,7 +322,7 @@ impl Stage {
         let authenticator = Authenticator::new(directory.clone(), decoy, Throttle::new(1000));
         let (pools, sessions) = (Arc::new(Pools::default()), Arc::new(Sessions::default()));
         doors.spawn(watchdog::run(Arc::clone(&sessions)));
-        doors.spawn(pool::janitor(Arc::clone(&pools), lanes.clone()));
+        doors.spawn(pool::janitor(Arc::clone(&pools)));
         let frontend = Arc::new(Frontend {
             directory,
             authenticator,
