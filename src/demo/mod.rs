@@ -29,6 +29,7 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::oneshot, time::timeout};
+use tokio_postgres::error::DbError;
 use tokio_util::sync::CancellationToken;
 
 use crate::app;
@@ -197,7 +198,8 @@ fn listening(
     Ok(listening)
 }
 
-/// Logs in with every key.
+/// Logs in with every key. Of tenants that were there before, a refusal is an answer: whoever tries things
+/// out suspends them, and uses up their quotas.
 async fn check_logins(state: &State, port: u16) -> anyhow::Result<()> {
     for tenant in &state.tenants {
         for key in [&tenant.key, &tenant.read_only_key] {
@@ -208,12 +210,27 @@ async fn check_logins(state: &State, port: u16) -> anyhow::Result<()> {
                 database: &tenant.id,
             };
             let check = async { postgres::answers(&target.connect().await?).await };
-            check
-                .await
-                .with_context(|| format!("the proxy does not answer tenant {}", tenant.id))?;
+            let Err(error) = check.await else {
+                continue;
+            };
+            match refusal(&error) {
+                Some(why) if state.is_provisioned => {
+                    say(&format!("tenant {} is refused: {why}", tenant.id));
+                }
+                _ => {
+                    let what = format!("the proxy does not answer tenant {}", tenant.id);
+                    return Err(error.context(what));
+                }
+            }
         }
     }
     Ok(())
+}
+
+/// What a server said, if it did.
+fn refusal(error: &anyhow::Error) -> Option<&str> {
+    let error = error.downcast_ref::<tokio_postgres::Error>()?;
+    error.as_db_error().map(DbError::message)
 }
 
 fn announce(

@@ -1,6 +1,6 @@
 use super::{
-    Account, Cluster, Folder, Listening, Progress, State, Target, certificate, furnish,
-    postgres::Server, proxy_config, replica, stray,
+    Account, Cluster, Folder, Listening, Progress, State, Target, certificate, check_logins,
+    furnish, postgres::Server, proxy_config, replica, stray,
 };
 use crate::{
     control::Control,
@@ -163,6 +163,16 @@ async fn assert_a_killed_server_comes_back(cluster: &mut Cluster<'_>, stop: &Can
     replica::catch_up(primary, replica, stop).await.unwrap();
 }
 
+/// The server knows no role of a tenant's own name, and nobody listens at port 1.
+async fn assert_a_refusal_ends_the_first_start_alone(state: &mut State, port: u16) {
+    state.is_provisioned = false;
+    let refused = check_logins(state, port).await.unwrap_err();
+    assert_eq!(refused.to_string(), "the proxy does not answer tenant acme");
+    state.is_provisioned = true;
+    check_logins(state, port).await.unwrap();
+    check_logins(state, 1).await.unwrap_err();
+}
+
 #[tokio::test]
 async fn tenants_are_apart_and_replicated_and_nothing_survives() {
     let account = Account::choose().await.unwrap();
@@ -194,6 +204,7 @@ async fn tenants_are_apart_and_replicated_and_nothing_survives() {
     assert_readers_only_read(primary.port, &places).await;
     assert_writes_reach_the_replica((primary, replica), &places["initech"], &stop).await;
     control.registry.pool.close().await;
+    assert_a_refusal_ends_the_first_start_alone(&mut state, primary.port).await;
     assert_a_killed_server_comes_back(&mut cluster, &stop).await;
     let running = stray::processes_in(&path).len();
     assert!(running > 8, "two servers with {running} processes");
