@@ -112,7 +112,8 @@ async fn create_key(
 ///
 /// Fields that are not given stay; `null` is none, of limits, times and `allow`. Rates and
 /// `max_concurrent_queries` hold for sessions that are open, too, as soon as the proxies hear of it; the rest
-/// is asked at a login, and a key's sessions end when it expires. One that is revoked or has expired stays so. Needs an operator with the role `manager`.
+/// is asked at a login, and a key's sessions end when it expires. One that is revoked or has expired stays so.
+/// Needs an operator with the role `manager`.
 #[utoipa::path(patch, path = "/api/tenants/{id}/api-keys/{key}", tag = "access", operation_id = "change_key",
     params(("id" = String, Path, description = "The tenant"), ("key" = String, Path, description = "The key's id")),
     request_body = KeyChange,

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     hash::Hash,
     ops::{Deref, DerefMut},
+    sync::{Arc, Weak},
 };
 
 /// A map that is looked through for what it can do without whenever it has doubled since the last time: for
@@ -33,6 +34,19 @@ impl<K: Eq + Hash, V> Forgetful<K, V> {
             self.entries.retain(|_, entry| !needless(entry));
             self.looked_at = self.entries.len();
         }
+    }
+}
+
+impl<K: Eq + Hash + Clone, V> Forgetful<K, Weak<V>> {
+    /// What somebody holds by this key, else what is made now. What nobody holds any more is forgotten in time.
+    pub fn shared(&mut self, key: &K, new: impl FnOnce() -> Arc<V>) -> Arc<V> {
+        if let Some(known) = self.entries.get(key).and_then(Weak::upgrade) {
+            return known;
+        }
+        self.forget(|held| held.strong_count() == 0);
+        let held = new();
+        self.entries.insert(key.clone(), Arc::downgrade(&held));
+        held
     }
 }
 
@@ -71,6 +85,20 @@ mod tests {
             }
             assert!(steps.get() < 2 * 10_000, "{} in round {round}", steps.get());
         }
+    }
+
+    #[test]
+    fn what_is_held_is_shared_and_made_anew_when_nobody_holds_it() {
+        let mut map = Forgetful::default();
+        let first = map.shared(&1, || Arc::new("first"));
+        let again = map.shared(&1, || Arc::new("again"));
+        assert!(Arc::ptr_eq(&first, &again));
+        drop((first, again));
+        assert_eq!(*map.shared(&1, || Arc::new("anew")), "anew");
+        for n in 0..10_000 {
+            drop(map.shared(&n, || Arc::new("once")));
+        }
+        assert!(map.len() <= LEN_MIN, "{}", map.len());
     }
 
     #[test]

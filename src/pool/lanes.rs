@@ -91,14 +91,8 @@ impl Lanes {
 
     /// Where the tenant lives; if nowhere, on the thread where the fewest do from now on.
     pub fn home(&self, tenant: &TenantId) -> Arc<Home> {
-        let mut homes = self.homes.lock();
-        if let Some(known) = homes.get(tenant).and_then(Weak::upgrade) {
-            return known;
-        }
-        homes.forget(|home| home.strong_count() == 0);
-        let home = Arc::new(Home::on(self.emptiest()));
-        homes.insert(tenant.clone(), Arc::downgrade(&home));
-        home
+        let new = || Arc::new(Home::on(self.emptiest()));
+        self.homes.lock().shared(tenant, new)
     }
 
     fn emptiest(&self) -> &Lane {

@@ -97,14 +97,14 @@ impl<K> Default for Rota<K> {
     }
 }
 
-impl<K: Eq + Hash> Rota<K> {
+impl<K: Eq + Hash + Clone> Rota<K> {
     /// Runs a task of a party's, which takes turns with those of others. They stand in the queue in the order
     /// in which they became ready, each once.
     ///
     /// # Cancel safety
     /// As the task's own.
     pub async fn take_turns<T>(&self, party: K, task: impl Future<Output = T>) -> T {
-        let party = self.party(party);
+        let party = self.party(&party);
         let mut ticket = None;
         let mut task = pin!(task);
         poll_fn(|cx| {
@@ -116,24 +116,20 @@ impl<K: Eq + Hash> Rota<K> {
         .await
     }
 
-    fn party(&self, key: K) -> Arc<Party> {
-        let mut parties = self.parties.lock();
-        if let Some(known) = parties.get(&key).and_then(Weak::upgrade) {
-            return known;
-        }
-        parties.forget(|party| party.strong_count() == 0);
-        self.present.fetch_add(1, Relaxed);
-        let party = Arc::new(Party {
-            round: AtomicU64::new(self.round.load(Relaxed)),
-            used_ns: AtomicU64::new(0),
-            poll_ns: AtomicU64::new(POLL_NS),
-            queue: Mutex::default(),
-            issued: AtomicU64::new(0),
-            served: AtomicU64::new(0),
-            present: Arc::clone(&self.present),
-        });
-        parties.insert(key, Arc::downgrade(&party));
-        party
+    fn party(&self, key: &K) -> Arc<Party> {
+        let new = || {
+            self.present.fetch_add(1, Relaxed);
+            Arc::new(Party {
+                round: AtomicU64::new(self.round.load(Relaxed)),
+                used_ns: AtomicU64::new(0),
+                poll_ns: AtomicU64::new(POLL_NS),
+                queue: Mutex::default(),
+                issued: AtomicU64::new(0),
+                served: AtomicU64::new(0),
+                present: Arc::clone(&self.present),
+            })
+        };
+        self.parties.lock().shared(key, new)
     }
 }
 
@@ -349,7 +345,7 @@ mod tests {
     #[test]
     fn who_is_dropped_in_the_queue_gives_its_turn_on() {
         let rota = Arc::new(Rota::<u8>::default());
-        let (flood, other) = (rota.party(1), rota.party(2));
+        let (flood, other) = (rota.party(&1), rota.party(&2));
         let mut cx = Context::from_waker(Waker::noop());
         flood.used_ns.store(DEBT_MAX_NS, Relaxed);
         let mut left = Box::pin(rota.take_turns(1, async {}));
@@ -372,7 +368,7 @@ mod tests {
     #[test]
     fn who_is_alone_waits_for_nobody_and_pays_nothing() {
         let rota = Rota::<u8>::default();
-        let party = rota.party(1);
+        let party = rota.party(&1);
         for _ in 0..10_000 {
             let mut task = Box::pin(rota.take_turns(1, async {}));
             let mut cx = Context::from_waker(Waker::noop());
@@ -384,7 +380,7 @@ mod tests {
     #[test]
     fn a_thread_that_pauses_has_nobody_stand_back() {
         let rota = Rota::<u8>::default();
-        let (_one, _two) = (rota.party(1), rota.party(2));
+        let (_one, _two) = (rota.party(&1), rota.party(&2));
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..1000 {
             for _ in 0..15 {

@@ -247,24 +247,21 @@ impl Accounts {
     /// A tenant's, with these limits from now on.
     pub(super) fn of(&self, tenant: &TenantId, limits: &Limits) -> Arc<Account> {
         let mut all = self.by_tenant.lock();
-        if let Some(account) = all.get(tenant).and_then(Weak::upgrade) {
-            account.follow(limits);
-            return account;
-        }
-        all.forget(|account| account.strong_count() == 0);
-        let account = Arc::new_cyclic(|itself| Account {
-            id: self.next_id.fetch_add(1, SeqCst),
-            weight: AtomicU32::new(1),
-            stock: AtomicU64::new(0),
-            promises: Arc::clone(&self.promises),
-            waiting: AtomicU32::new(0),
-            counted: Mutex::default(),
-            sums: Arc::clone(&self.sums),
-            itself: Weak::clone(itself),
-            pools: Mutex::default(),
-        });
+        let new = || {
+            Arc::new_cyclic(|itself| Account {
+                id: self.next_id.fetch_add(1, SeqCst),
+                weight: AtomicU32::new(1),
+                stock: AtomicU64::new(0),
+                promises: Arc::clone(&self.promises),
+                waiting: AtomicU32::new(0),
+                counted: Mutex::default(),
+                sums: Arc::clone(&self.sums),
+                itself: Weak::clone(itself),
+                pools: Mutex::default(),
+            })
+        };
+        let account = all.shared(tenant, new);
         account.follow(limits);
-        all.insert(tenant.clone(), Arc::downgrade(&account));
         account
     }
 
